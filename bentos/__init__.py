@@ -1,0 +1,1 @@
+"""What we serve: the scoring service and the building of Bentos."""

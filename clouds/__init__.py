@@ -1,0 +1,1 @@
+"""Where it runs: one package per target, with the same file names."""

@@ -1,0 +1,1 @@
+"""The doors: the command, the HTTP API, the local stack."""

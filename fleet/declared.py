@@ -1,0 +1,152 @@
+"""The declared fleet: what `fleet.yaml` may say, as frozen typed models."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")]
+ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9_-]{0,62}[A-Za-z0-9])?$")]
+Text = Annotated[str, Field(min_length=1)]
+Rate = Annotated[float, Field(ge=0, le=1)]
+Milliseconds = Annotated[int, Field(gt=0)]
+Seconds = Annotated[float, Field(gt=0)]
+
+
+def _inside(path: Path) -> Path:
+    """Refuse a path that would leave the folder of fleet.yaml."""
+    if path.is_absolute() or ".." in path.parts:
+        raise ValueError("must be a path below the folder of fleet.yaml")
+    return path
+
+
+RelativePath = Annotated[Path, AfterValidator(_inside)]
+
+
+class Declared(BaseModel):
+    """Frozen, and refuses keys that it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Region(Declared):
+    """A place that serves models.
+
+    `target` names the package in `clouds/` that runs it. `provider`, `place` and `jurisdiction` say which region it
+    is; a local region that stands for another says here for which.
+    """
+
+    target: Literal["local", "aws", "gcp", "azure", "kubernetes"]
+    provider: Name
+    place: Text
+    jurisdiction: Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
+
+
+class Slo(Declared):
+    """What callers of a model are promised in a region."""
+
+    latency_ms: Milliseconds
+    error_rate: Rate
+
+
+class Step(Declared):
+    """One step of a canary: its share of the requests in percent, and how long it lasts at least."""
+
+    weight: Annotated[int, Field(gt=0, le=100)]
+    seconds: Seconds
+
+
+class Canary(Declared):
+    """How a new revision meets live traffic; an absent canary means the declared default steps."""
+
+    steps: tuple[Step, ...] = (Step(weight=5, seconds=60), Step(weight=25, seconds=120), Step(weight=50, seconds=120))
+    max_seconds: Seconds = 1800
+    without_verdict: Literal["roll back", "fail"] = "roll back"
+
+    @model_validator(mode="after")
+    def _weights_rise(self) -> Self:
+        weights = [step.weight for step in self.steps]
+        if not weights or weights != sorted(set(weights)):
+            raise ValueError("the weights of the steps must rise")
+        if self.max_seconds < sum(step.seconds for step in self.steps):
+            raise ValueError("max_seconds must cover the steps")
+        return self
+
+
+class Rollback(Declared):
+    """When the evidence says no, and when it says yes.
+
+    `alpha` is the chance, over the whole release and however often one looks, to roll back a canary that is no worse
+    than stable. `odds_ratio` is how much worse still counts as no worse. A canary is promoted when an upper bound of
+    its bad-answer rate, wrong with probability `promotion_error` at most, lies below `margin` in every region.
+    """
+
+    alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
+    odds_ratio: Annotated[float, Field(ge=1)] = 1.0
+    margin: Annotated[float, Field(gt=0, lt=1)]
+    promotion_error: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
+
+
+class Evaluation(Declared):
+    """The held-out rows of the metric gate, pinned by DVC: repository, file, Git revision and label column."""
+
+    repository: Text
+    path: Text
+    revision: Text = "HEAD"
+    label: Text
+    metric: Literal["roc_auc", "accuracy", "log_loss", "mean_absolute_error"]
+    minimum: Decimal | None = None
+    maximum: Decimal | None = None
+    tolerance: Annotated[Decimal, Field(ge=0)] = Decimal("0")
+
+
+class Model(Declared):
+    """A served model: who answers for it, what it promises, and how a new version of it is released.
+
+    `rto_seconds` is the time within which users are served again after a region is lost, `rpo_releases` how many
+    releases the survivors may lag behind. `contract` is a Great Expectations suite (JSON) that the data must meet.
+    """
+
+    owner: Text
+    on_call: Text
+    runbook: Text
+    regions: Annotated[tuple[Name, ...], Field(min_length=1)]
+    slo: dict[Name, Slo]
+    rto_seconds: Seconds
+    rpo_releases: Annotated[int, Field(ge=0)]
+    rollback: Rollback
+    canary: Canary = Canary()
+    contract: RelativePath | None = None
+    evaluation: Evaluation | None = None
+
+    @model_validator(mode="after")
+    def _slo_per_region(self) -> Self:
+        if len(set(self.regions)) != len(self.regions):
+            raise ValueError("regions must not repeat")
+        missing = set(self.regions) - set(self.slo)
+        unknown = set(self.slo) - set(self.regions)
+        if missing or unknown:
+            says = [f"has none for {', '.join(sorted(missing))}"] if missing else []
+            says += [f"names {', '.join(sorted(unknown))}, which this model does not use"] if unknown else []
+            raise ValueError(f"slo {' and '.join(says)}")
+        return self
+
+
+class Fleet(Declared):
+    """All of fleet.yaml."""
+
+    version: Literal[1]
+    name: Name
+    regions: Annotated[dict[Name, Region], Field(min_length=1)]
+    models: Annotated[dict[ModelName, Model], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _known_regions(self) -> Self:
+        for name, model in self.models.items():
+            unknown = [region for region in model.regions if region not in self.regions]
+            if unknown:
+                raise ValueError(f"models.{name}.regions names {', '.join(unknown)} (known: {', '.join(self.regions)})")
+        return self

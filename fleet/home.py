@@ -1,0 +1,96 @@
+"""Where everything of one local stack lies on disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from fleet.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The layout of a home; nothing here touches the disk."""
+
+    root: Path
+
+    @classmethod
+    def of(cls, settings: Settings) -> Home:
+        """Return the home that the settings name, as an absolute path."""
+        return cls(settings.home.expanduser().absolute())
+
+    @property
+    def fleet_file(self) -> Path:
+        """The fleet that is wanted."""
+        return self.root / "fleet.yaml"
+
+    @property
+    def ledger_file(self) -> Path:
+        """The ledger's SQLite file."""
+        return self.root / "ledger.db"
+
+    @property
+    def stack_file(self) -> Path:
+        """Id and ports of the stack (JSON), written once."""
+        return self.root / "stack.json"
+
+    @property
+    def credentials_file(self) -> Path:
+        """Generated credentials (JSON), readable by the owner alone."""
+        return self.root / "credentials.json"
+
+    @property
+    def logs(self) -> Path:
+        """Logs of every supervised process."""
+        return self.root / "logs"
+
+    @property
+    def supervisor(self) -> Path:
+        """The supervisor's configuration, socket and programs."""
+        return self.root / "supervisor"
+
+    @property
+    def programs(self) -> Path:
+        """One file per supervised program."""
+        return self.supervisor / "programs"
+
+    @property
+    def supervisor_socket(self) -> Path:
+        """Where the supervisor listens (owner only)."""
+        return self.supervisor / "supervisor.sock"
+
+    @property
+    def prefect(self) -> Path:
+        """Prefect's own home."""
+        return self.root / "prefect"
+
+    @property
+    def mlflow(self) -> Path:
+        """MLflow's database and artifacts."""
+        return self.root / "mlflow"
+
+    @property
+    def origin_store(self) -> Path:
+        """The store that revisions are packaged into and copied from."""
+        return self.root / "store"
+
+    @property
+    def work(self) -> Path:
+        """Scratch space of releases; may be deleted when none is under way."""
+        return self.root / "work"
+
+    def region(self, region: str) -> Path:
+        """Everything of one local region."""
+        return self.root / "regions" / region
+
+    def region_store(self, region: str) -> Path:
+        """The object store of one local region."""
+        return self.region(region) / "store"
+
+    def revisions(self, region: str) -> Path:
+        """The unpacked revisions that a local region serves."""
+        return self.region(region) / "revisions"
+
+    def edge(self, edge: str) -> Path:
+        """The files of one edge: its agent's state, its Envoy's configuration and logs."""
+        return self.root / "edges" / edge

@@ -1,0 +1,67 @@
+"""The one settings root: what is set from outside, by environment variables that start with CONVOY_."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from fleet.errors import InputError
+
+PREFIX = "CONVOY_"
+STACK_MARK = "CONVOY_STACK_ID"
+"""Set by the local stack on every process it starts, so that none is ever left behind."""
+
+
+class Settings(BaseSettings):
+    """Everything that may differ between two installations; each field's variable is CONVOY_ and its name in capitals."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+
+    home: Annotated[Path, Field(description="Folder of the local stack: ledger, stores, logs, credentials.")] = Path.home() / ".convoy"
+    fleet: Annotated[Path | None, Field(description="The fleet file; without it, fleet.yaml in the home.")] = None
+    ledger_url: Annotated[str | None, Field(description="SQLAlchemy URL of the ledger; without it, SQLite in the home.")] = None
+    port_base: Annotated[
+        int | None,
+        Field(ge=1024, le=65000, description="First of the 100 ports of the local stack; without it, the first free block from 7400."),
+    ] = None
+    work_pool: Annotated[str, Field(description="The Prefect work pool that runs the flows.")] = "convoy"
+    lease_seconds: Annotated[float, Field(gt=1, description="How long a release's claim on its model outlives its controller.")] = 15.0
+    table_seconds: Annotated[float, Field(gt=2, description="How long a routing table holds before the edge takes its safe weights.")] = (
+        20.0
+    )
+    tick_seconds: Annotated[float, Field(gt=0, description="How often a canary is looked at.")] = 2.0
+    deploy_seconds: Annotated[float, Field(gt=1, description="How long a region may take to become ready with a revision.")] = 120.0
+    gate_seconds: Annotated[float, Field(gt=1, description="How long a model may run inside a gate before it is stopped.")] = 120.0
+    keep_raw_logs: Annotated[bool, Field(description="Keep the edges' raw request logs instead of deleting what has been counted.")] = False
+    crash_at: Annotated[
+        str | None, Field(description="For rehearsals: kill the controller at 'POINT EFFECT', POINT being before, between or after.")
+    ] = None
+
+
+def settings() -> Settings:
+    """Return the settings of this process; raises InputError for an unknown or wrong variable."""
+    return _settings(tuple(sorted((name, value) for name, value in os.environ.items() if name.upper().startswith(PREFIX))))
+
+
+@cache
+def _settings(variables: tuple[tuple[str, str], ...]) -> Settings:
+    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | {STACK_MARK}
+    unknown = [name for name, _ in variables if name.upper() not in known]
+    if unknown:
+        raise InputError(", ".join(unknown), "no such setting", f"Known: {', '.join(sorted(known - {STACK_MARK}))}.")
+    try:
+        return Settings()
+    except ValidationError as problem:
+        found = "; ".join(f"{PREFIX}{str(error['loc'][0]).upper()}: {error['msg']}" for error in problem.errors())
+        raise InputError("settings", found, "Correct or unset the variable.") from problem
+
+
+def inherited_environment() -> dict[str, str]:
+    """Return what a child process may inherit: where things are and how text is encoded, never a credential."""
+    kept = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "SSL_CERT_FILE")
+    return {name: os.environ[name] for name in kept if name in os.environ}

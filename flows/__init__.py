@@ -1,0 +1,1 @@
+"""The story: one Prefect flow per file."""

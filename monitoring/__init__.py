@@ -1,0 +1,1 @@
+"""What we measure: the canary judge."""

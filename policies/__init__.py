@@ -1,0 +1,1 @@
+"""What may say no: the gates and the data contracts."""

@@ -1,0 +1,1 @@
+"""What we remember: MLflow models, DVC lineage, the content store, the ledger and its leases."""

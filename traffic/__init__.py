@@ -1,0 +1,1 @@
+"""Who gets which request: the routing table, the edge agents, the attempts."""
