@@ -1,0 +1,1 @@
+"""What was really answered: from Envoy's logs to counts of attempts per second."""

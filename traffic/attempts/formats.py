@@ -1,0 +1,51 @@
+"""The two logs that Envoy writes for us, one JSON object a line: their names, fields and flags.
+
+`attempts.log` has a line per upstream attempt (the router filter's `upstream_log`), `access.log` a line per request
+(the HTTP connection manager's `access_log`). Metadata stands under the filter name "convoy": on clusters {model,
+revision, region}, on endpoints {revision, region}; a shadow's clusters also say {traffic: shadow}.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import Final
+
+ACCESS_LOG: Final = "access.log"
+ATTEMPTS_LOG: Final = "attempts.log"
+METADATA: Final = "convoy"
+
+ENVOY_LOG_FLAGS: Final = ("--file-flush-interval-msec", "100")
+"""Envoy's own default holds a line back for up to ten seconds."""
+
+# A request id is the client's to choose: it is cut, and joined only together with the connection it came over.
+_SHARED: Final = {
+    "id": "%REQ(X-REQUEST-ID):128%",
+    "connection": "%CONNECTION_ID%",
+    "start_ms": "%START_TIME(%s%3f)%",
+    "duration_ms": "%DURATION%",
+    "code": "%RESPONSE_CODE%",
+    "flags": "%RESPONSE_FLAGS%",
+    "caller": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
+    "cluster": "%UPSTREAM_CLUSTER_RAW%",
+    "cluster_model": f"%CLUSTER_METADATA({METADATA}:model)%",
+    "cluster_revision": f"%CLUSTER_METADATA({METADATA}:revision)%",
+    "cluster_region": f"%CLUSTER_METADATA({METADATA}:region)%",
+    "traffic": f"%CLUSTER_METADATA({METADATA}:traffic)%",
+    "host": "%UPSTREAM_HOST%",
+    "host_revision": f"%UPSTREAM_METADATA({METADATA}:revision)%",
+    "host_region": f"%UPSTREAM_METADATA({METADATA}:region)%",
+}
+
+ROUTER_LOG_FORMAT: Final = MappingProxyType(_SHARED)
+"""The `json_format` of the router's `upstream_log`, to be written to attempts.log."""
+
+ACCESS_LOG_FORMAT: Final = MappingProxyType(
+    {
+        **_SHARED,
+        "tries": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
+        "details": "%RESPONSE_CODE_DETAILS%",
+        "route": "%ROUTE_NAME%",
+        "path": "%REQ(:PATH):200%",
+    }
+)
+"""The `json_format` of the listener's `access_log`, to be written to access.log."""
