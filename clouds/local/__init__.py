@@ -1,0 +1,1 @@
+"""The local cloud: regions of real processes on one machine, kept by supervisord."""
