@@ -1,0 +1,33 @@
+"""Whether a share of the traffic that was asked for is the share that was seen."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from fleet.evidence import Attempts
+
+DEVIATIONS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredShare:
+    """The share of a revision's attempts, 0..1; `real` says whether it fits what was asked for."""
+
+    measured: float
+    attempts: int
+    real: bool
+
+
+def measured_share(attempts: Attempts, revision: str, since: int, percent: int) -> MeasuredShare:
+    """Compare a revision's share of the attempts since a second with the percentage that was asked for.
+
+    It is real when the revision had attempts and their number lies within five standard deviations of the binomial
+    count, plus one attempt, that the percentage makes one expect. No attempts at all is never real.
+    """
+    seen = [count for count in attempts.counts if count.second >= since]
+    total = sum(count.attempts for count in seen)
+    own = sum(count.attempts for count in seen if count.revision == revision)
+    wanted = percent / 100
+    slack = DEVIATIONS * math.sqrt(total * wanted * (1 - wanted)) + 1
+    return MeasuredShare(own / total if total else 0.0, total, own > 0 and abs(own - total * wanted) <= slack)
