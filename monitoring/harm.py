@@ -68,14 +68,15 @@ class Harm:
 
 
 def log_e_process(strata: Strata, odds_ratio: float, mixture: Mixture = MIXTURE) -> Floats:
-    """Return the logarithm of a region's e-value after each of its strata."""
+    """Return the logarithm of a region's e-value after each of its strata.
+
+    Where only one revision was tried (a share of 0 or 1), all terms cancel: such a stratum says nothing.
+    """
     share = strata.share()
-    informative = strata.comparable()
-    canary_bad = np.where(informative, strata.canary_bad, 0)
-    bad = np.where(informative, strata.canary_bad + strata.stable_bad, 0)
     odds = odds_ratio * np.array(mixture.multiples)
     normaliser = np.log1p(share * (odds_ratio - 1))[:, None] - np.log1p(share[:, None] * (odds - 1))
-    ratios = canary_bad[:, None] * np.log(odds / odds_ratio) + bad[:, None] * normaliser
+    bad = strata.canary_bad + strata.stable_bad
+    ratios = strata.canary_bad[:, None] * np.log(odds / odds_ratio) + bad[:, None] * normaliser
     bets = np.cumsum(ratios, axis=0) + np.log(mixture.weights)
     return np.asarray(np.logaddexp.reduce(bets, axis=1), dtype=np.float64)
 

@@ -34,6 +34,7 @@ def test_the_expected_evidence_of_a_second_is_at_most_one_for_every_canary_that_
                 evidence = _evidence_of_each(canary, of_canary, stable, bad - of_canary, odds_ratio, multiple)
                 worst = max(worst, float((weights / weights.sum()) @ evidence))
     assert worst <= 1 + 1e-9
+    assert truth < 1.0 or worst == pytest.approx(1), "a single bad attempt is a fair bet at the odds ratio allowed: no power is given away"
 
 
 @pytest.mark.parametrize(
@@ -144,9 +145,10 @@ def test_the_release_has_the_average_of_its_regions_evidence() -> None:
     assert found.regions[0] > found.regions[1] == 1.0 > found.regions[2]
 
 
-def test_a_second_with_attempts_of_one_revision_only_says_nothing() -> None:
-    assert harm([steady(50, 0, 20, stable_bad=5)], 1.0, 20).value == 1.0
-    assert harm([steady(50, 20, 0, canary_bad=20)], 1.0, 20).value == 1.0
+@pytest.mark.parametrize("odds_ratio", [1.0, 1.3])
+def test_a_second_with_attempts_of_one_revision_only_says_nothing(odds_ratio: float) -> None:
+    assert harm([steady(500, 0, 20, stable_bad=5)], odds_ratio, 20).value == pytest.approx(1)
+    assert harm([steady(500, 20, 0, canary_bad=20)], odds_ratio, 20).value == pytest.approx(1)
 
 
 def test_the_process_stops_at_its_limit_and_stays_there() -> None:

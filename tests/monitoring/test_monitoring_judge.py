@@ -77,7 +77,7 @@ def test_a_canary_that_was_never_tried_is_not_enough_data_and_never_harm() -> No
     silent = steady(200, 0, 17, stable_bad=1)
     verdict = verdict_on(silent, silent, silent)
     assert verdict.outcome is Outcome.NOT_ENOUGH_DATA
-    assert verdict.harm == 1.0
+    assert verdict.harm == pytest.approx(1)
     assert "In aws-us-east-1 the canary had no attempt yet: 335 clean answers are needed to bound its rate by 1.00%." in verdict.reasons
     assert {region.upper_bound for region in verdict.regions} == {1.0}
 
@@ -98,7 +98,7 @@ def test_requests_routed_to_a_dead_canary_that_never_became_attempts_roll_it_bac
 def test_a_region_without_stable_attempts_is_named_as_blind_and_still_bounded() -> None:
     verdict = verdict_on(CLEAN, steady(200, 2, 0, canary_bad=2), CLEAN)
     assert verdict.outcome is Outcome.NOT_ENOUGH_DATA
-    assert verdict.regions[1].harm == 1.0
+    assert verdict.regions[1].harm == pytest.approx(1)
     blind = "only 0 of the canary's 400 attempts fell into a second in which stable had one too: harm can hardly be seen there."
     assert verdict.reasons[-1] == f"In gcp-europe-west4 {blind}"
     assert verdict_on(CLEAN, steady(200, 2, 0), CLEAN).outcome is Outcome.PROMOTE
