@@ -1,8 +1,12 @@
-"""The two logs that Envoy writes for us, one JSON object a line: their names, fields and flags.
+"""The two logs that Envoy writes for us, one JSON object a line: their names and fields.
 
 `attempts.log` has a line per upstream attempt (the router filter's `upstream_log`), `access.log` a line per request
 (the HTTP connection manager's `access_log`). Metadata stands under the filter name "convoy": on clusters {model,
-revision, region}, on endpoints {revision, region}; a shadow's clusters also say {traffic: shadow}.
+revision, region}, on endpoints {revision, region}, both with the full digest; a shadow's clusters also say
+{traffic: shadow}.
+
+The router's `upstream_log_options.flush_upstream_log_on_upstream_stream` stays off: with it Envoy 1.40 writes a
+second line per attempt, with code 0 and no flag. Without it each attempt is logged at its own end.
 """
 
 from __future__ import annotations

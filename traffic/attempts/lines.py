@@ -1,0 +1,176 @@
+"""One line of a log, read into a value.
+
+What Envoy 1.40 writes in each case was tried with the real one (tests/traffic/test_traffic_attempts_envoy.py):
+
+    attempt                                   code  flags      counted as
+    an answer below 500                       code  -          answered
+    an answer of 500 or more                  code  -          bad
+    connection refused or timed out           0     UF         bad
+    closed or reset before the headers        0     UC         bad
+    not HTTP                                  0     UPE        bad
+    reset in the middle of the body           200   UPE, UC    bad
+    a try that outlasts per_try_timeout       0     UT         bad
+    circuit breaker full                      0     UO         bad, for the cluster's revision (often no host at all)
+    the route's timeout, or the client left   0     -          unclear: the request's line tells
+    cut off in the body by the route timeout  200   -          answered; the request's line (200, UT) makes it bad
+    no healthy host (503 UH), no cluster (NC) no line at all: only the request's line tells
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+import orjson
+
+LIVE = "live"
+NO_FLAGS = "-"
+LATEST_MS = 2**47
+"""No time is later than this (the year 6429): a greater number is a broken line."""
+
+LEAVING_FLAGS = frozenset({"DC", "DR", "DPE"})
+"""The downstream side ended it: disconnected, reset the stream or broke the protocol."""
+TIMEOUT_FLAG = "UT"
+OVERFLOW_FLAG = "UO"
+
+Mask = Callable[[str], str]
+"""Turns a caller's address into something that cannot be turned back."""
+
+
+class Malformed(ValueError):
+    """The line is not one that Envoy writes: torn, or of another format."""
+
+
+class Series(NamedTuple):
+    """Who is counted: a revision of a model in a region, for one class of traffic."""
+
+    model: str
+    revision: str
+    region: str
+    traffic: str
+
+
+class Kind(StrEnum):
+    """What an attempt's own line says about it."""
+
+    ANSWERED = "answered"
+    BAD = "bad"
+    UNCLEAR = "unclear"
+
+
+class Attempt(NamedTuple):
+    """One upstream attempt; times are Unix milliseconds. `caller` is masked, and empty where it was answered."""
+
+    key: str
+    start_ms: int
+    end_ms: int
+    routed: Series
+    served: Series
+    kind: Kind
+    broken: bool
+    caller: str
+
+
+class Request(NamedTuple):
+    """One request as its caller saw it; `served` is where its last attempt went, if any did. `caller` is masked."""
+
+    key: str
+    start_ms: int
+    end_ms: int
+    routed: Series
+    served: Series | None
+    code: int
+    left: bool
+    cut_off: bool
+    caller: str
+
+
+class Unrouted(NamedTuple):
+    """A request that was given to no cluster of ours; `failed` where it was answered with a 5xx."""
+
+    end_ms: int
+    failed: bool
+
+
+class Plain(NamedTuple):
+    """A request of which the attempts' lines tell all: one attempt, on the chosen revision, nothing unusual."""
+
+    end_ms: int
+
+
+def read_attempt(line: bytes, mask: Mask) -> Attempt | Unrouted:
+    """Read a line of attempts.log; raises Malformed."""
+    try:
+        row = orjson.loads(line)
+        start, end = _times(row)
+        routed = _routed(row)
+        if routed is None:
+            return Unrouted(end, False)
+        code, flags = row["code"] or 0, _text(row["flags"])
+        kind, broken = _kind(code, flags, routed.traffic)
+        served = routed if OVERFLOW_FLAG in flags else _served(row, routed) or routed
+        caller = "" if kind is Kind.ANSWERED else mask(_text(row["caller"] or ""))
+        return Attempt(_key(row), start, end, routed, served, kind, broken, caller)
+    except (ValueError, TypeError, KeyError) as problem:
+        raise Malformed(str(problem)) from problem
+
+
+def read_request(line: bytes, mask: Mask) -> Request | Unrouted | Plain:
+    """Read a line of access.log; raises Malformed."""
+    try:
+        row = orjson.loads(line)
+        start, end = _times(row)
+        routed, code, flags = _routed(row), row["code"] or 0, _text(row["flags"])
+        if routed is None:
+            return Unrouted(end, code >= 500)
+        served = _served(row, routed)
+        if flags == NO_FLAGS and row["tries"] == 1 and served is not None and served.revision == routed.revision:
+            return Plain(end)
+        flagged = frozenset(flags.split(","))
+        left, cut_off = bool(flagged & LEAVING_FLAGS), TIMEOUT_FLAG in flagged and 0 < code < 500
+        return Request(_key(row), start, end, routed, served, code, left, cut_off, mask(_text(row["caller"] or "")))
+    except (ValueError, TypeError, KeyError) as problem:
+        raise Malformed(str(problem)) from problem
+
+
+def _kind(code: int, flags: str, traffic: str) -> tuple[Kind, bool]:
+    if code >= 500:
+        return Kind.BAD, False
+    if flags != NO_FLAGS and not frozenset(flags.split(",")) & LEAVING_FLAGS:
+        return Kind.BAD, True
+    if code > 0:
+        return Kind.ANSWERED, False
+    # A mirrored attempt does not end with its client's request: nobody left it
+    return (Kind.UNCLEAR, True) if traffic == LIVE else (Kind.BAD, True)
+
+
+def _times(row: Any) -> tuple[int, int]:
+    start = int(row["start_ms"])
+    end = start + int(row["duration_ms"] or 0)
+    if not 0 <= start <= end < LATEST_MS:
+        raise ValueError("time out of range")
+    return start, end
+
+
+def _routed(row: Any) -> Series | None:
+    if row["cluster_model"] is None:
+        return None
+    traffic = row["traffic"] or LIVE
+    return Series(_text(row["cluster_model"]), _text(row["cluster_revision"]), _text(row["cluster_region"]), _text(traffic))
+
+
+def _served(row: Any, routed: Series) -> Series | None:
+    if row["host_revision"] is None:
+        return None
+    return Series(routed.model, _text(row["host_revision"]), _text(row["host_region"]), routed.traffic)
+
+
+def _key(row: Any) -> str:
+    return f"{int(row['connection'])}/{row['id']}"
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError("text expected")
+    return value
