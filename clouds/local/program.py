@@ -31,7 +31,7 @@ class Program:
     `environment` comes on top of the supervisor's own, which holds nothing but where things are. A process that ends
     within `start_seconds` counts as a failed start; after `start_retries` more tries the supervisor gives up, later
     ends are restarted for ever. `stop_seconds` lie between SIGTERM and SIGKILL, both sent to the whole group.
-    `log` takes stdout and stderr and is rotated.
+    One that ends with one of `final_statuses` after its start has succeeded is left ended. `log` takes stdout and stderr and is rotated.
     """
 
     name: str
@@ -44,6 +44,7 @@ class Program:
     start_retries: int = 3
     start_seconds: int = 1
     stop_seconds: int = 10
+    final_statuses: tuple[int, ...] = ()
 
     def section(self) -> str:
         """Return the program's file; raises InputError for what supervisord cannot say."""
@@ -54,7 +55,9 @@ class Program:
             "directory": escaped(str(self.directory)),
             "environment": ",".join(f"{name}={self._quoted(name, value)}" for name, value in sorted(self.environment.items())),
             "autostart": str(self.autostart).lower(),
-            "autorestart": str(self.autorestart).lower(),
+            # "unexpected" restarts after every status but those in exitcodes
+            "autorestart": "unexpected" if self.autorestart and self.final_statuses else str(self.autorestart).lower(),
+            "exitcodes": ",".join(str(status) for status in self.final_statuses) or "0",
             "startsecs": str(self.start_seconds),
             "startretries": str(self.start_retries),
             "stopwaitsecs": str(self.stop_seconds),

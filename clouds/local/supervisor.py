@@ -18,6 +18,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from clouds.local.files import exclusive, write_private
 from clouds.local.program import Program, escaped
 from fleet.errors import Busy, InputError, OperationFailed, UnknownName, Unreachable
 from fleet.home import Home
@@ -113,20 +114,26 @@ files={home.programs.name}/*.conf
 def launch(home: Home, stack_id: str) -> Supervisor:
     """Start the home's supervisor unless it answers already, and return it once it does.
 
-    Raises OperationFailed with what it said when it does not answer in time.
+    Raises OperationFailed with what it said when it does not answer in time, InputError for an impossible home.
     """
     supervisor = Supervisor(home.supervisor_socket)
     text = configuration(home, stack_id)
-    if supervisor.alive():
-        return supervisor
     for folder in (home.root, home.supervisor, home.programs, home.logs):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    file = home.supervisor / "supervisord.conf"
-    write_private(file, text)
+    # supervisord's own check for a stale socket may delete a live one when two start at once
+    with exclusive(home.supervisor / "launching.lock", 2 * LAUNCH_SECONDS):
+        if not supervisor.alive():
+            file = home.supervisor / "supervisord.conf"
+            write_private(file, text.encode())
+            _start(file, stack_id, supervisor)
+    return supervisor
+
+
+def _start(file: Path, stack_id: str, supervisor: Supervisor) -> None:
     ended = subprocess.run(
         # -P: nothing lying in the working folder is imported; utf8: it reads its files so under any locale
         [sys.executable, "-P", "-X", "utf8", "-m", "supervisor.supervisord", "-c", str(file)],
-        cwd=home.supervisor,
+        cwd=file.parent,
         env={**inherited_environment(), STACK_MARK: stack_id},
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -134,10 +141,9 @@ def launch(home: Home, stack_id: str) -> Supervisor:
         timeout=LAUNCH_SECONDS,
         check=False,
     )
-    if not _within(LAUNCH_SECONDS if ended.returncode == 0 else 0.0, supervisor.alive):
+    if ended.returncode != 0 or not _within(LAUNCH_SECONDS, supervisor.alive):
         said = (ended.stderr or ended.stdout).strip()[-500:] or "it said nothing"
-        raise OperationFailed("supervisord", f"did not start: {said}", f"See {home.logs / 'supervisord.log'}.")
-    return supervisor
+        raise OperationFailed("supervisord", f"did not start: {said}", "See logs/supervisord.log in the home.")
 
 
 class Supervisor:
@@ -170,7 +176,7 @@ class Supervisor:
     def add(self, program: Program) -> None:
         """Have exactly this program: new it is added, changed it is stopped and added again, the same it is left alone."""
         self.programs.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_private(self.file(program.name), program.section())
+        write_private(self.file(program.name), program.section().encode())
         program.log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         ((_, changed, _),) = self._call("reloadConfig")
         if program.name in changed:
@@ -293,14 +299,6 @@ def _process(found: dict[str, Any]) -> Process:
         problem=found["spawnerr"],
         log=Path(found["stdout_logfile"]),
     )
-
-
-def write_private(file: Path, text: str) -> None:
-    """Write a file that only its owner can read, whole or not at all."""
-    draft = file.with_name(f".{file.name}.{time.monotonic_ns()}")
-    draft.touch(mode=0o600, exist_ok=False)
-    draft.write_text(text, encoding="utf-8")
-    draft.rename(file)
 
 
 def _within(seconds: float, condition: Callable[[], bool]) -> bool:

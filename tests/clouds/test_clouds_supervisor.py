@@ -211,6 +211,19 @@ def test_a_killed_process_is_started_again(home: Home, supervisor: Supervisor) -
     wait_until(again)
 
 
+def test_a_final_status_is_not_followed_by_another_start(home: Home, supervisor: Supervisor) -> None:
+    code = "import sys, time; print('started', flush=True); time.sleep(1.2); sys.exit(int(sys.argv[1]))"
+    final = dataclasses.replace(sleeper(home, "final"), command=(sys.executable, "-c", code, "3"), final_statuses=(2, 3))
+    other = dataclasses.replace(sleeper(home, "other"), command=(sys.executable, "-c", code, "1"), final_statuses=(2, 3))
+    supervisor.add(final)
+    supervisor.add(other)
+    wait_until(lambda: other.log.exists() and other.log.read_text().count("started") == 3)
+    assert final.log.read_text().count("started") == 1
+    ended = supervisor.process("final")
+    assert ended
+    assert (ended.state, ended.exit_status, ended.pid) == (ProcessState.EXITED, 3, None)
+
+
 def test_signals_reach_the_process(home: Home, supervisor: Supervisor) -> None:
     code = (
         "import signal, time; signal.signal(signal.SIGHUP, lambda *_: print('hup', flush=True)); print('up', flush=True); time.sleep(600)"

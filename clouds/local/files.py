@@ -1,0 +1,52 @@
+"""Files and locks of the local cloud."""
+
+from __future__ import annotations
+
+import fcntl
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from fleet.errors import Busy
+
+POLL_SECONDS = 0.05
+
+
+def write_private(file: Path, data: bytes) -> None:
+    """Write a file that only its owner can read, whole or not at all."""
+    draft = file.with_name(f".{uuid.uuid4().hex}.draft")
+    try:
+        draft.touch(mode=0o600, exist_ok=False)
+        draft.write_bytes(data)
+        draft.rename(file)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def exclusive(file: Path, seconds: float) -> Iterator[None]:
+    """Hold a lock that dies with its process; raises Busy when it was not free within `seconds`."""
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    deadline = time.monotonic() + seconds
+    with file.open("a") as handle:
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise Busy(str(file), f"somebody else has held this lock for {seconds:.0f} s", "Try again.") from None
+                time.sleep(POLL_SECONDS)
+        yield
+
+
+def tail(file: Path, most: int) -> str:
+    """Return the last bytes of a log as text, empty where there is none."""
+    try:
+        with file.open("rb") as log:
+            log.seek(max(0, file.stat().st_size - most))
+            return log.read(most).decode("utf-8", "replace").strip()
+    except FileNotFoundError:
+        return ""

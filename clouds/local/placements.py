@@ -1,0 +1,140 @@
+"""Which revisions were placed where: read from the program files, which are the only record of it."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from clouds.local.program import Program, environment_of
+from clouds.serving import Deployment, Endpoint
+from fleet.canonical import short
+from fleet.errors import OperationFailed
+from fleet.home import Home
+from fleet.settings import STACK_MARK, inherited_environment
+
+HOST = "127.0.0.1"
+PREFIX = "CONVOY_SERVICE_"
+START_SECONDS = 10
+START_RETRIES = 2
+UNFIT = (2, 3, 5)
+"""Statuses with which the service ends when it can never get ready (bentos/service/errors.py): no restart helps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """A revision in a region, and the port it was given there."""
+
+    deployment: Deployment
+    port: int
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where it answers."""
+        return Endpoint(HOST, self.port)
+
+    @property
+    def program_name(self) -> str:
+        """What the supervisor calls it."""
+        return program_name(self.deployment)
+
+    def program(self, home: Home, stack_id: str) -> Program:
+        """Return the program that serves it: no credential in its environment, one thread per library."""
+        wanted = self.deployment
+        root = revision_root(home, wanted)
+        environment = {
+            **inherited_environment(),
+            STACK_MARK: stack_id,
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "OMP_NUM_THREADS": "1",
+            "OPENBLAS_NUM_THREADS": "1",
+            "MKL_NUM_THREADS": "1",
+            PREFIX + "ROOT": str(root),
+            PREFIX + "HOST": HOST,
+            PREFIX + "PORT": str(self.port),
+            PREFIX + "MODEL": wanted.model,
+            PREFIX + "REVISION": wanted.digest,
+            PREFIX + "REGION": wanted.region,
+        }
+        return Program(
+            name=self.program_name,
+            command=(sys.executable, "-m", "convoy_service"),
+            directory=root / "src",
+            log=home.logs / f"{self.program_name}.log",
+            environment=environment,
+            start_retries=START_RETRIES,
+            start_seconds=START_SECONDS,
+            final_statuses=UNFIT,
+        )
+
+
+def program_name(deployment: Deployment) -> str:
+    """Return the supervisor's name of a deployment."""
+    return f"serve-{deployment.region}-{deployment.model}-{short(deployment.digest)}"
+
+
+def revision_root(home: Home, deployment: Deployment) -> Path:
+    """Return the folder that a deployment's revision is unpacked into."""
+    return home.revisions(deployment.region) / deployment.digest.removeprefix("sha256:")
+
+
+def manifest_file(root: Path) -> Path:
+    """Return where the manifest's bytes of an unpacked revision lie."""
+    return root.with_name(root.name + ".manifest")
+
+
+def placements(programs: Path) -> Iterator[Placement]:
+    """Yield every placement of a home, in the order of their names."""
+    for file in sorted(programs.glob("serve-*.conf")):
+        # retired by somebody else meanwhile
+        with suppress(FileNotFoundError):
+            yield _read(environment_of(file))
+
+
+def placement_of(programs: Path, deployment: Deployment) -> Placement | None:
+    """Return a deployment's placement, None where there is none.
+
+    Raises OperationFailed when its name is taken by another deployment: dashes may stand in regions and in models.
+    """
+    try:
+        found = _read(environment_of(programs / f"{program_name(deployment)}.conf"))
+    except FileNotFoundError:
+        return None
+    if found.deployment != deployment:
+        raise OperationFailed(
+            program_name(deployment),
+            f"names model {found.deployment.model} in region {found.deployment.region} already",
+            "Rename the model or the region.",
+        )
+    return found
+
+
+def choose_port(region: str, ports: range, taken: Iterable[int]) -> int:
+    """Return the first port of a region that no placement has and nobody listens on; raises OperationFailed without one."""
+    used = set(taken)
+    for port in ports:
+        if port not in used and is_free(port):
+            return port
+    raise OperationFailed(f"region '{region}'", f"has no free port from {ports.start} to {ports.stop - 1}", "Retire old revisions there.")
+
+
+def is_free(port: int) -> bool:
+    """Say whether a server could listen on a loopback port now."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError as problem:
+            if problem.errno == errno.EADDRINUSE:
+                return False
+            raise
+    return True
+
+
+def _read(environment: Mapping[str, str]) -> Placement:
+    names = (PREFIX + "MODEL", PREFIX + "REGION", PREFIX + "REVISION")
+    return Placement(Deployment(*(environment[name] for name in names)), int(environment[PREFIX + "PORT"]))

@@ -1,0 +1,138 @@
+"""The local target: each revision is a process of its own under supervisord, on a port of its region's range."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from clouds.local.files import exclusive, write_private
+from clouds.local.health import observe
+from clouds.local.placements import (
+    Placement,
+    choose_port,
+    is_free,
+    manifest_file,
+    placement_of,
+    placements,
+    program_name,
+    revision_root,
+)
+from clouds.local.supervisor import STOPPED_STATES, Supervisor
+from clouds.serving import Capability, Deployment, Fetch, RevisionStatus, State, Support
+from fleet.errors import IntegrityError, UnknownName
+from fleet.home import Home
+from fleet.manifest import Manifest, manifest_of
+
+LOCK_SECONDS = 120.0
+
+CAPABILITIES = {
+    Capability.SIDE_BY_SIDE: Support(True, "each revision has a process and a port of its own"),
+    Capability.DIRECT_ENDPOINT: Support(True, "the edge reaches the process on loopback"),
+    Capability.SELF_HEALING: Support(True, "supervisord starts a process again that ended"),
+    Capability.GPU: Support(False, "local processes share one machine and nothing places them on its devices"),
+}
+
+
+class LocalTarget:
+    """Runs the regions of one home; constructing it touches nothing.
+
+    Acts in one region exclude each other across processes; regions are independent.
+    """
+
+    def __init__(self, home: Home, stack_id: str, ports: Mapping[str, range]) -> None:
+        self.home = home
+        self.stack_id = stack_id
+        self.ports = ports
+        self.supervisor = Supervisor.of(home)
+
+    def deploy(self, deployment: Deployment, fetch: Fetch) -> None:
+        """Unpack the revision from the region's store, verify it, and have one process serve it.
+
+        A process that gave up is started again. Raises IntegrityError, with nothing started, for wrong bytes.
+        """
+        with self._alone(deployment.region):
+            self._unpack(deployment, fetch)
+            placement = self._place(deployment)
+            self.supervisor.add(placement.program(self.home, self.stack_id))
+            if self.supervisor.state(placement.program_name) in STOPPED_STATES:
+                self.supervisor.start(placement.program_name)
+
+    def status(self, model: str, region: str) -> tuple[RevisionStatus, ...]:
+        """Return every revision of a model that was deployed to a region."""
+        self._known(region)
+        found = (each for each in placements(self.home.programs) if each.deployment.region == region and each.deployment.model == model)
+        return tuple(observe(placement, self.supervisor) for placement in found)
+
+    def status_of(self, region: str, model: str, digest: str) -> RevisionStatus:
+        """Return what the supervisor and the process itself say of one revision."""
+        self._known(region)
+        placement = placement_of(self.home.programs, Deployment(model, region, digest))
+        if placement is None:
+            return RevisionStatus(model, region, digest, State.ABSENT, reason="it was never deployed here, or is retired")
+        return observe(placement, self.supervisor)
+
+    def retire(self, region: str, model: str, digest: str) -> None:
+        """Stop the revision's process, forget its program and delete its files; its log stays."""
+        deployment = Deployment(model, region, digest)
+        with self._alone(region):
+            placement_of(self.home.programs, deployment)
+            self.supervisor.remove(program_name(deployment))
+            if not any(each.deployment.digest == digest and each.deployment.region == region for each in placements(self.home.programs)):
+                _delete(revision_root(self.home, deployment))
+
+    def capabilities(self) -> Mapping[Capability, Support]:
+        """Return what local regions can do."""
+        return CAPABILITIES
+
+    def _known(self, region: str) -> None:
+        if region not in self.ports:
+            raise UnknownName(f"region '{region}'", f"is no local region (known: {', '.join(sorted(self.ports))})", "Correct fleet.yaml.")
+
+    def _alone(self, region: str) -> AbstractContextManager[None]:
+        self._known(region)
+        return exclusive(self.home.region(region) / "deploying.lock", LOCK_SECONDS)
+
+    def _unpack(self, deployment: Deployment, fetch: Fetch) -> None:
+        """Have the revision's folder with its manifest beside it; files that are not the revision's are replaced."""
+        root = revision_root(self.home, deployment)
+        manifest = _manifest(root)
+        if manifest is None or manifest.digest != deployment.digest:
+            _delete(root)
+            root.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            fetch(deployment.digest, root)
+            manifest = manifest_of(root)
+        if manifest.digest != deployment.digest:
+            _delete(root)
+            raise IntegrityError(
+                f"region '{deployment.region}'",
+                f"its store gave {manifest.digest} where {deployment.digest} was asked for",
+                "Repair the region's store from the origin, then deploy again.",
+            )
+        write_private(manifest_file(root), manifest.to_bytes())
+
+    def _place(self, deployment: Deployment) -> Placement:
+        """Keep the port that the revision has, unless its process is gone and somebody else took it meanwhile."""
+        before = placement_of(self.home.programs, deployment)
+        if before is not None:
+            process = self.supervisor.process(before.program_name)
+            if (process is not None and process.pid is not None) or is_free(before.port):
+                return before
+        taken = [each.port for each in placements(self.home.programs)]
+        return Placement(deployment, choose_port(deployment.region, self.ports[deployment.region], taken))
+
+
+def _manifest(root: Path) -> Manifest | None:
+    """Return the manifest of an unpacked folder, None for one that is not there or holds links or special files."""
+    try:
+        return manifest_of(root) if root.is_dir() else None
+    except IntegrityError:
+        return None
+
+
+def _delete(root: Path) -> None:
+    """Delete an unpacked revision; its manifest first, so that none ever stands beside half a folder."""
+    manifest_file(root).unlink(missing_ok=True)
+    if root.exists():
+        shutil.rmtree(root)
