@@ -1,0 +1,117 @@
+"""Builds the Bento of a model version, so that two builds of the same files agree byte for byte.
+
+BentoML makes the Bento in a process and a home of its own; the model's files are laid in afterwards and never read as
+a model. What BentoML takes from the clock, the machine or chance is then replaced (`bentos/normal.py`).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from bentos.normal import normalise
+from bentos.requirements import locked
+from fleet.canonical import short
+from fleet.errors import InputError, OperationFailed
+from fleet.manifest import Manifest, manifest_of
+from fleet.settings import inherited_environment
+
+BUILD_SECONDS = 300
+SERVICE = Path(__file__).parent / "service"
+ENTRY = '"""What BentoML imports."""\n\nfrom convoy_service.bento import Scoring\n\n__all__ = ["Scoring"]\n'
+REMEDY = "Read the output above; nothing was packaged."
+
+
+def build(model_folder: Path, name: str, version: str, to: Path) -> Manifest:
+    """Make the Bento of a downloaded MLflow model in the folder `to` and return its manifest.
+
+    The same files, name, version and installed packages give the same digest, whenever and wherever they are built.
+    `bentoml serve TO` accepts the folder. Raises InputError for a folder that is no MLflow model, a `to` that is not
+    empty or a requirement that is not installed; IntegrityError for a link in the model; OperationFailed when BentoML fails.
+    """
+    model = manifest_of(model_folder)
+    if not (model_folder / "MLmodel").is_file():
+        raise InputError(str(model_folder), "is not an MLflow model: it has no file MLmodel", "Download the model version again.")
+    if to.exists() and any(to.iterdir()):
+        raise InputError(str(to), "is not empty", "Give a new folder.")
+    requirements = locked(_requirements(model_folder))
+    to.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="convoy-bento-") as scratch:
+        context = _context(Path(scratch) / "context", name, requirements)
+        bento = _built(context, Path(scratch) / "home", short(model.digest))
+        staged = Path(scratch) / "staged"
+        shutil.copytree(bento, staged)
+        for entry in model.entries:
+            _copy(model_folder / entry.path, staged / "src" / "model" / entry.path)
+        (staged / "src" / "revision.json").write_text(json.dumps({"model": name, "version": version}) + "\n", encoding="utf-8")
+        normalise(staged, Path(scratch))
+        shutil.copytree(staged, to, dirs_exist_ok=True)
+    return manifest_of(to)
+
+
+def bento_name(model: str) -> str:
+    """Return a model's name as BentoML allows it: small letters, digits and dashes."""
+    return re.sub(r"[^a-z0-9]+", "-", model.lower()).strip("-") or "model"
+
+
+def _requirements(model_folder: Path) -> list[str]:
+    file = model_folder / "requirements.txt"
+    return file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+
+
+def _context(folder: Path, model: str, requirements: tuple[str, ...]) -> Path:
+    """Write what BentoML builds from: our service, its entry and the build file."""
+    shutil.copytree(SERVICE, folder / "convoy_service", ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "service.py").write_text(ENTRY, encoding="utf-8")
+    (folder / "requirements.txt").write_text("\n".join(requirements) + "\n", encoding="utf-8")
+    document = {
+        "service": "service:Scoring",
+        "name": bento_name(model),
+        "description": f"# {model}\n\nScores rows with one MLflow model over the Open Inference Protocol v2. Packaged by Convoy.\n",
+        "labels": {"convoy.model": model},
+        "include": ["*.py", "convoy_service/*.py", "requirements.txt"],
+        "python": {"requirements_txt": "./requirements.txt", "lock_packages": False},
+    }
+    # JSON is YAML too
+    (folder / "bentofile.yaml").write_text(json.dumps(document, indent=2), encoding="utf-8")
+    return folder
+
+
+def _built(context: Path, home: Path, version: str) -> Path:
+    """Run `bentoml build` and return the Bento's folder."""
+    environment = inherited_environment() | {
+        "BENTOML_HOME": str(home),
+        "BENTOML_DO_NOT_TRACK": "True",
+        "DO_NOT_TRACK": "true",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    command = [sys.executable, "-m", "bentoml", "build", "--version", version, "--output", "tag", str(context)]
+    try:
+        done = subprocess.run(
+            command,
+            cwd=context,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=BUILD_SECONDS,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+    except subprocess.TimeoutExpired as problem:
+        raise OperationFailed("bentoml build", f"did not end within {BUILD_SECONDS} s", REMEDY) from problem
+    folder = home / "bentos"
+    found = sorted(folder.glob(f"*/{version}")) if folder.is_dir() else []
+    if done.returncode or len(found) != 1:
+        tail = (done.stderr or done.stdout).strip()[-2000:]
+        raise OperationFailed("bentoml build", f"ended with status {done.returncode}: {tail}", REMEDY)
+    return found[0]
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)

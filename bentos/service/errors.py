@@ -1,0 +1,110 @@
+"""What may go wrong in the service, grouped by who hears of it.
+
+ServiceError
+├── Problem              a caller hears of it; `status` is the HTTP status
+│   ├── BadRequest       400
+│   ├── NotFound         404
+│   ├── WrongMethod      405
+│   ├── TooLarge         413
+│   ├── WrongType        415
+│   ├── ModelFailed      500: the model raised, or its answer cannot be expressed
+│   └── NotReady         503: starting, failed to start, or too much is waiting
+├── ClientLeft           nobody is there to hear of it
+└── Unfit                the process ends with `exit_code`; supervisors and logs hear of it
+    ├── SettingsWrong    2
+    ├── FilesDiffer      3: bytes are not what the digest says
+    └── ModelUnusable    5: the model cannot be loaded or does not answer its own example
+"""
+
+from __future__ import annotations
+
+import traceback
+
+TEXT_LIMIT = 500
+
+
+class ServiceError(Exception):
+    """Anything the service reports instead of a prediction; its text is one sentence."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else type(self).__name__
+
+
+class Problem(ServiceError):
+    """An answer other than 200."""
+
+    status = 500
+
+
+class BadRequest(Problem):
+    """The request is wrong; the text names the column and what is allowed."""
+
+    status = 400
+
+
+class NotFound(Problem):
+    """No such path or model."""
+
+    status = 404
+
+
+class WrongMethod(Problem):
+    """The path exists, the method does not."""
+
+    status = 405
+
+
+class TooLarge(Problem):
+    """The body is over the limit."""
+
+    status = 413
+
+
+class WrongType(Problem):
+    """The body is not plain JSON."""
+
+    status = 415
+
+
+class ModelFailed(Problem):
+    """The model raised, or gave what the protocol cannot carry."""
+
+
+class NotReady(Problem):
+    """Nothing is wrong with the request; the service cannot take it now."""
+
+    status = 503
+
+
+class ClientLeft(ServiceError):
+    """The caller closed the connection before its request was complete."""
+
+
+class Unfit(ServiceError):
+    """The process can never become ready."""
+
+    exit_code = 1
+
+
+class SettingsWrong(Unfit):
+    """The environment is incomplete or wrong."""
+
+    exit_code = 2
+
+
+class FilesDiffer(Unfit):
+    """The unpacked files are not the revision that was asked for."""
+
+    exit_code = 3
+
+
+class ModelUnusable(Unfit):
+    """The model cannot be loaded, has no signature or fails on its own example."""
+
+    exit_code = 5
+
+
+def told(problem: BaseException) -> str:
+    """Return the class name and the message of any exception, 500 characters at most."""
+    text = "".join(traceback.format_exception_only(problem)).strip()
+    return text if len(text) <= TEXT_LIMIT else text[: TEXT_LIMIT - 1] + "…"

@@ -1,0 +1,68 @@
+"""One request and its answer, at the level of ASGI."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+import orjson
+
+from .errors import ClientLeft, TooLarge, WrongType
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+REQUEST_ID_LIMIT = 128
+Headers = list[tuple[bytes, bytes]]
+
+
+class Exchange:
+    """A request that is answered exactly once; every answer carries revision, region and request id."""
+
+    def __init__(self, scope: Message, receive: Receive, send: Send) -> None:
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
+        # the server gives names in lower case; of a repeated header the first counts
+        self._headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))
+        self._receive = receive
+        self._send = send
+
+    @property
+    def request_id(self) -> bytes:
+        """The caller's id of the request, or a new one where there is none or it is over 128 bytes."""
+        given = self._headers.get(b"x-request-id", b"")
+        return given if 0 < len(given) <= REQUEST_ID_LIMIT else uuid.uuid4().hex.encode()
+
+    async def json_body(self, limit: int) -> bytes:
+        """Return the body; raises WrongType unless it is plain JSON, TooLarge over the limit, ClientLeft when it breaks off."""
+        content_type = self._headers.get(b"content-type", b"").split(b";")[0].strip().lower()
+        if content_type != b"application/json":
+            raise WrongType(f"the content type must be application/json, not '{content_type.decode('latin-1')[:100]}'")
+        if self._headers.get(b"content-encoding", b"identity").lower() != b"identity":
+            raise WrongType("the body must not be encoded: send it without content-encoding")
+        too_large = TooLarge(f"the body must not have more than {limit} bytes")
+        if int(self._headers.get(b"content-length", b"0")) > limit:
+            raise too_large
+        chunks, size, more = [], 0, True
+        while more:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise ClientLeft
+            chunk: bytes = message.get("body", b"")
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > limit:
+                raise too_large
+            more = message.get("more_body", False)
+        return b"".join(chunks)
+
+    async def answer(self, status: int, body: bytes, headers: Headers) -> None:
+        """Send the whole answer; the body is JSON."""
+        fixed = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        await self._send({"type": "http.response.start", "status": status, "headers": fixed + headers})
+        await self._send({"type": "http.response.body", "body": b"" if self.method == "HEAD" else body})
+
+    async def answer_json(self, status: int, document: dict[str, Any], headers: Headers) -> None:
+        """Send a document."""
+        await self.answer(status, orjson.dumps(document), headers)

@@ -1,0 +1,74 @@
+"""How far a process has got on its way to answering, and why it will not get there."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from .errors import NotReady, Unfit, told
+from .integrity import digest_of_folder, verify
+from .scorer import Scorer, load, read_label
+from .settings import ServiceSettings
+from .warming import warm
+
+
+@dataclass(slots=True)
+class Readiness:
+    """Written by the starting thread, read by the event loop.
+
+    `revision` is the digest that answers carry: the one asked for, else the one measured. `scorer` is set last, and
+    only for files that were verified.
+    """
+
+    revision: str
+    reason: str = "starting"
+    exit_code: int = 0
+    scorer: Scorer | None = field(default=None)
+
+    def ready(self) -> Scorer:
+        """Return the scorer; raises NotReady with the reason there is none."""
+        if self.scorer is None:
+            raise NotReady(self.reason)
+        return self.scorer
+
+
+def start(settings: ServiceSettings, readiness: Readiness, failed: Callable[[], None]) -> None:
+    """Verify the files, load the model and warm it; afterwards the readiness says ready, or why not and `failed` is called."""
+    try:
+        scorer = _prepared(settings, readiness)
+    except Unfit as problem:
+        _fail(readiness, str(problem), problem.exit_code, failed)
+    except Exception as problem:
+        _fail(readiness, f"unexpected: {told(problem)}", Unfit.exit_code, failed)
+        raise
+    else:
+        readiness.scorer = scorer
+        readiness.reason = "ready"
+
+
+def say(text: str) -> None:
+    """Write a line to the process's log, which is its standard error."""
+    print(f"convoy_service: {text}", file=sys.stderr, flush=True)  # noqa: T201  the log of a supervised process
+
+
+def _prepared(settings: ServiceSettings, readiness: Readiness) -> Scorer:
+    readiness.reason = "the files are being checked"
+    if settings.revision is None:
+        readiness.revision = digest_of_folder(settings.root)
+    else:
+        verify(settings.root, settings.manifest_file, settings.revision)
+    readiness.reason = "the model is being loaded"
+    label = read_label(settings.label_file)
+    scorer = load(settings.model_folder, label, settings.model or label.model)
+    readiness.reason = "the model makes its first prediction"
+    made_from = warm(scorer)
+    say(f"ready: {scorer.name} version {scorer.version}, revision {readiness.revision}, warmed with {made_from}")
+    return scorer
+
+
+def _fail(readiness: Readiness, reason: str, exit_code: int, failed: Callable[[], None]) -> None:
+    say(f"never ready: {reason}")
+    readiness.reason = reason
+    readiness.exit_code = exit_code
+    failed()

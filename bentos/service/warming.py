@@ -1,0 +1,69 @@
+"""The first prediction, made before anybody waits for it: imports, caches and lazy initialisation are paid here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from .errors import BadRequest, ModelFailed, ModelUnusable, told
+from .scorer import Scorer
+from .tensors import Field, Text
+
+MOMENT = "1970-01-01T00:00:00Z"
+WARM_ROWS = 1
+
+
+def warm(scorer: Scorer) -> str:
+    """Make one prediction and return what it was made from.
+
+    The model's own input example must be answered: raises ModelUnusable otherwise. Without an example a row of zeros
+    is tried, which a model may refuse.
+    """
+    example = _example_request(scorer)
+    if example is not None:
+        try:
+            scorer.answer(example)
+        except BadRequest as problem:
+            return f"nothing (the input example does not fit the signature: {problem})"
+        except ModelFailed as problem:
+            raise ModelUnusable(f"the model fails on its own input example ({problem})") from problem
+        return "the input example"
+    if any(field.text is Text.JSON for field in scorer.signature.inputs):
+        return "nothing (no input example, and the signature is nested)"
+    try:
+        scorer.answer(_request([_zero(field) for field in scorer.signature.inputs]))
+    except ModelFailed as problem:
+        return f"a row of zeros, which the model refused ({problem})"
+    return "a row of zeros"
+
+
+def _example_request(scorer: Scorer) -> bytes | None:
+    """Return the saved input example as a request; None where there is none or it is not in columns."""
+    try:
+        example = scorer.pyfunc.input_example
+    except (OSError, ValueError, KeyError, TypeError) as problem:
+        raise ModelUnusable(f"the input example cannot be read ({told(problem)})") from problem
+    columns = getattr(example, "columns", None)
+    if columns is None or not scorer.signature.frame:
+        return None
+    first = example.head(WARM_ROWS)
+    by_name = {str(name): first.iloc[:, at].tolist() for at, name in enumerate(columns)}
+    return _request([_tensor(field, by_name[field.name]) for field in scorer.signature.inputs if field.name in by_name])
+
+
+def _tensor(field: Field, values: list[Any]) -> dict[str, Any]:
+    return {"name": field.name, "datatype": field.datatype, "shape": [len(values), *([1] * len(field.tail))], "data": values}
+
+
+def _zero(field: Field) -> dict[str, Any]:
+    tail = [1 if size == -1 else size for size in field.tail]
+    value: Any = {"b": False, "f": 0.0, "O": MOMENT if field.text is Text.MOMENT else ""}.get(field.dtype.kind, 0)
+    count = 1
+    for size in tail:
+        count *= size
+    return {"name": field.name, "datatype": field.datatype, "shape": [1, *tail], "data": [value] * count}
+
+
+def _request(tensors: list[dict[str, Any]]) -> bytes:
+    return orjson.dumps({"inputs": tensors}, default=str)
