@@ -145,11 +145,11 @@ class Folder:
 
     def _tidy(self, work: _Work, now: float) -> None:
         tails = (work.requests, work.attempts)
-        counted = [] if self._keep_raw else [path for tail in tails for path in tail.done()]
+        counted = [] if self._keep_raw else [(tail, path) for tail in tails for path in tail.done()]
         if counted:
             self._store.flush()
-            for path in counted:
-                path.unlink()
+        for tail, path in counted:
+            tail.delete(path)
         if now - self._pruned >= PRUNE_EVERY:
             self._store.prune(int(now) - self._limits.keep)
             self._pruned = now

@@ -66,6 +66,11 @@ class Tail:
         """List the segments of which every line was read."""
         return [path for path in self.segments() if (mark := self._marks.get(path.stat().st_ino)) is not None and mark.done]
 
+    def delete(self, segment: Path) -> None:
+        """Delete a segment, and forget it at once: the next file may get its inode."""
+        self._marks.pop(segment.stat().st_ino, None)
+        segment.unlink()
+
     def rotate(self) -> None:
         """Close the current file by renaming it; Envoy goes on in it until it is told to open its logs anew."""
         last = self.segments()[-1:]
