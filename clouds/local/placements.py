@@ -21,6 +21,8 @@ HOST = "127.0.0.1"
 PREFIX = "CONVOY_SERVICE_"
 START_SECONDS = 10
 START_RETRIES = 2
+STOP_SECONDS = 15
+"""Above the ten seconds that the service takes at most to finish what it has begun."""
 UNFIT = (2, 3, 5)
 """Statuses with which the service ends when it can never get ready (bentos/service/errors.py): no restart helps."""
 
@@ -68,6 +70,7 @@ class Placement:
             environment=environment,
             start_retries=START_RETRIES,
             start_seconds=START_SECONDS,
+            stop_seconds=STOP_SECONDS,
             final_statuses=UNFIT,
         )
 

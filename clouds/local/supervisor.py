@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from clouds.local.files import exclusive, write_private
-from clouds.local.program import Program, escaped
+from clouds.local.program import NAME, Program, escaped
 from fleet.errors import Busy, InputError, OperationFailed, UnknownName, Unreachable
 from fleet.home import Home
 from fleet.settings import STACK_MARK, inherited_environment
@@ -57,8 +57,8 @@ STOPPED_STATES = frozenset({ProcessState.STOPPED, ProcessState.EXITED, ProcessSt
 class Process:
     """One supervised process as it is now.
 
-    `pid` is None unless it runs, `exit_status` is that of its last end (None while it runs), `problem` says why it
-    could not be started.
+    `pid` is None unless it runs, `exit_status` is known only when it ended after a start that had succeeded, `problem`
+    says why it did not start.
     """
 
     name: str
@@ -85,6 +85,8 @@ def configuration(home: Home, stack_id: str) -> str:
         raise InputError(
             str(home.root), "supervisord cannot work in a folder with *, ?, [ or a line break", "Set CONVOY_HOME to a plainer path."
         )
+    if not NAME.fullmatch(stack_id):
+        raise InputError(f"stack {stack_id!r}", "a stack's id has letters, digits, dots, dashes and underscores only")
     logs, folder = escaped(str(home.logs)), escaped(str(home.supervisor))
     return f"""\
 [unix_http_server]
@@ -295,7 +297,8 @@ def _process(found: dict[str, Any]) -> Process:
         name=found["name"],
         state=state,
         pid=found["pid"] or None,
-        exit_status=None if found["pid"] or not found["stop"] else found["exitstatus"],
+        # supervisord forgets the status of a start that failed and reports 0
+        exit_status=found["exitstatus"] if state is ProcessState.EXITED else None,
         problem=found["spawnerr"],
         log=Path(found["stdout_logfile"]),
     )

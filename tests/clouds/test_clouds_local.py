@@ -202,3 +202,24 @@ def test_names_whose_dashes_coincide_are_told_apart(target: LocalTarget, made: M
             act()
     assert target.status("c", "a-b") == ()
     assert target.status_of("a", "b-c", made.digest).state is not State.ABSENT
+
+
+def test_a_revision_orphaned_by_a_killed_supervisor_does_not_block_the_next_deploy(home: Home, made: Made) -> None:
+    first = launch(home, STACK)
+    port = random.randrange(31500, 32000)
+    target = LocalTarget(home, STACK, {REGION: range(port, port + 20)})
+    target.deploy(deployment(made), made.fetch)
+    orphan = ready(target, made)
+    psutil.Process(first.pid()).kill()
+    wait_until(lambda: not first.alive())
+    second = launch(home, STACK)
+    try:
+        name = f"serve-{REGION}-{MODEL}-{short(made.digest)}"
+        wait_until(lambda: second.state(name) is ProcessState.FATAL)
+        assert target.status_of(REGION, MODEL, made.digest).state is State.FAILED
+        target.deploy(deployment(made), made.fetch)
+        wait_until(lambda: target.status_of(REGION, MODEL, made.digest).state is State.READY)
+        assert port_of(target, made) != port
+    finally:
+        orphan.kill()
+        second.shutdown()

@@ -89,6 +89,11 @@ def test_a_home_too_deep_for_a_socket_is_refused_and_says_so(tmp_path: Path) -> 
     assert not home.root.exists()
 
 
+def test_an_odd_stack_id_is_refused(home: Home) -> None:
+    with pytest.raises(InputError, match="stack"):
+        configuration(home, 'a",B="c')
+
+
 def test_the_deepest_home_that_is_accepted_can_be_launched(tmp_path: Path) -> None:
     home = Home(tmp_path)
     while True:
