@@ -1,0 +1,110 @@
+"""The gate that holds training and evaluation rows against the declared data contract."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+
+from fleet.errors import InputError, OperationFailed
+from fleet.evidence import GateResult
+from policies.candidate import Candidate, failed, not_applicable, passed
+from policies.sandbox import Job, Limits, run
+from policies.workers.messages import ContractReport, ContractRequest, Frame
+
+MOST_REASONS = 20
+REMEDY = "Correct the contract that fleet.yaml names"
+
+
+class _Known(BaseModel):
+    """Refuses keys that a suite file of Great Expectations 1.x does not have."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class _Expectation(_Known):
+    type: str
+    kwargs: dict[str, Any] = {}
+    meta: dict[str, Any] | None = None
+    notes: str | list[str] | None = None
+    description: str | None = None
+    severity: str | None = None
+    id: str | None = None
+    rendered_content: Any = None
+
+
+def _some(expectations: tuple[_Expectation, ...]) -> tuple[_Expectation, ...]:
+    if not expectations:
+        raise ValueError("there must be at least one")
+    return expectations
+
+
+class _Suite(_Known):
+    name: str
+    expectations: Annotated[tuple[_Expectation, ...], AfterValidator(_some)]
+    meta: dict[str, Any] | None = None
+    notes: str | list[str] | None = None
+    id: str | None = None
+
+
+class DataContract:
+    """Passes rows that meet every expectation of the suite, whatever its severity.
+
+    Not applicable only where fleet.yaml declares no contract for the model. A declared contract needs the training
+    rows; evaluation rows are checked too where there are any.
+    """
+
+    name = "data contract"
+
+    def evaluate(self, candidate: Candidate) -> GateResult:
+        """Return whether the rows meet the contract; raises InputError for a suite that says what nobody can check."""
+        if candidate.contract is None:
+            if candidate.declared.contract is None:
+                return not_applicable(self, f"fleet.yaml declares no contract for {candidate.model}")
+            return failed(self, f"fleet.yaml declares the contract {candidate.declared.contract}, but it was not found")
+        suite = _read(candidate.contract)
+        if candidate.training is None:
+            return failed(self, "there are no training rows to check. Record the data's lineage with the model version")
+        named = (("training", candidate.training), ("evaluation", candidate.evaluation))
+        frames = tuple(Frame(name, path.absolute()) for name, path in named if path is not None)
+        return self._check(candidate, suite, frames)
+
+    def _check(self, candidate: Candidate, suite: str, frames: tuple[Frame, ...]) -> GateResult:
+        job = Job("contract", ContractRequest(suite, frames), tuple(frame.rows for frame in frames), candidate.work)
+        done = run(job, ContractReport, Limits(candidate.seconds))
+        if done.answer is None:
+            return failed(self, f"the rows could not be checked: {done.failure}", figures=done.barriers.figures)
+        report = done.answer
+        if report.wrong_suite:
+            raise InputError(str(candidate.contract), "; ".join(report.wrong_suite), f"{REMEDY}.")
+        if len(report.rows) != len(frames):
+            raise OperationFailed("data contract", "not every frame was checked", "Run the release again.")
+        figures = (*((f"{frame.name} rows", str(rows)) for frame, rows in zip(frames, report.rows, strict=True)), *done.barriers.figures)
+        if report.breaches:
+            return failed(self, *_reasons(report), figures=figures)
+        return passed(self, f"{' and '.join(frame.name for frame in frames)} rows meet every expectation", figures)
+
+
+def _reasons(report: ContractReport) -> list[str]:
+    """Say each breach in one line, the first twenty of them."""
+    lines = [f"{one.frame} rows: {one.expectation}{f' on {one.subject}' if one.subject else ''}: {one.why}" for one in report.breaches]
+    more = len(lines) - MOST_REASONS
+    return lines[:MOST_REASONS] + ([f"and {more} more"] if more > 0 else [])
+
+
+def _read(path: Path) -> str:
+    """Return a suite's text, once its form is right; raises InputError naming each wrong key."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        _Suite.model_validate_json(text)
+    except (OSError, UnicodeDecodeError) as problem:
+        raise InputError(str(path), f"cannot be read ({problem})", f"{REMEDY}.") from problem
+    except ValidationError as problem:
+        found = "; ".join(f"{'.'.join(map(str, error['loc']))}: {_says(error['type'], error['msg'])}" for error in problem.errors())
+        raise InputError(str(path), found, f"{REMEDY}.") from problem
+    return text
+
+
+def _says(kind: str, message: str) -> str:
+    return "unknown key" if kind == "extra_forbidden" else message

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from fleet.evidence import GateOutcome
+from policies.candidate import Candidate
+from policies.gates import ALL_GATES, evaluate_all, may_go_on
+from policies.schema import SchemaPresent
+
+GATE = SchemaPresent()
+NAMED = [{"type": "double", "name": "age"}]
+
+
+def with_signature(candidate: Candidate, tmp_path: Path, inputs: list[dict], outputs: list[dict]) -> Candidate:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    with (folder / "MLmodel").open("w") as file:
+        YAML().dump({"signature": {"inputs": json.dumps(inputs), "outputs": json.dumps(outputs)}}, file)
+    return replace(candidate, folder=folder)
+
+
+def test_a_model_with_a_signature_passes(candidate: Candidate) -> None:
+    result = GATE.evaluate(candidate)
+    assert result.outcome is GateOutcome.PASSED
+    assert dict(result.figures) == {"inputs": "2", "outputs": "1"}
+
+
+def test_a_model_without_a_signature_fails_and_hears_how_to_add_one(candidate: Candidate, models: dict[str, Path]) -> None:
+    results = evaluate_all(ALL_GATES, replace(candidate, folder=models["unsigned"]))
+    assert [result.gate for result in results] == ["schema present"], "nothing else is asked"
+    assert results[0].outcome is GateOutcome.FAILED
+    assert "the model has no signature" in results[0].reasons[0]
+    assert "mlflow.models.infer_signature" in results[0].reasons[0]
+    assert not may_go_on(results)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "reason"),
+    [
+        ([{"type": "double"}], NAMED, "input 1 has no name"),
+        ([{"type": "any", "name": "age"}], NAMED, "input age has no type"),
+        ([], NAMED, "no inputs"),
+        (NAMED, [], "no outputs"),
+        (NAMED, [{"type": "tensor", "tensor-spec": {"shape": [-1, 2]}}], "output 1 has no type"),
+        (NAMED, [{"type": "double"}, {"type": "double", "name": "b"}], "output 1 has no name"),
+    ],
+)
+def test_what_is_not_named_and_typed_fails(
+    candidate: Candidate, tmp_path: Path, inputs: list[dict], outputs: list[dict], reason: str
+) -> None:
+    result = GATE.evaluate(with_signature(candidate, tmp_path, inputs, outputs))
+    assert result.outcome is GateOutcome.FAILED
+    assert reason in result.reasons[0]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "signature: {inputs: '{', outputs: 3}", "a: [", "!!python/object:os.system {}", "\0\0"])
+def test_a_broken_mlmodel_file_fails(candidate: Candidate, tmp_path: Path, text: str) -> None:
+    (tmp_path / "MLmodel").write_text(text)
+    assert GATE.evaluate(replace(candidate, folder=tmp_path)).outcome is GateOutcome.FAILED
+
+
+def test_a_folder_without_an_mlmodel_file_fails(candidate: Candidate, tmp_path: Path) -> None:
+    result = GATE.evaluate(replace(candidate, folder=tmp_path))
+    assert "cannot be read (FileNotFoundError)" in result.reasons[0]
+
+
+def test_no_answers_are_no_permission() -> None:
+    assert not may_go_on(())
