@@ -36,12 +36,14 @@ _NOT_STARTED = 126
 class Spec:
     """What to start: the command, the paths it may read, its scratch folder, limits as in resource.setrlimit.
 
+    `packages` is the folder that Python searches: its names may be listed, its files are closed unless they are in `reads`.
     `parent` is the process to die with, `status` the descriptor for the barriers' JSON, `tree_bytes` the room of the
     scratch folder in memory.
     """
 
     command: tuple[str, ...]
     reads: tuple[str, ...]
+    packages: str
     scratch: str
     parent: int
     status: int
@@ -123,7 +125,7 @@ def _become(spec: Spec, locked: bool) -> None:
         os.umask(0o077)
         call("prctl", _SET_NO_NEW_PRIVS, 1, 0, 0, 0)
         if locked:
-            landlock.enter(Path(spec.scratch), spec.reads)
+            landlock.enter(Path(spec.scratch), spec.reads, lists=(spec.packages,))
         for name, value in spec.limits.items():
             resource.setrlimit(getattr(resource, name), (value, value))
         os.execv(spec.command[0], spec.command)  # noqa: S606 - to start a process without a shell is the point

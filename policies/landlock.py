@@ -47,10 +47,11 @@ def refuses_tcp() -> bool:
     return version() >= _WITH_TCP
 
 
-def enter(scratch: Path, reads: Iterable[str]) -> None:
+def enter(scratch: Path, reads: Iterable[str], lists: Iterable[str]) -> None:
     """Confine this process and its children: system and `reads` are read-only, the scratch folder free, the rest closed.
 
-    Other processes' memory and environment are closed with it. Needs no_new_privs; raises OSError where refused.
+    Below `lists`, names are seen and nothing else. Other processes' memory and environment are closed with it. Needs
+    no_new_privs; raises OSError where refused.
     """
     known = version()
     every = (1 << _RIGHTS.get(known, _RIGHTS_NOW)) - 1
@@ -59,6 +60,8 @@ def enter(scratch: Path, reads: Iterable[str]) -> None:
     try:
         for path in (*SYSTEM, *ETC, *reads, "/proc"):
             _allow(rules, path, (_EXECUTE | _READ | _READ_DIR) & every)
+        for path in lists:
+            _allow(rules, path, _READ_DIR)
         for path in DEVICES:
             _allow(rules, path, (_READ | _WRITE) & every)
         _allow(rules, str(scratch), every)

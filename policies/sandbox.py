@@ -113,6 +113,7 @@ def _start(job: Job, limits: Limits, scratch: str, files: tuple[IO[bytes], ...])
     spec = confine.Spec(
         command=(sys.executable, "-P", "-m", f"policies.workers.{job.worker}", str(document.fileno())),
         reads=tuple(str(path.absolute()) for path in (*_installation(), *job.reads)),
+        packages=str(PACKAGES),
         scratch=scratch,
         parent=os.getpid(),
         status=status.fileno(),
