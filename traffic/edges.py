@@ -77,7 +77,9 @@ class Edge:
         timeout = httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS)
         headers = {"authorization": f"Bearer {self.token}", "content-type": "application/json"}
         try:
-            answer = httpx.request(method, self.url.rstrip("/") + path, content=body, params=query, headers=headers, timeout=timeout)
+            answer = httpx.request(
+                method, self.url.rstrip("/") + path, content=body, params=query, headers=headers, timeout=timeout, trust_env=False
+            )
         except httpx.TransportError as problem:
             raise Unreachable(f"edge '{self.name}'", f"does not answer at {self.url} ({type(problem).__name__})") from problem
         if answer.status_code == 401:
@@ -97,15 +99,20 @@ class EdgeFailure:
 
 @dataclass(frozen=True, slots=True)
 class Shifted:
-    """What a shift came to: the states read back, and the edges that failed (they hold or will take safe shares)."""
+    """What a shift of a model came to: the states read back, and the edges that did not take the table.
 
+    A failed edge was put on its safe shares if it answers, and takes them by itself at its table's expiry if not.
+    """
+
+    model: str
     states: tuple[EdgeState, ...]
     failures: tuple[EdgeFailure, ...]
 
     @property
     def complete(self) -> bool:
-        """Whether every edge took the table and its Envoy reports it."""
-        return not self.failures
+        """Whether every edge took the table and its Envoy reports it as in force."""
+        models = [state.of(self.model) for state in self.states]
+        return not self.failures and all(model is not None and model.confirmed for model in models)
 
 
 def shift(edges: Sequence[Edge], table: RoutingTable) -> Shifted:
@@ -156,7 +163,7 @@ def _apply_all(edges: Sequence[Edge], table: RoutingTable) -> Shifted:
         # An edge that does not answer takes its safe shares by itself once its table expires
         with contextlib.suppress(ConvoyError):
             states.append(edge.take_safe_shares(table.model, table.epoch))
-    return Shifted(tuple(states), tuple(failures))
+    return Shifted(table.model, tuple(states), tuple(failures))
 
 
 def _on_all(edges: Iterable[Edge], verb: Callable[[Edge], T]) -> list[T | ConvoyError]:

@@ -1,0 +1,225 @@
+"""A real edge for tests: Envoy, its agent and small upstreams as processes, and an open-loop load."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+
+from fleet.errors import ConvoyError
+from fleet.settings import inherited_environment
+from traffic.agent import AgentOptions, agent_command
+from traffic.edge_state import ModelState
+from traffic.edges import Edge
+from traffic.envoy import EdgePorts
+from traffic.gateway import bootstrap, envoy_command
+from traffic.table import Backend, RoutingTable, Share
+
+ROOT = Path(__file__).parents[2]
+STABLE = "sha256:" + "a" * 64
+CANARY = "sha256:" + "b" * 64
+REGIONS = ("us", "eu")
+TOKEN = "a-token-for-the-tests-only"
+
+
+def wait_until(condition: Callable[[], object], seconds: float, what: str = "the condition") -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} was not met within {seconds} s"
+        threading.Event().wait(0.02)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Process:
+    command: list[str]
+    log: Path
+    running: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> Process:
+        with self.log.open("ab") as log:
+            self.running = subprocess.Popen(self.command, cwd=ROOT, env=inherited_environment(), stdout=log, stderr=log)
+        return self
+
+    def signal(self, number: int) -> None:
+        assert self.running is not None
+        self.running.send_signal(number)
+
+    def kill(self) -> None:
+        if self.running is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self.running.send_signal(signal.SIGCONT)
+            self.running.kill()
+            self.running.wait(10)
+
+
+@dataclass
+class RealEdge:
+    """Everything of one edge below a folder; processes are started by the test and all killed by `close`."""
+
+    folder: Path
+    name: str = "edge-1"
+    ports: EdgePorts = field(default_factory=lambda: EdgePorts(free_port(), free_port()))
+    agent_port: int = field(default_factory=free_port)
+    upstreams: dict[tuple[str, str], Process] = field(default_factory=dict)
+    places: dict[tuple[str, str], int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        token = self.folder / "token"
+        token.write_text(TOKEN)
+        options = AgentOptions(self.name, self.folder, self.agent_port, self.ports, token)
+        self.agent = Process(agent_command(options), self.folder / "agent.out")
+        bootstrap(self.folder, self.name, self.ports)
+        self.envoy = Process(envoy_command(self.folder), self.folder / "envoy.out")
+        self.client = Edge(self.name, f"http://127.0.0.1:{self.agent_port}", TOKEN)
+        self.url = f"http://127.0.0.1:{self.ports.listener}"
+
+    def start(self) -> RealEdge:
+        self.envoy.start()
+        self.agent.start()
+        self.wait_ready()
+        return self
+
+    def wait_ready(self) -> None:
+        wait_until(self._ready, 20, "the edge to be ready")
+
+    def _ready(self) -> bool:
+        try:
+            return self.client.state().envoy_ready
+        except ConvoyError:
+            return False
+
+    def serve(self, revision: str, *regions: str, **behaviour: float) -> None:
+        """Start an upstream per region."""
+        for region in regions or REGIONS:
+            port = self.places.setdefault((revision, region), free_port())
+            flags = [part for name, value in behaviour.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+            script = str(Path(__file__).with_name("edge_upstream.py"))
+            command = [sys.executable, script, "--port", str(port), "--revision", revision, "--region", region, *flags]
+            self.upstreams[revision, region] = Process(command, self.folder / "upstreams.out").start()
+            wait_until(lambda port=port: _listens(port), 10, f"upstream {region}")
+
+    def lose(self, revision: str, *regions: str) -> None:
+        """Kill upstreams with SIGKILL."""
+        for region in regions or REGIONS:
+            self.upstreams[revision, region].kill()
+
+    def backends(self) -> tuple[Backend, ...]:
+        return tuple(Backend(revision, region, "127.0.0.1", port) for (revision, region), port in self.places.items())
+
+    def table(self, version: int, canary: int = 0, seconds: float = 60, epoch: int = 1, latency_ms: int = 500) -> RoutingTable:
+        shares = (Share(STABLE, 100 - canary), Share(CANARY, canary)) if canary else (Share(STABLE, 100),)
+        return RoutingTable("employment", epoch, version, time.time() + seconds, shares, (Share(STABLE, 100),), self.backends(), latency_ms)
+
+    def take(self, table: RoutingTable) -> None:
+        """Prepare and apply."""
+        self.client.prepare(table)
+        self.client.apply(table)
+
+    def model(self) -> ModelState:
+        state = self.client.state().of("employment")
+        assert state is not None
+        return state
+
+    def predict(self, body: bytes = b"{}", **headers: str) -> httpx.Response:
+        given = {"content-type": "application/json", **{name.replace("_", "-"): value for name, value in headers.items()}}
+        return httpx.post(f"{self.url}/v2/models/employment/infer", content=body, headers=given, timeout=10, trust_env=False)
+
+    def answering(self, requests: int = 60) -> Counter[str]:
+        """Count which revisions answer."""
+        with httpx.Client(trust_env=False, timeout=10) as client:
+            answers = [client.post(f"{self.url}/v2/models/employment/infer", content=b"{}") for _ in range(requests)]
+        assert [answer.status_code for answer in answers] == [200] * requests
+        return Counter(answer.headers["x-convoy-revision"] for answer in answers)
+
+    def files(self) -> tuple[bytes, ...]:
+        return tuple((self.folder / "envoy" / name).read_bytes() for name in ("cds.json", "rds.json"))
+
+    def close(self) -> None:
+        for process in (self.agent, self.envoy, *self.upstreams.values()):
+            process.kill()
+
+
+@dataclass(frozen=True)
+class Answer:
+    due: float
+    status: str
+    revision: str
+    region: str
+
+
+class Load:
+    """An open loop: requests leave at a constant rate whatever becomes of them; each has a connection of its own."""
+
+    def __init__(self, edge: RealEdge, rate: float = 100) -> None:
+        self._port = edge.ports.listener
+        self._rate = rate
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()))
+        self.answers: list[Answer] = []
+        self.sent = 0
+
+    def __enter__(self) -> Load:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ending.set()
+        self._thread.join()
+
+    def go_on_for(self, requests: int) -> None:
+        """Wait until so many more requests were answered."""
+        until = len(self.answers) + requests
+        wait_until(lambda: len(self.answers) >= until, 60, "the load")
+
+    def failed(self) -> list[Answer]:
+        return [answer for answer in self.answers if answer.status != "200"]
+
+    async def _run(self) -> None:
+        began = time.monotonic()
+        asked = []
+        while not self._ending.is_set():
+            due = began + self.sent / self._rate
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
+            asked.append(asyncio.create_task(self._ask(due)))
+            self.sent += 1
+        await asyncio.gather(*asked)
+
+    async def _ask(self, due: float) -> None:
+        try:
+            async with asyncio.timeout(10):
+                reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+                writer.write(
+                    b"POST /v2/models/employment/infer HTTP/1.1\r\nhost: edge\r\nconnection: close\r\n"
+                    b"content-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
+                )
+                head = (await reader.read()).decode("latin-1")
+                writer.close()
+        except (OSError, TimeoutError) as problem:
+            self.answers.append(Answer(due, type(problem).__name__, "", ""))
+            return
+        fields = dict(line.split(": ", 1) for line in head.split("\r\n\r\n")[0].split("\r\n")[1:])
+        status = head.split(" ")[1] if head else "nothing"
+        self.answers.append(Answer(due, status, fields.get("x-convoy-revision", ""), fields.get("x-convoy-region", "")))
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0

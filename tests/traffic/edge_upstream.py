@@ -1,0 +1,58 @@
+"""A tiny model server for the edge's tests: healthy, names its revision and region, and can be slow or reset connections."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import socket
+import struct
+
+
+async def serve(options: argparse.Namespace) -> None:
+    counter = {"requests": 0}
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+                length = next((int(line.split(":")[1]) for line in head.split("\r\n") if line.lower().startswith("content-length")), 0)
+                body = await reader.readexactly(length)
+                if "/v2/health/" in head.split("\r\n")[0]:
+                    writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+                    continue
+                counter["requests"] += 1
+                if options.reset_every and counter["requests"] % options.reset_every == 0:
+                    abort(writer)
+                    return
+                await asyncio.sleep(options.delay_ms / 1000)
+                answer = f'{{"received":{len(body)}}}'.encode()
+                writer.write(
+                    f"HTTP/1.1 {options.status} X\r\ncontent-type: application/json\r\ncontent-length: {len(answer)}\r\n"
+                    f"x-convoy-revision: {options.revision}\r\nx-convoy-region: {options.region}\r\n\r\n".encode()
+                    + answer
+                )
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(talk, "127.0.0.1", options.port, limit=1 << 24)
+    async with server:
+        await server.serve_forever()
+
+
+def abort(writer: asyncio.StreamWriter) -> None:
+    """Reset the connection instead of closing it."""
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--revision", required=True)
+    parser.add_argument("--region", required=True)
+    parser.add_argument("--delay-ms", type=float, default=0)
+    parser.add_argument("--reset-every", type=int, default=0)
+    parser.add_argument("--status", type=int, default=200)
+    asyncio.run(serve(parser.parse_args()))

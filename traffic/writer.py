@@ -1,0 +1,104 @@
+"""Puts Envoy's watched files in place: clusters before the routes that need them, and gone only after these."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from traffic.clusters import Cluster, clusters_of
+from traffic.envoy import clusters_file, clusters_in, routes_file, version_of
+from traffic.gateway import GatewayFiles, write_atomically
+from traffic.memory import Held
+from traffic.table import RoutingTable
+
+LINGER_SECONDS = 15.0
+AGAIN_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Everything an Envoy should know: the tables that are held, and those whose backends are being warmed."""
+
+    held: tuple[Held, ...]
+    prepared: tuple[RoutingTable, ...] = ()
+
+    @property
+    def tables(self) -> tuple[RoutingTable, ...]:
+        """The tables as they are in force."""
+        return tuple(held.in_force for held in self.held)
+
+    @property
+    def version(self) -> str:
+        """The version that the routes carry."""
+        return version_of({held.table.model: held.label for held in self.held})
+
+    def clusters(self) -> dict[str, Cluster]:
+        """Return the clusters by name; a table that is being prepared has the last word on its own."""
+        tables = [*self.tables, *self.prepared]
+        return {cluster.name: cluster for table in tables for cluster in clusters_of(table)}
+
+
+class Writer:
+    """Writes one Envoy's clusters and routes; not to be used from two threads at once.
+
+    A cluster that the tables no longer need stays until Envoy reports the routes that do without it, and some seconds
+    longer for the requests that are still on their way.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._files = GatewayFiles(folder.absolute())
+        self._written = {cluster.name: cluster for cluster in clusters_in(self._files.clusters.read_bytes())}
+        self._leaving: dict[str, float] = {}
+        self._clusters_at = self._routes_at = time.monotonic()
+        self._routes = routes_file((), version_of({}))
+        self._clusters = clusters_file(self._written.values())
+
+    @property
+    def clusters_version(self) -> str:
+        """The version of the clusters written last."""
+        return self._clusters.version
+
+    @property
+    def routes_version(self) -> str:
+        """The version of the routes written last."""
+        return self._routes.version
+
+    def write_clusters(self, wanted: Wanted, abandoned: frozenset[str] = frozenset()) -> None:
+        """Write the clusters that are wanted and those that still linger; `abandoned` ones were never routed to and do not."""
+        needed = wanted.clusters()
+        for name in self._written.keys() - needed.keys() - abandoned:
+            self._leaving.setdefault(name, time.monotonic() + LINGER_SECONDS)
+        self._written = {**{name: self._written[name] for name in self._leaving}, **needed}
+        clusters = clusters_file(self._written.values())
+        if clusters != self._clusters:
+            self._clusters = clusters
+            self._put_clusters()
+
+    def write(self, wanted: Wanted) -> None:
+        """Write the clusters, then the routes."""
+        self.write_clusters(wanted)
+        self._routes = routes_file(wanted.tables, wanted.version)
+        self._put_routes()
+
+    def drop_leftovers(self, wanted: Wanted) -> None:
+        """Write the clusters without those that have lingered long enough; Envoy must have reported the present routes."""
+        self._leaving = {name: until for name, until in self._leaving.items() if until > time.monotonic()}
+        kept = self._written.keys() & (wanted.clusters().keys() | self._leaving.keys())
+        self._written = {name: self._written[name] for name in kept}
+        self.write_clusters(wanted)
+
+    def write_again(self, clusters_version: str | None, routes_version: str | None) -> None:
+        """Put a file in place once more when Envoy has not taken it within a second: it reads on a rename only."""
+        if clusters_version != self.clusters_version and time.monotonic() - self._clusters_at > AGAIN_SECONDS:
+            self._put_clusters()
+        if routes_version != self.routes_version and time.monotonic() - self._routes_at > AGAIN_SECONDS:
+            self._put_routes()
+
+    def _put_clusters(self) -> None:
+        write_atomically(self._files.clusters, self._clusters.content)
+        self._clusters_at = time.monotonic()
+
+    def _put_routes(self) -> None:
+        write_atomically(self._files.routes, self._routes.content)
+        self._routes_at = time.monotonic()
