@@ -127,6 +127,8 @@ def _parsed(body: bytes) -> dict[str, Any]:
         raise BadRequest(f"the body is not JSON ({problem})") from problem
     if not isinstance(request, dict):
         raise BadRequest('the body must be an object with the key "inputs"')
+    if not isinstance(request.get("id", ""), str):
+        raise BadRequest('"id" must be a string')
     return request
 
 
