@@ -226,7 +226,7 @@ def _connection_manager(logs: Path) -> dict[str, object]:
                 "typed_config": {
                     "@type": f"{TYPE}.extensions.filters.http.router.v3.Router",
                     "suppress_envoy_headers": True,
-                    "upstream_log": [_log_file(logs / ATTEMPTS_LOG, METADATA, ROUTER_LOG_FORMAT)],
+                    "upstream_log": [_log_file(logs / ATTEMPTS_LOG, ROUTER_LOG_FORMAT)],
                 },
             },
         ],
