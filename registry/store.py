@@ -1,0 +1,242 @@
+"""The content store: blobs named by their SHA-256 and refs that only ever gain generations, on any object store.
+
+    blobs/sha256/<hex>                  a part of a file (at most 32 MiB), or a manifest
+    refs/<name>/<epoch>-<sequence>      {"digest": ...}; the highest wins
+
+Both are written create-only, since that is the one conditional write that every object store has: blobs before the
+manifest that names them before the ref that names it, so a reader never meets a name without its bytes. What is read
+is checked against its digest, and a wrong blob is reported and never overwritten.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import obstore
+from obstore import exceptions
+from obstore.store import LocalStore, ObjectStore
+
+from fleet.canonical import canonical_json, digest_of
+from fleet.errors import ConvoyError, Denied, InputError, IntegrityError, OperationFailed, Refused, UnknownName, Unreachable
+from fleet.manifest import Manifest, manifest_of
+from registry.trees import pieces, unpacked
+
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
+# obstore raises Python's own error for a missing object, whatever the store.
+_MISSING = (FileNotFoundError, exceptions.NotFoundError)
+_GENERATION = re.compile(r"(\d{12})-(\d{12})")
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """What a name points to, since which epoch and as which generation."""
+
+    name: str
+    digest: str
+    epoch: int
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class CopyReport:
+    """What a copy did: parts sent, parts that were there already, and bytes sent."""
+
+    copied: int
+    present: int
+    bytes: int
+
+
+class ContentStore:
+    """One store. `name` is what messages call it; every verb may be repeated.
+
+    Raises Unreachable when the store does not answer, Denied when it refuses our credentials.
+    """
+
+    def __init__(self, store: ObjectStore, name: str) -> None:
+        self._store = store
+        self.name = name
+
+    @classmethod
+    def at(cls, path: Path) -> ContentStore:
+        """Return the store in a local folder, which is made when it is missing."""
+        try:
+            return cls(LocalStore(path, mkdir=True), str(path))
+        except (OSError, exceptions.BaseError) as problem:
+            raise OperationFailed(f"store {path}", f"the folder cannot be used ({problem})", "Check the path and its owner.") from problem
+
+    def put_blob(self, digest: str, data: bytes) -> bool:
+        """Store a blob; return True when it is new and False when it was there, with the right bytes.
+
+        Raises IntegrityError when `data` is not what the digest says, or what is there is not.
+        """
+        if digest_of(data) != digest:
+            raise IntegrityError(f"blob {digest}", f"the bytes for store {self.name} are not these", "Read them again from their source.")
+        if self._create(_blob(digest), data):
+            return True
+        self.get_blob(digest)
+        return False
+
+    def get_blob(self, digest: str) -> bytes:
+        """Return a blob's bytes, checked; raises UnknownName when it is missing, IntegrityError when it is wrong."""
+        data = self._read(_blob(digest), f"blob {digest}")
+        if digest_of(data) != digest:
+            raise IntegrityError(
+                f"blob {digest} in store {self.name}",
+                f"has other bytes ({len(data)} of them, {digest_of(data)})",
+                "Move the object away, look at the disk, then copy the blob again from another region.",
+            )
+        return data
+
+    def get_part(self, digest: str) -> bytes:
+        """Return a blob that a manifest lists; raises IntegrityError when it is wrong or missing."""
+        try:
+            return self.get_blob(digest)
+        except UnknownName as problem:
+            raise IntegrityError(f"blob {digest} in store {self.name}", "is missing", "Copy the revision to the store again.") from problem
+
+    def has_blob(self, digest: str) -> bool:
+        """Say whether a blob of that name is there; its bytes are only checked by reading them."""
+        with self._translated(f"blob {digest}"):
+            try:
+                obstore.head(self._store, _blob(digest))
+            except _MISSING:
+                return False
+        return True
+
+    def put_tree(self, root: Path) -> Manifest:
+        """Store a folder's files part by part, then their manifest, and return it."""
+        manifest = manifest_of(root)
+        for part, data in pieces(root, manifest):
+            self.put_blob(part.digest, data)
+        self.put_blob(manifest.digest, manifest.to_bytes())
+        return manifest
+
+    def manifest(self, digest: str) -> Manifest:
+        """Return a stored manifest; raises UnknownName when the store has none of that digest."""
+        return Manifest.from_bytes(self.get_blob(digest))
+
+    def fetch_tree(self, digest: str, to: Path) -> None:
+        """Make `to` the folder that a manifest describes: built aside, verified, then renamed into place.
+
+        A folder that is there already is verified and kept; one that differs raises IntegrityError, as does a part
+        that is missing or wrong.
+        """
+        manifest = self.manifest(digest)
+        if not to.exists():
+            unpacked(manifest, self.get_part, to)
+        if manifest_of(to) != manifest:
+            raise IntegrityError(str(to), f"is not revision {digest}", "Stop what uses the folder, delete it, and fetch it again.")
+
+    def point(self, name: str, digest: str, epoch: int) -> Ref:
+        """Let a name point to a stored manifest, as a new generation; nothing is written when it does so already.
+
+        Raises Refused when a higher epoch has written the name, UnknownName when the manifest is not stored.
+        """
+        if not self.has_blob(digest):
+            raise UnknownName(f"revision {digest}", f"is not in store {self.name}", "Copy it there before pointing to it.")
+        while True:
+            newest = self.resolve(name)
+            if newest is not None and newest.epoch > epoch:
+                raise Refused(f"ref '{name}' in store {self.name}", f"epoch {newest.epoch} wrote it, {epoch} is over")
+            if newest is not None and (newest.digest, newest.epoch) == (digest, epoch):
+                return newest
+            ref = Ref(name, digest, epoch, newest.sequence + 1 if newest else 1)
+            if self._create(f"refs/{name}/{_generation(ref)}", canonical_json({"digest": digest})):
+                return ref
+
+    def resolve(self, name: str) -> Ref | None:
+        """Return what a name points to, or None when nobody has pointed it anywhere."""
+        generations = self._generations(name)
+        if not generations:
+            return None
+        epoch, sequence = max(generations)
+        subject = f"ref '{name}' {epoch}-{sequence} in store {self.name}"
+        try:
+            document = json.loads(self._read(f"refs/{name}/{epoch:012}-{sequence:012}", subject))
+            return Ref(name, _checked(document["digest"]), epoch, sequence)
+        except (ValueError, KeyError, TypeError, InputError) as problem:
+            raise IntegrityError(subject, "does not name a digest", "Look at the object; then point the name again.") from problem
+
+    def _generations(self, name: str) -> list[tuple[int, int]]:
+        if not _NAME.fullmatch(name):
+            raise InputError(
+                f"ref '{name}'", "is not a name", "Use letters, digits, dots, dashes and underscores, in parts divided by slashes."
+            )
+        with self._translated(f"ref '{name}'"):
+            listed = obstore.list_with_delimiter(self._store, f"refs/{name}")["objects"]
+        keys = [_GENERATION.fullmatch(found["path"].rpartition("/")[2]) for found in listed]
+        return [(int(key[1]), int(key[2])) for key in keys if key]
+
+    def _create(self, path: str, data: bytes) -> bool:
+        with self._translated(path):
+            try:
+                obstore.put(self._store, path, data, mode="create", use_multipart=False)
+            except exceptions.AlreadyExistsError:
+                return False
+        return True
+
+    def _read(self, path: str, subject: str) -> bytes:
+        with self._translated(subject):
+            return obstore.get(self._store, path).bytes().to_bytes()
+
+    @contextmanager
+    def _translated(self, subject: str) -> Iterator[None]:
+        try:
+            yield
+        except (FileNotFoundError, exceptions.BaseError) as problem:
+            raise self._in_our_terms(problem, subject) from problem
+
+    def _in_our_terms(self, problem: FileNotFoundError | exceptions.BaseError, subject: str) -> ConvoyError:
+        # The lines behind the first are obstore's debugging.
+        says = str(problem).partition("\n")[0]
+        match problem:
+            case FileNotFoundError() | exceptions.NotFoundError():
+                return UnknownName(subject, f"is not in store {self.name}")
+            case exceptions.PermissionDeniedError() | exceptions.UnauthenticatedError():
+                return Denied(f"store {self.name}", "refused our credentials", "Check the region's credentials.")
+            case exceptions.GenericError():
+                return Unreachable(f"store {self.name}", f"failed at {subject} ({says})", "Check that it runs and has room.")
+            case _:
+                return OperationFailed(f"store {self.name}", f"failed at {subject} ({says})")
+
+
+def copy(digest: str, source: ContentStore, target: ContentStore) -> CopyReport:
+    """Copy a revision between stores, part by part, and return what was sent.
+
+    Parts that are in the target are skipped. Then every part is read back from the target and checked; the manifest
+    comes last. Raises IntegrityError that names the blob and the store where bytes are wrong or missing.
+    """
+    manifest = source.manifest(digest)
+    copied = present = sent = 0
+    for part in manifest.parts():
+        if target.has_blob(part.digest):
+            present += 1
+            continue
+        target.put_blob(part.digest, source.get_part(part.digest))
+        copied += 1
+        sent += part.size
+    for part in manifest.parts():
+        target.get_part(part.digest)
+    target.put_blob(digest, manifest.to_bytes())
+    target.get_blob(digest)
+    return CopyReport(copied, present, sent)
+
+
+def _blob(digest: str) -> str:
+    return f"blobs/sha256/{_checked(digest).removeprefix('sha256:')}"
+
+
+def _checked(digest: str) -> str:
+    if not _DIGEST.fullmatch(digest):
+        raise InputError(f"digest '{digest}'", "is not sha256: and 64 hex digits")
+    return digest
+
+
+def _generation(ref: Ref) -> str:
+    return f"{ref.epoch:012}-{ref.sequence:012}"
