@@ -60,11 +60,10 @@ class Step(Declared):
 
 
 class Canary(Declared):
-    """How a new revision meets live traffic; an absent canary means the declared default steps."""
+    """How a new revision meets live traffic; without a verdict after `max_seconds` it is rolled back, never promoted."""
 
     steps: tuple[Step, ...] = (Step(weight=5, seconds=60), Step(weight=25, seconds=120), Step(weight=50, seconds=120))
     max_seconds: Seconds = 1800
-    without_verdict: Literal["roll back", "fail"] = "roll back"
 
     @model_validator(mode="after")
     def _weights_rise(self) -> Self:

@@ -15,6 +15,8 @@ from fleet.errors import InputError
 PREFIX = "CONVOY_"
 STACK_MARK = "CONVOY_STACK_ID"
 """Set by the local stack on every process it starts, so that none is ever left behind."""
+PROJECT = "CONVOY_PROJECT"
+"""Set by the local stack for Prefect, which finds the flows below it (prefect.yaml)."""
 
 
 class Settings(BaseSettings):
@@ -50,10 +52,10 @@ def settings() -> Settings:
 
 @cache
 def _settings(variables: tuple[tuple[str, str], ...]) -> Settings:
-    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | {STACK_MARK}
+    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | {STACK_MARK, PROJECT}
     unknown = [name for name, _ in variables if name.upper() not in known]
     if unknown:
-        raise InputError(", ".join(unknown), "no such setting", f"Known: {', '.join(sorted(known - {STACK_MARK}))}.")
+        raise InputError(", ".join(unknown), "no such setting", f"Known: {', '.join(sorted(known - {STACK_MARK, PROJECT}))}.")
     try:
         return Settings()
     except ValidationError as problem:

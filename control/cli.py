@@ -1,0 +1,163 @@
+"""The `convoy` command. Nothing heavy is imported before a command needs it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from fleet.errors import ConvoyError, ExitCode
+
+app = typer.Typer(
+    name="convoy",
+    help="Moves a model from the MLflow registry to every region that serves it, on evidence.",
+    epilog="Exit codes: 0 done or promoted, 2 bad input, 3 rejected, 4 rolled back, 5 failed, 6 ledger broken.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+ledger_app = typer.Typer(help="Read and check the ledger.", no_args_is_help=True)
+app.add_typer(ledger_app, name="ledger")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+ModelName = Annotated[str, typer.Argument(help="The model's name in fleet.yaml and MLflow.")]
+Wait = Annotated[bool, typer.Option("--wait", help="Wait until the release has ended; the exit code says how.")]
+
+
+@app.command()
+def up(as_json: AsJson = False) -> None:
+    """Start the local stack, or what is missing of it, and wait until all of it is healthy."""
+    from control.stack_commands import start
+
+    start(as_json)
+
+
+@app.command()
+def down(as_json: AsJson = False) -> None:
+    """Stop the local stack; none of its processes is left, all of its data stays."""
+    from control.stack_commands import stop
+
+    stop(as_json)
+
+
+@app.command()
+def status(as_json: AsJson = False) -> None:
+    """Show every component and, region by region, which revision serves with which weight and measured share."""
+    from control.stack_commands import show_status
+
+    show_status(as_json)
+
+
+@app.command()
+def release(
+    model: ModelName,
+    version: Annotated[str, typer.Option("--version", help="The MLflow version to release.")],
+    wait: Wait = False,
+    again: Annotated[bool, typer.Option("--again", help="Try a version again whose release has ended.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Release a version of a model: sets the alias `candidate`, and the release flow does the rest."""
+    from control.release_commands import start_release
+
+    _leave(start_release(model, version, again, wait, as_json))
+
+
+@app.command()
+def rollback(
+    model: ModelName,
+    version: Annotated[str | None, typer.Option("--version", help="The version to go back to; the one before, if absent.")] = None,
+    wait: Wait = False,
+    as_json: AsJson = False,
+) -> None:
+    """Go back to a version that was stable before: a new release of the digest that is still stored."""
+    from control.release_commands import start_rollback
+
+    _leave(start_rollback(model, version, wait, as_json))
+
+
+@app.command()
+def predict(
+    model: ModelName,
+    input_file: Annotated[
+        Path, typer.Option("--input", help="Rows as JSON (list of objects), CSV, or an Open Inference v2 request; - reads stdin.")
+    ],
+) -> None:
+    """Ask a model through the edge and print its answer as JSON."""
+    from control.predict_command import ask
+
+    ask(model, input_file)
+
+
+@app.command()
+def demo(
+    home: Annotated[Path, typer.Option("--home", help="The demo's own home; an earlier demo there is deleted.")] = Path(".convoy/demo"),
+    port_base: Annotated[
+        int | None, typer.Option("--port-base", help="First of its hundred ports; the first free block, if absent.")
+    ] = None,
+    pair: Annotated[str, typer.Option("--pair", help="The pair of values on which version 3 raises.")] = "MAR=3,SEX=2",
+    fault: Annotated[bool, typer.Option("--fault/--no-fault", help="Whether version 3 has its mistake.")] = True,
+    seed: Annotated[int, typer.Option("--seed", help="Which rows are drawn.")] = 1,
+    rate: Annotated[float, typer.Option("--rate", min=50, help="Requests a second.")] = 60.0,
+    stop: Annotated[bool, typer.Option("--stop/--keep", help="Stop the stack afterwards, or keep it to look around.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Tell the whole story with real data and live traffic; exits non-zero when a step ended otherwise than told."""
+    from control.demo.command import Options, run
+
+    _leave(run(Options(home, port_base, pair, fault, seed, rate, stop, as_json)))
+
+
+@ledger_app.command("show")
+def ledger_show(
+    stream: Annotated[str | None, typer.Option("--stream", help="Only this stream, such as release/employment-1.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the ledger's events, oldest first."""
+    from control.ledger_commands import show
+
+    show(stream, as_json)
+
+
+@ledger_app.command("verify")
+def ledger_verify(as_json: AsJson = False) -> None:
+    """Check every event's hash, order and place; exit 6 when the chain is broken."""
+    from control.ledger_commands import verify
+
+    verify(as_json)
+
+
+def _leave(code: ExitCode) -> NoReturn:
+    raise typer.Exit(int(code))
+
+
+def main() -> None:
+    """Run the command; an error names the thing, the reason and the remedy, and sets the exit code."""
+    try:
+        app()
+    except ConvoyError as problem:
+        _complain(problem)
+        sys.exit(int(problem.exit_code))
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; what was begun goes on by itself, see `convoy status`\n")
+        sys.exit(130)
+
+
+def _complain(problem: ConvoyError) -> None:
+    from rich.console import Console
+
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console.print(f"[bold red]error[/] [bold]{_plain(problem.subject)}[/]: {_plain(problem.reason)}")
+    if problem.remedy:
+        console.print(f"  {_plain(problem.remedy)}")
+
+
+def _plain(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+if __name__ == "__main__":
+    main()

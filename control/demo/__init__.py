@@ -1,0 +1,1 @@
+"""Employment of people in Massachusetts: the demo's data, its four model versions and their mistakes."""

@@ -1,0 +1,124 @@
+"""The demo's story, chapter by chapter: each does one thing, waits for how it ends, and is checked against what was told."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from registry.lineage import fetch
+
+from control.demo.driver import Driver
+from control.demo.register import data_path, promote
+from control.demo.rows import Pair
+from control.demo.versions import HOLDOUT
+from control.release_commands import wait_for_end
+from control.views import ReleaseView
+from fleet.canonical import digest_of_file
+from fleet.errors import OperationFailed
+from fleet.phases import ReleasePhase
+from fleet.versions import DataLineage
+from flows.desires import CHAMPION, desires, release_stream
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MODEL = "employment"
+FLOW_START_SECONDS = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Tale:
+    """What the story is told with."""
+
+    seed: int = 1
+    pair: Pair = field(default_factory=lambda: Pair.parse("MAR=3,SEX=2"))
+    fault: bool = True
+    rate: float = 60.0
+    fast: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Chapter:
+    """One step of the story and how it ended; `as_told` is False when it ended otherwise than it should."""
+
+    title: str
+    as_told: bool
+    says: str
+    seconds: float
+    release: ReleaseView | None = None
+
+
+class Story:
+    """Tells the story on a running stack."""
+
+    def __init__(self, tale: Tale, driver: Driver, frames: dict[str, pd.DataFrame]) -> None:
+        self.tale = tale
+        self.driver = driver
+        self.frames = frames
+        self.chapters: list[Chapter] = []
+
+    def tell(self) -> None:
+        """Tell it to the end, or to the first chapter that cannot be told."""
+        self.chapter("version 1 is released everywhere, gates and no canary", lambda: self.released("v1", ReleasePhase.PROMOTED))
+        self.chapter("from the ledger alone the training rows come back", self.rows_from_ledger)
+        self.driver.start_load(self.tale.rate, self.tale.seed)
+        self.chapter("version 2 is better: promoted after a canary", lambda: self.released("v2", ReleasePhase.PROMOTED))
+        third = ReleasePhase.ROLLED_BACK if self.tale.fault else ReleasePhase.PROMOTED
+        told = (
+            f"version 3 raises on {self.tale.pair}: rolled back by itself" if self.tale.fault else "version 3 without its fault: promoted"
+        )
+        self.chapter(told, lambda: self.released("v3", third))
+        self.chapter("version 4 is worse: rejected at the gates", lambda: self.released("v4", ReleasePhase.REJECTED))
+        self.driver.stop_load()
+
+    def chapter(self, title: str, act: Callable[[], Chapter]) -> None:
+        """Run one chapter and keep what came of it; raises OperationFailed when the story cannot go on."""
+        self.driver.report(f"[bold]{title}[/]")
+        found = act()
+        self.chapters.append(found)
+        self.driver.report(f"  {'as told' if found.as_told else '[red]NOT as told[/]'}: {found.says} ({found.seconds:.0f} s)")
+        if not found.as_told:
+            raise OperationFailed(title, found.says, f"Logs: {self.driver.house.home.logs}.")
+
+    def released(self, name: str, expected: ReleasePhase) -> Chapter:
+        """Register a version, set the alias candidate with the plain MLflow client, and wait for the release's end."""
+        began = time.monotonic()
+        number = self.driver.register(name, self.frames[name], self.frames[HOLDOUT])
+        known = len(desires(self.driver.house.ledger, MODEL))
+        promote(self.driver.house.stack.mlflow_url, MODEL, number)
+        view = wait_for_end(self.driver.house, MODEL, self._next_release(known), quiet=self.driver.quiet)
+        champion = self.driver.house.models.alias(MODEL, CHAMPION)
+        right = view.phase == expected.value and (champion == number) == (expected is ReleasePhase.PROMOTED)
+        says = f"{view.release} is {view.phase}, champion is version {champion}: {'; '.join(view.reasons)}"
+        return Chapter(f"{name} {expected.value}", right, says, time.monotonic() - began, view)
+
+    def rows_from_ledger(self) -> Chapter:
+        """Fetch the training rows of version 1 again with nothing but what the ledger holds, and compare their hash."""
+        began = time.monotonic()
+        house = self.driver.house
+        release = desires(house.ledger, MODEL)[0].release
+        resolved = [event for event in house.ledger.stream(release_stream(release)) if event.effect_key == "resolve"][-1]
+        lineage = DataLineage(**json.loads(json.dumps(resolved.payload["lineage"], default=dict)))
+        file = fetch(lineage, house.home.work / "from-ledger" / data_path("v1"))
+        found = digest_of_file(file)
+        return Chapter(
+            "rows from the ledger",
+            found == lineage.sha256,
+            f"{lineage.path} at {lineage.commit[:12]} hashes to {found}",
+            time.monotonic() - began,
+        )
+
+    def _next_release(self, known: int) -> str:
+        """Wait until the alias has become a desire; reconcile would find it within a minute at the latest."""
+        deadline = time.monotonic() + FLOW_START_SECONDS
+        while time.monotonic() < deadline:
+            found = desires(self.driver.house.ledger, MODEL)
+            if len(found) > known:
+                return found[-1].release
+            time.sleep(0.1)
+        raise OperationFailed(
+            "alias candidate", f"was set {FLOW_START_SECONDS:.0f} seconds ago and nothing came of it", "See the control API's log."
+        )

@@ -1,0 +1,83 @@
+"""`convoy up`, `convoy down` and `convoy status`."""
+
+from __future__ import annotations
+
+from control.printing import out, print_json, print_table, progress
+from control.regions import RegionView, region_views
+from control.stack.down import down
+from control.stack.up import up
+from control.stack.view import StackView, view
+from fleet.errors import TransientError
+from fleet.settings import settings
+from flows.house import House
+
+
+def start(as_json: bool) -> None:
+    """Start what is missing and print the components."""
+    found = up(settings(), lambda text: progress.print(f"  {text}"))
+    if as_json:
+        print_json({"stack": found.stack_id, "home": str(found.home), "components": _components(found)})
+        return
+    _show_components(found)
+
+
+def stop(as_json: bool) -> None:
+    """Stop everything of the stack and print what was stopped."""
+    stopped = down(settings())
+    if as_json:
+        print_json({"stopped": list(stopped)})
+    else:
+        out.print(f"Stopped {len(stopped)} processes; the data stays." if stopped else "Nothing was running.")
+
+
+def show_status(as_json: bool) -> None:
+    """Print components and regions; what cannot be asked now is said, not left out."""
+    found = view(settings())
+    house = House.open()
+    try:
+        regions = region_views(house)
+    except TransientError as problem:
+        progress.print(f"[yellow]regions[/]: {problem}")
+        regions = {}
+    if as_json:
+        document = {name: region.model_dump(mode="json") for name, region in regions.items()}
+        print_json({"stack": found.stack_id, "home": str(found.home), "components": _components(found), "regions": document})
+        return
+    _show_components(found)
+    _show_regions(regions)
+
+
+def _components(found: StackView) -> list[dict[str, str | bool | None]]:
+    return [
+        {"name": each.name, "url": each.url, "healthy": each.healthy, "version": each.version, "reason": each.reason}
+        for each in found.components
+    ]
+
+
+def _show_components(found: StackView) -> None:
+    rows = [(each.name, "healthy" if each.healthy else f"[red]{each.reason}[/]", each.version or "", each.url) for each in found.components]
+    print_table(f"Stack in {found.home}", ("component", "state", "version", "url"), rows)
+
+
+def _show_regions(regions: dict[str, RegionView]) -> None:
+    rows = []
+    for name, region in regions.items():
+        for model, served in region.models.items():
+            for each in filter(None, (served, served.canary)):
+                share = "no traffic" if each.measured_share is None else f"{each.measured_share:.1%}"
+                weight = f"{each.intended_weight} %"
+                rows.append(
+                    (
+                        name,
+                        f"{region.provider} {region.place}",
+                        model,
+                        each.mlflow_version or "",
+                        each.revision or "",
+                        each.state,
+                        weight,
+                        share,
+                    )
+                )
+        if not region.models:
+            rows.append((name, f"{region.provider} {region.place}", "", "", "", "", "", ""))
+    print_table("Regions", ("region", "stands for", "model", "version", "revision", "state", "weight", "measured"), rows)

@@ -1,0 +1,99 @@
+"""What the doors show: releases and regions as plain typed values."""
+
+from __future__ import annotations
+
+import itertools
+from datetime import datetime
+
+from pydantic import BaseModel, ConfigDict
+
+from fleet.phases import ReleasePhase
+from flows.desires import Desire, desires, release_stream
+from registry.ledger import JSON, Event, Ledger
+
+
+class View(BaseModel):
+    """Frozen, as everything that is shown."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class PhaseView(View):
+    """A phase that a release entered, when, and why."""
+
+    phase: str
+    at: datetime
+    reasons: tuple[str, ...]
+
+
+class ReleaseView(View):
+    """One release: where it stands, why, how long each phase took (seconds), and its last evidence."""
+
+    release: str
+    model: str
+    version: str
+    why: str
+    phase: str
+    meaning: str
+    reasons: tuple[str, ...]
+    digest: str | None
+    requested: datetime
+    ended: datetime | None
+    phases: tuple[PhaseView, ...]
+    seconds: dict[str, float]
+    canary: dict[str, JSON] | None
+    counted: dict[str, JSON] | None
+
+
+def release_view(ledger: Ledger, desire: Desire, requested: datetime) -> ReleaseView:
+    """Return one release as its events tell it."""
+    events = ledger.stream(release_stream(desire.release))
+    phases = tuple(_phase(event) for event in events if event.type == "phase.entered")
+    now = ReleasePhase(phases[-1].phase) if phases else ReleasePhase.REQUESTED
+    packaged = _effect(events, "package")
+    judged = [event for event in events if event.type == "canary.judged"]
+    return ReleaseView(
+        release=desire.release,
+        model=desire.model,
+        version=desire.version,
+        why=desire.why.value,
+        phase=now.value,
+        meaning=now.meaning,
+        reasons=phases[-1].reasons if phases else (),
+        digest=str(packaged["digest"]) if packaged else None,
+        requested=requested,
+        ended=phases[-1].at if now.terminal else None,
+        phases=phases,
+        seconds=_durations(requested, phases),
+        canary=dict(judged[-1].payload) if judged else None,
+        counted=_effect(events, "count"),
+    )
+
+
+def release_views(ledger: Ledger, model: str) -> tuple[ReleaseView, ...]:
+    """Return every release of a model, oldest first."""
+    moments = {
+        str(event.payload["release"]): event.at
+        for event in ledger.stream(f"model/{model}")
+        if event.type == "candidate.observed" and event.payload.get("release")
+    }
+    return tuple(release_view(ledger, desire, moments[desire.release]) for desire in desires(ledger, model))
+
+
+def _phase(event: Event) -> PhaseView:
+    reasons = event.payload.get("reasons", [])
+    return PhaseView(phase=str(event.payload["phase"]), at=event.at, reasons=tuple(map(str, reasons)) if isinstance(reasons, list) else ())
+
+
+def _effect(events: tuple[Event, ...], key: str) -> dict[str, JSON] | None:
+    found = [event for event in events if event.type == "effect.completed" and event.effect_key == key]
+    return dict(found[-1].payload) if found else None
+
+
+def _durations(requested: datetime, phases: tuple[PhaseView, ...]) -> dict[str, float]:
+    """Return how long each phase but the last lasted; a release waits in `requested` until it is first picked up."""
+    moments = [(ReleasePhase.REQUESTED.value, requested), *((phase.phase, phase.at) for phase in phases)]
+    lasted: dict[str, float] = {}
+    for (name, began), (_, ended) in itertools.pairwise(moments):
+        lasted[name] = round(lasted.get(name, 0.0) + (ended - began).total_seconds(), 3)
+    return lasted

@@ -1,0 +1,148 @@
+"""How a release ends: promoted, rolled back, rejected, superseded or failed."""
+
+from __future__ import annotations
+
+import time
+
+from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+
+from fleet.errors import ConvoyError, OperationFailed
+from fleet.phases import ReleasePhase
+from fleet.versions import Revision
+from flows.desires import CHAMPION, model_stream
+from flows.retrying import on_transient
+from flows.routing import counted_to, set_weight, weights_at
+from flows.shipping import retire
+from flows.showing import show_ending
+from flows.work import Work
+from registry.ledger import JSON, NewEvent
+from traffic.edges import observe
+
+DRAIN_SECONDS = 15.0
+WITH_TRAFFIC = (ReleasePhase.SHADOWING, ReleasePhase.CANARY, ReleasePhase.BAKING)
+
+
+@task(cache_policy=NO_CACHE, **on_transient)
+def promote(work: Work, revision: Revision) -> ReleasePhase:
+    """Give the revision all traffic, make it the stable one, name it champion, and retire the one before."""
+    work.journal.enter(ReleasePhase.PROMOTING)
+    before = work.stable
+    work.check()
+    work.journal.effect("weight:100", lambda: _weigh(work, revision, before, 100), weight=100)
+    work.journal.effect("stable", lambda: _make_stable(work, revision))
+    work.journal.effect("alias:champion", lambda: _name_champion(work, revision), version=revision.version)
+    if before is not None and before.digest != revision.digest:
+        wait_until_drained(work)
+        retire(work, before)
+    return end(work, ReleasePhase.PROMOTED, f"version {revision.version} serves all traffic in {', '.join(work.regions)}")
+
+
+@task(cache_policy=NO_CACHE, **on_transient)
+def roll_back(work: Work, *reasons: str) -> ReleasePhase:
+    """Put every edge on the safe weights, read them back, count what the canary did, and stop it."""
+    work.journal.enter(ReleasePhase.ROLLING_BACK, *reasons)
+    why = reasons or entered_because(work)
+    revision, stable = work.revision, work.stable
+    if revision is not None:
+        if stable is not None:
+            work.journal.effect("weight:0", lambda: _weigh(work, revision, stable, 0), weight=0)
+            wait_until_drained(work)
+            work.journal.effect("count", lambda: _count(work, revision))
+        retire(work, revision)
+    return end(work, ReleasePhase.ROLLED_BACK, *why)
+
+
+def reject(work: Work, refusals: tuple[str, ...]) -> ReleasePhase:
+    """End a release that a gate refused; nothing of it was ever deployed."""
+    return end(work, ReleasePhase.REJECTED, *refusals)
+
+
+@task(cache_policy=NO_CACHE, **on_transient)
+def supersede(work: Work, why: str) -> ReleasePhase:
+    """Take the release off the stage for a newer version: no traffic at any edge, nothing left running."""
+    revision, stable = work.revision, work.stable
+    if revision is not None and (stable is None or stable.digest != revision.digest):
+        if stable is not None and work.phase is not ReleasePhase.DEPLOYING:
+            work.journal.effect("weight:0", lambda: _weigh(work, revision, stable, 0), weight=0)
+            wait_until_drained(work)
+        retire(work, revision)
+    return end(work, ReleasePhase.SUPERSEDED, why)
+
+
+def fail(work: Work, problem: ConvoyError) -> ReleasePhase:
+    """End a release that cannot go on: traffic that it had goes back first, then a human is told."""
+    get_run_logger().error("%s: %s", work.desire.release, problem)
+    if work.phase in WITH_TRAFFIC:
+        return roll_back(work, str(problem))
+    revision, stable = work.revision, work.stable
+    if revision is not None and work.phase is not ReleasePhase.PROMOTING and (stable is None or stable.digest != revision.digest):
+        retire(work, revision)
+    return end(work, ReleasePhase.FAILED, str(problem))
+
+
+def end(work: Work, phase: ReleasePhase, *reasons: str) -> ReleasePhase:
+    """Enter a terminal phase and show it."""
+    work.journal.enter(phase, *reasons)
+    get_run_logger().info("%s: %s: %s", work.desire.release, phase, "; ".join(reasons))
+    show_ending(work, phase, reasons)
+    return phase
+
+
+def entered_because(work: Work) -> tuple[str, ...]:
+    """Return the reasons with which the present phase was entered."""
+    entered = [event for event in work.journal.events() if event.type == "phase.entered"]
+    reasons = entered[-1].payload.get("reasons", []) if entered else []
+    return tuple(str(reason) for reason in reasons) if isinstance(reasons, list) else ()
+
+
+def wait_until_drained(work: Work) -> None:
+    """Wait until everything that was answered before now has been counted, so that nothing in flight is cut off."""
+    deadline = time.monotonic() + DRAIN_SECONDS
+    now = int(time.time()) + 1
+    while counted_to(work.house, work.model) <= now and time.monotonic() < deadline:
+        time.sleep(0.25)
+
+
+def _weigh(work: Work, revision: Revision, stable: Revision | None, weight: int) -> dict[str, JSON]:
+    states = set_weight(work, revision, stable, weight)
+    seen = weights_at(states, work.model, revision.digest)
+    wrong = {edge: found for edge, found in seen.items() if found != weight}
+    if wrong:
+        raise OperationFailed(
+            f"edge {', '.join(wrong)}", f"does not have {revision.digest} at {weight} % but at {wrong}", "Look at its agent's log."
+        )
+    answer: dict[str, JSON] = dict(seen)
+    return {"weight": weight, "seen": answer, "edges": [state.edge for state in states]}
+
+
+def _make_stable(work: Work, revision: Revision) -> dict[str, JSON]:
+    last = work.house.ledger.last(model_stream(work.model), "stable.set")
+    if last is None or last.payload["release"] != work.desire.release:
+        event = NewEvent(
+            model_stream(work.model),
+            "stable.set",
+            {"version": revision.version, "digest": revision.digest, "release": work.desire.release},
+            work.journal.actor,
+            epoch=work.lease.epoch,
+            model=work.model,
+        )
+        work.house.ledger.append(event)
+    return {"digest": revision.digest}
+
+
+def _name_champion(work: Work, revision: Revision) -> dict[str, JSON]:
+    work.house.models.set_alias(work.model, CHAMPION, revision.version)
+    return {"version": revision.version}
+
+
+def _count(work: Work, revision: Revision) -> dict[str, JSON]:
+    began = [event for event in work.journal.events() if event.type == "effect.completed" and event.effect_key == "canary"]
+    if not began:
+        return {"attempts": 0, "bad": 0, "regions": {}}
+    attempts = observe(work.house.edges, work.model, int(str(began[-1].payload["since"]))).of(revision.digest)
+    regions: dict[str, JSON] = {}
+    for region in work.regions:
+        counts = [count for count in attempts.counts if count.region == region]
+        regions[region] = {"attempts": sum(count.attempts for count in counts), "bad": sum(count.bad for count in counts)}
+    return {"attempts": attempts.total(), "bad": attempts.bad(), "complete_to": attempts.complete_to, "regions": regions}

@@ -1,0 +1,105 @@
+"""Introduces the rooms to one another: everything that a flow needs, opened from the settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from registry.models import MlflowModels
+from registry.store import ContentStore
+
+from clouds.serving import ServingTarget
+from clouds.targets import target_of
+from fleet.declared import Fleet, Model
+from fleet.home import Home
+from fleet.reading import model_of, read_fleet
+from fleet.settings import Settings, settings
+from fleet.stack import Credentials, Stack, read_credentials, read_stack
+from registry.leases import Leases
+from registry.ledger import Ledger
+from traffic.edges import Edge
+
+EDGE = "edge"
+
+
+@dataclass(frozen=True)
+class House:
+    """One installation of Convoy, its rooms opened when first asked for."""
+
+    settings: Settings
+    home: Home
+
+    @classmethod
+    def open(cls) -> House:
+        """Open the installation that the environment names."""
+        found = settings()
+        return cls(found, Home.of(found))
+
+    @cached_property
+    def fleet(self) -> Fleet:
+        """The declared fleet."""
+        return read_fleet(self.settings.fleet or self.home.fleet_file)
+
+    @cached_property
+    def stack(self) -> Stack:
+        """The local stack's ports."""
+        return read_stack(self.home)
+
+    @cached_property
+    def credentials(self) -> Credentials:
+        """The local stack's secrets."""
+        return read_credentials(self.home)
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """The truth of every release."""
+        return Ledger(self.ledger_url)
+
+    @property
+    def ledger_url(self) -> str:
+        """The ledger's SQLAlchemy URL."""
+        return self.settings.ledger_url or f"sqlite:///{self.home.ledger_file}"
+
+    @cached_property
+    def leases(self) -> Leases:
+        """Who may act on which model."""
+        return Leases(self.ledger)
+
+    @cached_property
+    def models(self) -> MlflowModels:
+        """The MLflow registry."""
+        return MlflowModels(self.stack.mlflow_url)
+
+    @cached_property
+    def origin(self) -> ContentStore:
+        """The store that revisions are packaged into."""
+        return ContentStore.at(self.home.origin_store)
+
+    @cached_property
+    def edges(self) -> tuple[Edge, ...]:
+        """Every edge of the fleet."""
+        return (Edge(EDGE, self.stack.agent_url, self.credentials.edge_token),)
+
+    def model(self, name: str) -> Model:
+        """Return a declared model; raises UnknownName."""
+        return model_of(self.fleet, name)
+
+    def region_store(self, region: str) -> ContentStore:
+        """Return the object store of a region."""
+        return ContentStore.at(self.home.region_store(region))
+
+    def fetch_from(self, region: str) -> Callable[[str, Path], None]:
+        """Return the verb that unpacks a revision from a region's own store, verified."""
+        store = self.region_store(region)
+
+        def fetch(digest: str, to: Path) -> None:
+            store.fetch_tree(digest, to)
+
+        return fetch
+
+    def target(self, region: str) -> ServingTarget:
+        """Return what runs a region."""
+        ports = {name: self.stack.region_ports(position) for position, name in enumerate(self.fleet.regions)}
+        return target_of(self.fleet.regions[region].target)(self.home, self.stack.stack_id, ports)

@@ -1,0 +1,103 @@
+"""A release's own book: phases entered and effects intended, done and read back."""
+
+from __future__ import annotations
+
+import os
+import signal
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from fleet.errors import InputError
+from fleet.phases import ReleasePhase, step
+from flows.desires import Desire, phase_of, release_stream
+from registry.ledger import JSON, Event, Ledger, NewEvent
+
+Payload = Mapping[str, JSON]
+
+POINTS = ("before", "between", "after")
+_ORDER = tuple(ReleasePhase)
+
+
+@dataclass(frozen=True, slots=True)
+class CrashPoint:
+    """Where a rehearsal kills the controller: before an effect's intent, between intent and completion, or after."""
+
+    point: str
+    effect: str
+
+    @classmethod
+    def parse(cls, text: str | None) -> CrashPoint | None:
+        """Read 'POINT EFFECT'; raises InputError for an unknown point."""
+        if not text:
+            return None
+        point, _, effect = text.partition(" ")
+        if point not in POINTS or not effect:
+            raise InputError("CONVOY_CRASH_AT", f"is {text!r}", f"Write one of {', '.join(POINTS)}, a space and an effect's key.")
+        return cls(point, effect)
+
+
+@dataclass(frozen=True, slots=True)
+class Journal:
+    """Writes one release's events under the epoch of its lease; an older epoch is refused by the ledger."""
+
+    ledger: Ledger
+    desire: Desire
+    epoch: int
+    actor: str
+    crash: CrashPoint | None = None
+
+    @property
+    def phase(self) -> ReleasePhase:
+        """Where the release stands now."""
+        return phase_of(self.ledger, self.desire.release)
+
+    def enter(self, phase: ReleasePhase, *reasons: str) -> None:
+        """Enter a phase; a phase that the release has already passed is left alone, so the story can be told again."""
+        now = self.phase
+        if now is phase or (not phase.terminal and phase is not ReleasePhase.ROLLING_BACK and _ORDER.index(now) > _ORDER.index(phase)):
+            return
+        self.record("phase.entered", {"phase": step(now, phase).value, "from": now.value, "reasons": list(reasons)})
+
+    def record(self, kind: str, payload: Payload, intent: str | None = None, effect: str | None = None) -> Event:
+        """Append one event to the release's stream."""
+        event = NewEvent(
+            release_stream(self.desire.release),
+            kind,
+            dict(payload),
+            self.actor,
+            epoch=self.epoch,
+            intent_id=intent,
+            effect_key=effect,
+            model=self.desire.model,
+        )
+        return self.ledger.append(event)
+
+    def effect(self, key: str, act: Callable[[], Payload], **intended: JSON) -> Payload:
+        """Do something to the world once: intent, act, read-back, completion.
+
+        `act` is idempotent and returns what it read back. A completed effect is not repeated: its result is returned
+        from the ledger. One that was only intended is done again under the same intent.
+        """
+        completed = self._last(key, "effect.completed")
+        if completed is not None:
+            return completed.payload
+        self._reach("before", key)
+        intent = self._last(key, "effect.intended") or self.record("effect.intended", intended, intent=uuid.uuid4().hex, effect=key)
+        self._reach("between", key)
+        result = act()
+        self.record("effect.completed", result, intent=intent.intent_id, effect=key)
+        self._reach("after", key)
+        return result
+
+    def events(self) -> tuple[Event, ...]:
+        """Return the release's events so far."""
+        return self.ledger.stream(release_stream(self.desire.release))
+
+    def _last(self, key: str, kind: str) -> Event | None:
+        found = [event for event in self.events() if event.type == kind and event.effect_key == key]
+        return found[-1] if found else None
+
+    def _reach(self, point: str, key: str) -> None:
+        if self.crash is not None and self.crash == CrashPoint(point, key):
+            os.kill(os.getpid(), signal.SIGKILL)

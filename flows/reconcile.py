@@ -1,0 +1,73 @@
+"""Reconcile: every minute, whatever was missed is started; events only make it quicker."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from prefect import flow, get_client, get_run_logger
+from prefect.client.schemas.filters import (
+    DeploymentFilter,
+    DeploymentFilterId,
+    FlowRunFilter,
+    FlowRunFilterExpectedStartTime,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import StateType
+from prefect.deployments import run_deployment
+from prefect.runtime import deployment, flow_run
+from prefect.states import Cancelled
+from prefect.types import DateTime
+
+from fleet.errors import TransientError
+from flows.desires import CANDIDATE, observe_candidate, unfinished
+from flows.house import House
+from flows.keeping import behind
+
+RELEASE = "release/release"
+LATE = timedelta(seconds=30)
+
+
+@flow(name="reconcile", description="Start whatever was missed: a moved alias, an unfinished release, a region that is behind.")
+def reconcile() -> list[str]:
+    """Look at every declared model once and start `release` where it is needed; returns what was started and why."""
+    drop_late_runs()
+    house = House.open()
+    house.ledger.verify()
+    started = []
+    for model in house.fleet.models:
+        try:
+            reasons = look_at(house, model)
+        except TransientError as problem:
+            get_run_logger().warning("%s: %s; looked at again in a minute", model, problem)
+            continue
+        if reasons and house.leases.current(model) is None:
+            run_deployment(RELEASE, parameters={"model": model}, timeout=0, as_subflow=False)
+            started.append(f"{model}: {'; '.join(reasons)}")
+            get_run_logger().info("started a release of %s: %s", model, "; ".join(reasons))
+    return started
+
+
+def look_at(house: House, model: str) -> list[str]:
+    """Return why a model needs a release run: nothing when all is as wanted."""
+    observe_candidate(house.ledger, model, house.models.alias(model, CANDIDATE), "reconcile flow")
+    waiting = [f"{desire.release} (version {desire.version}) is unfinished" for desire in unfinished(house.ledger, model)]
+    return waiting or behind(house, model)
+
+
+def drop_late_runs() -> int:
+    """Cancel the runs of this deployment that should have started long ago; one run does the work of all of them."""
+    if not deployment.id:
+        return 0
+    with get_client(sync_client=True) as client:
+        late = client.read_flow_runs(
+            flow_run_filter=FlowRunFilter(
+                state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
+                expected_start_time=FlowRunFilterExpectedStartTime(before_=DateTime.instance(datetime.now(UTC) - LATE)),
+            ),
+            deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment.id])),
+        )
+        dropped = [run for run in late if str(run.id) != flow_run.id]
+        for run in dropped:
+            client.set_flow_run_state(run.id, Cancelled(message="late: a newer run of reconcile did its work"), force=True)
+    return len(dropped)

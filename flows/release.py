@@ -1,0 +1,63 @@
+"""The release: from a wanted version to every region, on evidence."""
+
+from __future__ import annotations
+
+from prefect import flow, get_run_logger
+
+from fleet.errors import ConvoyError, LedgerBroken, TransientError
+from fleet.evidence import Outcome
+from fleet.phases import ReleasePhase
+from flows.canary import canary
+from flows.desires import unfinished
+from flows.endings import fail, promote, reject, roll_back, supersede
+from flows.gating import resolve, validate
+from flows.house import House
+from flows.keeping import restore_stable
+from flows.shipping import deploy, package, replicate
+from flows.work import SupersededError, Work, claim
+
+
+@flow(name="release", flow_run_name="release-{model}", description="Bring the wanted version of a model to every region, on evidence.")
+def release(model: str) -> str:
+    """Finish what is unfinished for a model, oldest first; leave at once when another run is at it.
+
+    Returns one line that says how it ended.
+    """
+    house = House.open()
+    house.model(model)
+    house.ledger.verify()
+    with claim(house, model, "release flow") as held:
+        if held is None:
+            return f"{model}: another run holds the lease"
+        ended = []
+        while waiting := unfinished(house.ledger, model):
+            phase = tell(Work.of(house, waiting[0], held))
+            ended.append(f"{waiting[0].release} (version {waiting[0].version}) {phase.value}")
+        restored = restore_stable(house, model, held)
+        return "; ".join(ended + restored) or f"{model}: nothing to do"
+
+
+def tell(work: Work) -> ReleasePhase:
+    """Tell one release's story from wherever it stands to its end; returns the phase it ended in."""
+    get_run_logger().info("%s: version %s, found in phase '%s'", work.desire.release, work.desire.version, work.phase)
+    try:
+        if work.phase is ReleasePhase.ROLLING_BACK:
+            return roll_back(work)
+        work.check()
+        source = resolve(work)
+        if refusals := validate(work, source):
+            return reject(work, refusals)
+        revision = package(work, source)
+        replicate(work, revision)
+        deploy(work, revision)
+        verdict = canary(work, revision)
+        if verdict is not None and verdict.outcome is not Outcome.PROMOTE:
+            return roll_back(work, *verdict.reasons)
+        return promote(work, revision)
+    except SupersededError as newer:
+        return supersede(work, newer.reason)
+    except (TransientError, LedgerBroken):
+        # Nothing is lost: the release stays open, and reconcile tells the story again.
+        raise
+    except ConvoyError as problem:
+        return fail(work, problem)

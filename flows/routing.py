@@ -1,0 +1,90 @@
+"""Routing tables of a release: who gets which share, until when, and what is safe."""
+
+from __future__ import annotations
+
+import time
+
+from clouds.serving import State
+from fleet.errors import OperationFailed
+from fleet.versions import Revision
+from flows.house import House
+from flows.work import Work
+from traffic.edge_state import EdgeState
+from traffic.edges import observe, shift
+from traffic.table import Backend, RoutingTable, Share
+
+
+def set_weight(work: Work, revision: Revision, stable: Revision | None, weight: int) -> tuple[EdgeState, ...]:
+    """Give a revision `weight` percent of the requests and stable the rest; returns what each edge says afterwards.
+
+    Until the release is promoted the safe weights are all on stable, so the share ends by itself when nobody renews
+    it. Without a stable revision, or at 100 percent, the revision is its own safety.
+    """
+    before = stable if stable is not None and stable.digest != revision.digest and weight < 100 else None
+    shares = _shares(revision, before, weight)
+    safe = (Share(before.digest if before else revision.digest, 100),)
+    served = [each for each in (before, revision) if each is not None and (each is not revision or weight > 0)]
+    found = tuple(backend for each in served for backend in backends(work.house, each, work.regions, required=each == revision))
+    table = RoutingTable(
+        model=work.model,
+        epoch=work.lease.epoch,
+        version=next(work.versions),
+        expires_at=time.time() + work.house.settings.table_seconds,
+        shares=shares,
+        safe=safe,
+        backends=found,
+        latency_ms=min(slo.latency_ms for slo in work.declared.slo.values()),
+    )
+    return apply(work.house, table)
+
+
+def _shares(revision: Revision, before: Revision | None, weight: int) -> tuple[Share, ...]:
+    if before is None:
+        return (Share(revision.digest, 100),)
+    both = (Share(before.digest, 100 - weight), Share(revision.digest, weight))
+    return tuple(share for share in both if share.weight)
+
+
+def apply(house: House, table: RoutingTable) -> tuple[EdgeState, ...]:
+    """Shift every edge to a table and return the states read back; raises the first edge's error if one failed."""
+    shifted = shift(house.edges, table)
+    if shifted.failures:
+        raise shifted.failures[0].error
+    return shifted.states
+
+
+def backends(house: House, revision: Revision, regions: tuple[str, ...], required: bool) -> tuple[Backend, ...]:
+    """Return where a revision answers; raises OperationFailed for a region without it when all are required."""
+    found = []
+    for region in regions:
+        status = house.target(region).status_of(region, revision.model, revision.digest)
+        if status.endpoint is not None:
+            found.append(Backend(revision.digest, region, status.endpoint.host, status.endpoint.port))
+        elif required:
+            raise OperationFailed(f"region '{region}'", f"does not run {revision.digest}", "Reconcile deploys it again.")
+    return tuple(found)
+
+
+def stable_is_warm(work: Work, stable: Revision) -> tuple[str, ...]:
+    """Return why the way back is not there, region by region; nothing means that it is."""
+    missing = []
+    for region in work.regions:
+        status = work.house.target(region).status_of(region, stable.model, stable.digest)
+        if status.state is not State.READY:
+            missing.append(f"stable is {status.state.value} in {region}: {status.reason}")
+    return tuple(missing)
+
+
+def weights_at(states: tuple[EdgeState, ...], model: str, digest: str) -> dict[str, int]:
+    """Return the share of a revision that each edge's Envoy reports, in percent; -1 where Envoy does not say."""
+    found = {}
+    for state in states:
+        seen = state.of(model)
+        percent = seen.percent_of(digest) if seen else None
+        found[state.edge] = -1 if percent is None else round(percent)
+    return found
+
+
+def counted_to(house: House, model: str) -> int:
+    """Return the second up to which every edge has counted its attempts."""
+    return observe(house.edges, model, int(time.time())).complete_to

@@ -1,0 +1,116 @@
+"""Packaging, replicating and deploying: one digest, in every region, warm before any traffic."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+
+from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from registry.store import CopyReport, copy
+
+from bentos.build import build
+from clouds.serving import Deployment, RevisionStatus, State
+from fleet.errors import IntegrityError, OperationFailed
+from fleet.phases import ReleasePhase
+from fleet.versions import Revision
+from flows.gating import Source
+from flows.house import House
+from flows.retrying import on_transient
+from flows.work import Work
+
+POLL_SECONDS = 0.3
+
+
+@task(cache_policy=NO_CACHE, **on_transient)
+def package(work: Work, source: Source) -> Revision:
+    """Make the version one Bento in the origin store; two packagings of the same files agree on the digest."""
+    work.journal.enter(ReleasePhase.PACKAGING)
+    work.check()
+    proven = work.proven
+    if proven is not None:
+        work.journal.effect("package", lambda: {"digest": proven.digest, "files": 0, "bytes": 0})
+        return proven
+    done = work.journal.effect("package", lambda: _build(work, source), source_digest=source.digest)
+    return Revision(work.model, work.desire.version, str(done["digest"]))
+
+
+def _build(work: Work, source: Source) -> dict[str, str | int]:
+    bento = work.folder / "bento"
+    manifest = build(source.folder, work.model, work.desire.version, bento)
+    stored = work.house.origin.put_tree(bento)
+    if stored.digest != manifest.digest:
+        raise IntegrityError(str(bento), "the Bento changed between building and storing", "Run the release again.")
+    return {"digest": stored.digest, "files": len(stored.entries), "bytes": stored.size}
+
+
+def replicate(work: Work, revision: Revision) -> None:
+    """Copy the revision to every region's store and read it back there."""
+    work.journal.enter(ReleasePhase.REPLICATING)
+    work.check()
+    for copied in [replicate_to.submit(work, revision, region) for region in work.regions]:
+        copied.result()
+
+
+@task(cache_policy=NO_CACHE, task_run_name="replicate-to-{region}", **on_transient)
+def replicate_to(work: Work, revision: Revision, region: str) -> None:
+    """Copy the revision to one region's store, verified there part by part, and point the model's name at it."""
+    work.journal.effect(f"replicate:{region}", lambda: _copy(work, revision, region), digest=revision.digest, region=region)
+
+
+def _copy(work: Work, revision: Revision, region: str) -> dict[str, str | int]:
+    store = work.house.region_store(region)
+    report: CopyReport = copy(revision.digest, work.house.origin, store)
+    return {"region": region, "digest": revision.digest, "copied": report.copied, "present": report.present, "bytes": report.bytes}
+
+
+def deploy(work: Work, revision: Revision) -> None:
+    """Start the revision in every region and wait until each answers with the right digest."""
+    work.journal.enter(ReleasePhase.DEPLOYING)
+    work.check()
+    for deployed in [deploy_to.submit(work, revision, region) for region in work.regions]:
+        deployed.result()
+
+
+@task(cache_policy=NO_CACHE, task_run_name="deploy-to-{region}", **on_transient)
+def deploy_to(work: Work, revision: Revision, region: str) -> None:
+    """Start the revision in one region and wait until it is ready."""
+    work.journal.effect(f"deploy:{region}", lambda: _deploy(work.house, revision, region), digest=revision.digest, region=region)
+
+
+def _deploy(house: House, revision: Revision, region: str) -> dict[str, str]:
+    status = start_and_wait(house, revision, region)
+    endpoint = f"{status.endpoint.host}:{status.endpoint.port}" if status.endpoint else ""
+    return {"region": region, "digest": revision.digest, "endpoint": endpoint}
+
+
+def start_and_wait(house: House, revision: Revision, region: str) -> RevisionStatus:
+    """Deploy and observe until ready; raises OperationFailed with the region's own reason."""
+    target = house.target(region)
+    target.deploy(Deployment(revision.model, region, revision.digest), house.fetch_from(region))
+    deadline = time.monotonic() + house.settings.deploy_seconds
+    while True:
+        status = target.status_of(region, revision.model, revision.digest)
+        if status.state is State.READY:
+            return status
+        if status.state is State.FAILED or time.monotonic() > deadline:
+            raise OperationFailed(
+                f"region '{region}'",
+                f"never became ready with {revision.digest}: {status.reason or 'it is still starting'}",
+                "Look at the region's log; the release can be asked for again.",
+            )
+        time.sleep(POLL_SECONDS)
+
+
+def retire(work: Work, revision: Revision) -> None:
+    """Stop a revision everywhere; each region is an effect of its own, and one that cannot be reached is told of."""
+    for region in work.regions:
+        key = f"retire:{region}:{revision.digest}"
+        work.journal.effect(key, partial(_retire, work, revision, region), digest=revision.digest, region=region)
+
+
+def _retire(work: Work, revision: Revision, region: str) -> dict[str, str]:
+    work.house.target(region).retire(region, revision.model, revision.digest)
+    status = work.house.target(region).status_of(region, revision.model, revision.digest)
+    get_run_logger().info("%s: version %s is %s in %s", work.desire.release, revision.version, status.state.value, region)
+    return {"region": region, "digest": revision.digest, "state": status.state.value}

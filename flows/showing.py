@@ -1,0 +1,80 @@
+"""What the Prefect UI shows of a release: the gates, the canary's progress, the verdict, the end."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+
+from fleet.canonical import short
+from fleet.evidence import GateResult, RegionEvidence, Verdict
+from fleet.phases import ReleasePhase
+from flows.work import Work
+from monitoring.share import MeasuredShare
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A canary at one tick: the weight asked for, what each edge has, the share seen, and the verdict."""
+
+    weight: int
+    at_edges: dict[str, int]
+    share: MeasuredShare
+    verdict: Verdict
+
+
+def show_gates(work: Work, results: Sequence[GateResult]) -> None:
+    """Show what each gate said."""
+    rows = [{"gate": found.gate, "outcome": found.outcome.value, "why": "; ".join(found.reasons)} for found in results]
+    create_table_artifact(rows, key=key(work, "gates"), description=f"Gates of {title(work)}")
+
+
+def show_progress(work: Work, progress: Progress) -> None:
+    """Show the canary region by region, with the e-value beside its limit."""
+    rows = [row(progress, found) for found in progress.verdict.regions]
+    description = (
+        f"Canary of {title(work)}: {progress.weight} % asked for, {progress.at_edges} at the edges, "
+        f"{progress.share.measured:.1%} seen. Harm {progress.verdict.harm:.3g} of {progress.verdict.harm_limit:.3g}."
+    )
+    create_table_artifact(rows, key=key(work, "canary"), description=description)
+
+
+def row(progress: Progress, found: RegionEvidence) -> dict[str, str]:
+    """Return one region's line of the canary's table."""
+    return {
+        "region": found.region,
+        "canary": f"{found.canary_bad} bad of {found.canary_attempts}",
+        "stable": f"{found.stable_bad} bad of {found.stable_attempts}",
+        "evidence of harm": f"{found.harm:.3g}",
+        "bad rate at most": f"{found.upper_bound:.2%}",
+        "verdict so far": progress.verdict.outcome.value,
+    }
+
+
+def show_verdict(work: Work, verdict: Verdict) -> None:
+    """Show what the judge concluded and why."""
+    reasons = "\n".join(f"- {reason}" for reason in verdict.reasons)
+    text = (
+        f"# {verdict.outcome.value.capitalize()}: {title(work)}\n\n{reasons}\n\nHarm {verdict.harm:.3g}, limit {verdict.harm_limit:.3g}.\n"
+    )
+    create_markdown_artifact(text, key=key(work, "verdict"), description=f"Verdict on {title(work)}")
+
+
+def show_ending(work: Work, phase: ReleasePhase, reasons: Sequence[str]) -> None:
+    """Show how the release ended."""
+    lines = "\n".join(f"- {reason}" for reason in reasons)
+    digest = short(work.revision.digest) if work.revision else "none"
+    text = f"# {phase.value.capitalize()}: {title(work)}\n\n{phase.meaning}\n\n{lines}\n\nRevision `{digest}`.\n"
+    create_markdown_artifact(text, key=key(work, "end"), description=f"{title(work)} {phase.value}")
+
+
+def title(work: Work) -> str:
+    """Return a release's name for people."""
+    return f"{work.desire.release} ({work.model} version {work.desire.version})"
+
+
+def key(work: Work, subject: str) -> str:
+    """Return an artifact's key: lowercase letters, digits and dashes."""
+    return re.sub(r"[^a-z0-9]+", "-", f"{work.desire.release}-{subject}".lower()).strip("-")

@@ -1,0 +1,131 @@
+"""A release under way: the claim on its model, its journal and what it may touch."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+from fleet.declared import Model
+from fleet.errors import Busy, ConvoyError
+from fleet.phases import ReleasePhase
+from fleet.versions import Revision
+from flows.desires import Desire, Why, desires, model_stream, release_stream
+from flows.house import House
+from flows.journal import CrashPoint, Journal
+from registry.leases import Held, Lease
+
+
+class SupersededError(ConvoyError):
+    """A newer version is wanted; this release leaves the stage."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """One release, held by one controller."""
+
+    house: House
+    desire: Desire
+    lease: Lease
+    held: Held
+    journal: Journal
+    versions: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+
+    @classmethod
+    def of(cls, house: House, desire: Desire, held: Held) -> Self:
+        """Open the work on a desire under a lease."""
+        crash = CrashPoint.parse(house.settings.crash_at)
+        journal = Journal(house.ledger, desire, held.lease.epoch, held.lease.holder, crash)
+        return cls(house, desire, held.lease, held, journal)
+
+    @property
+    def model(self) -> str:
+        """The model's name."""
+        return self.desire.model
+
+    @property
+    def declared(self) -> Model:
+        """What fleet.yaml says of the model."""
+        return self.house.model(self.model)
+
+    @property
+    def regions(self) -> tuple[str, ...]:
+        """Where the model is served."""
+        return self.declared.regions
+
+    @property
+    def phase(self) -> ReleasePhase:
+        """Where the release stands."""
+        return self.journal.phase
+
+    @property
+    def folder(self) -> Path:
+        """The release's scratch folder."""
+        return self.house.home.work / self.desire.release
+
+    @property
+    def stable(self) -> Revision | None:
+        """The revision that serves all traffic when this release is not there; None before the first one."""
+        return stable_of(self.house, self.model, apart_from=self.desire.release)
+
+    @property
+    def proven(self) -> Revision | None:
+        """For a rollback: the revision of the wanted version, which was stable before and is still stored."""
+        if self.desire.why is not Why.ROLLBACK:
+            return None
+        earlier = [found for found in once_stable(self.house, self.model) if found.version == self.desire.version]
+        return earlier[-1] if earlier and self.house.origin.has_blob(earlier[-1].digest) else None
+
+    @property
+    def revision(self) -> Revision | None:
+        """What this release packaged, once it has."""
+        return release_revision(self.house, self.desire)
+
+    def check(self) -> None:
+        """Raise unless this controller still holds the model and nothing newer is wanted."""
+        if self.held.lost.is_set():
+            raise Busy(f"model '{self.model}'", "its lease was lost to another controller", "Nothing: the other one goes on.")
+        newest = desires(self.house.ledger, self.model)[-1]
+        if newest.release != self.desire.release:
+            raise SupersededError(self.desire.release, f"version {newest.version} is wanted now (release {newest.release})")
+
+
+@contextmanager
+def claim(house: House, model: str, actor: str) -> Iterator[Held | None]:
+    """Hold a model's lease while the block runs; gives None at once when somebody else holds it."""
+    holder = f"{actor} {uuid.uuid4().hex[:8]} (process {os.getpid()})"
+    lease = house.leases.take(model, holder, house.settings.lease_seconds)
+    if lease is None:
+        yield None
+        return
+    with house.leases.held(lease) as held:
+        yield held
+
+
+def once_stable(house: House, model: str) -> tuple[Revision, ...]:
+    """Return every revision that was ever promoted, oldest first."""
+    return tuple(
+        Revision(model, str(event.payload["version"]), str(event.payload["digest"]))
+        for event in house.ledger.stream(model_stream(model))
+        if event.type == "stable.set"
+    )
+
+
+def stable_of(house: House, model: str, apart_from: str | None = None) -> Revision | None:
+    """Return the last promoted revision of a model, leaving out one release's own promotion."""
+    for event in reversed(house.ledger.stream(model_stream(model))):
+        if event.type == "stable.set" and event.payload["release"] != apart_from:
+            return Revision(model, str(event.payload["version"]), str(event.payload["digest"]))
+    return None
+
+
+def release_revision(house: House, desire: Desire) -> Revision | None:
+    """Return what a release packaged, None before it has."""
+    events = house.ledger.stream(release_stream(desire.release))
+    packaged = [event for event in events if event.type == "effect.completed" and event.effect_key == "package"]
+    return Revision(desire.model, desire.version, str(packaged[-1].payload["digest"])) if packaged else None

@@ -1,0 +1,38 @@
+"""One real stack for the whole run; it is started when the first test asks for it."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from support.stack import TestStack
+
+MODELS = ("steady", "resetting", "dead", "flipped", "again", "killed", "refused", "newer")
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[TestStack]:
+    """The embedded stack with three regions and one toy model per test, in a short path (a socket lies in it)."""
+    from control.stack.down import down
+    from control.stack.up import up
+    from fleet.home import Home
+    from fleet.settings import Settings
+    from flows.house import House
+    from support.stack import TestStack, toy_fleet, write_fleet
+
+    root = Path(tempfile.mkdtemp(prefix="cv-"))
+    settings = Settings(home=root, tick_seconds=0.5, lease_seconds=5, table_seconds=6, keep_raw_logs=True)
+    home = Home.of(settings)
+    write_fleet(home, toy_fleet(MODELS))
+    try:
+        up(settings, lambda text: None)
+        yield TestStack(settings, House(settings, home))
+    finally:
+        down(settings)
+        shutil.rmtree(root)

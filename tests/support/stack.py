@@ -1,0 +1,177 @@
+"""A real stack for the tests: quick canaries, short leases, one toy model per test."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version as installed
+from pathlib import Path
+from typing import Any
+
+from control.stack.components import Site, deploying_environment
+from control.views import ReleaseView, release_views
+from fleet.home import Home
+from fleet.settings import Settings, inherited_environment
+from flows.house import House
+from support.waiting import wait_until
+
+ROOT = Path(__file__).parents[2]
+REGIONS = ("us-east-1", "europe-west4", "southeastasia")
+REQUIREMENTS = ("mlflow", "pandas", "numpy", "cloudpickle")
+
+
+def toy_fleet(models: tuple[str, ...], regions: tuple[str, ...] = REGIONS) -> dict[str, Any]:
+    """Return a fleet of toy models that are canaried within seconds."""
+    providers = {"us-east-1": ("aws", "US"), "europe-west4": ("gcp", "NL"), "southeastasia": ("azure", "SG")}
+    model = {
+        "owner": "tests@example.org",
+        "on_call": "#tests",
+        "runbook": "https://runbooks.example.org/toy",
+        "regions": list(regions),
+        "slo": {region: {"latency_ms": 1000, "error_rate": 0.01} for region in regions},
+        "rto_seconds": 60,
+        "rpo_releases": 0,
+        "rollback": {"margin": 0.1},
+        "canary": {"steps": [{"weight": 20, "seconds": 1}, {"weight": 50, "seconds": 1}], "max_seconds": 60},
+    }
+    return {
+        "version": 1,
+        "name": "tests",
+        "regions": {
+            name: {"target": "local", "provider": providers[name][0], "place": name, "jurisdiction": providers[name][1]} for name in regions
+        },
+        "models": dict.fromkeys(models, model),
+    }
+
+
+@dataclass(frozen=True)
+class TestStack:
+    """A running stack and what tests do with it."""
+
+    __test__ = False
+
+    settings: Settings
+    house: House
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment of a command or flow that belongs to this stack."""
+        site = Site(self.house.home, self.settings, self.house.stack, self.house.credentials)
+        return inherited_environment() | deploying_environment(site)
+
+    def convoy(self, *arguments: str, **extra: str) -> subprocess.CompletedProcess[str]:
+        """Run the convoy command."""
+        command = [str(Path(sys.executable).with_name("convoy")), *arguments]
+        return subprocess.run(command, env=self.environment | extra, capture_output=True, text=True, timeout=240, check=False)
+
+    def flow(self, call: str, **extra: str) -> subprocess.CompletedProcess[str]:
+        """Run a flow in a process of its own, as the runner would: `release("toy")`."""
+        name = call.partition("(")[0]
+        program = f"from flows.{name} import {name}; print({call})"
+        return subprocess.run(
+            [sys.executable, "-c", program],
+            cwd=ROOT,
+            env=self.environment | extra,
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+
+    def register(self, model: str, behaviour: str = "good", schema: bool = True, offset: float = 0.0) -> str:
+        """Register a toy version and return its number."""
+        import mlflow
+
+        mlflow.set_tracking_uri(self.house.stack.mlflow_url)
+        module = _toy_module()
+        import pandas as pd
+
+        example = pd.DataFrame({"x": [-1.0]})
+        info = mlflow.pyfunc.log_model(
+            name=model,
+            python_model=module.ToyModel(behaviour, offset),
+            code_paths=[str(Path(__file__).with_name("toy_model.py"))],
+            registered_model_name=model,
+            signature=mlflow.models.infer_signature(example, [1.0]) if schema else None,
+            input_example=example if schema else None,
+            pip_requirements=[f"{name}=={installed(name)}" for name in REQUIREMENTS],
+        )
+        return str(info.registered_model_version)
+
+    def candidate(self, model: str, version: str) -> None:
+        """Set the alias candidate with the plain client."""
+        from mlflow import MlflowClient
+
+        MlflowClient(self.house.stack.mlflow_url).set_registered_model_alias(model, "candidate", version)
+
+    def releases(self, model: str) -> tuple[ReleaseView, ...]:
+        """Return the releases of a model."""
+        return release_views(self.house.ledger, model)
+
+    def ended(self, model: str, number: int, seconds: float = 150) -> ReleaseView:
+        """Wait for the end of a model's n-th release (from 1)."""
+
+        def found() -> ReleaseView | None:
+            views = self.releases(model)
+            return views[number - 1] if len(views) >= number and views[number - 1].ended else None
+
+        return wait_until(found, seconds, 0.3, f"release {number} of {model} has ended")  # type: ignore[return-value]
+
+    @contextmanager
+    def load(self, model: str, rate: float = 40.0) -> Iterator[Load]:
+        """Send requests at a constant rate while the block runs."""
+        folder = self.house.home.root / "load"
+        folder.mkdir(exist_ok=True)
+        bodies, log = folder / f"{model}.bodies", folder / f"{model}.jsonl"
+        bodies.write_text("".join(json.dumps(request(float(number))) + "\n" for number in range(50)))
+        url = f"{self.house.stack.edge_url}/v2/models/{model}/infer"
+        command = [sys.executable, "-m", "control.demo.load", "--url", url, "--rate", str(rate), "--bodies", str(bodies), "--log", str(log)]
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env=inherited_environment())
+        found = Load(log)
+        try:
+            yield found
+        finally:
+            process.terminate()
+            printed, _ = process.communicate(timeout=40)
+        found.totals.update(json.loads(printed))
+
+
+class Load:
+    """What a load came to, once it has ended."""
+
+    def __init__(self, log: Path) -> None:
+        self.log = log
+        self.totals: dict[str, int] = {}
+
+    def answers(self) -> list[dict[str, Any]]:
+        """Return one record per request."""
+        return [json.loads(line) for line in self.log.read_text().splitlines()]
+
+    def failed(self) -> list[dict[str, Any]]:
+        """Return the requests without a 2xx."""
+        return [sent for sent in self.answers() if not 200 <= sent["status"] < 300]
+
+
+def request(value: float) -> dict[str, Any]:
+    """Return a v2 request to a toy model."""
+    return {"inputs": [{"name": "x", "shape": [1], "datatype": "FP64", "data": [value]}]}
+
+
+def write_fleet(home: Home, fleet: dict[str, Any]) -> None:
+    """Write a fleet file into a home."""
+    home.root.mkdir(parents=True, exist_ok=True)
+    home.fleet_file.write_text(json.dumps(fleet, indent=2))
+
+
+def _toy_module() -> Any:
+    """Import the toy model under the name that it has inside the model."""
+    import importlib
+
+    folder = str(Path(__file__).parent)
+    if folder not in sys.path:
+        sys.path.append(folder)
+    return importlib.import_module("toy_model")
