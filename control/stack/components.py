@@ -1,0 +1,257 @@
+"""The programs of a local stack, as a table: what runs, with which environment, and how one sees that it is well.
+
+The regions' servers are not here: `clouds/local` adds and removes them as revisions come and go.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+
+from clouds.local.program import Program
+from control.stack.ports import RUNNER_OFFSET
+from fleet.home import Home
+from fleet.settings import PREFIX, PROJECT, STACK_MARK, Settings, inherited_environment
+from fleet.stack import HOST, Credentials, Stack
+
+ROOT = Path(__file__).resolve().parents[2]
+"""Where prefect.yaml and the rooms lie."""
+EDGE = "edge"
+RUNS_AT_ONCE = 6
+NO_TELEMETRY = {
+    # MLflow takes no other word than "true"
+    "DO_NOT_TRACK": "true",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "BENTOML_DO_NOT_TRACK": "True",
+    "DVC_NO_ANALYTICS": "1",
+    "GX_ANALYTICS_ENABLED": "false",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """One stack with everything that its programs are made from."""
+
+    home: Home
+    settings: Settings
+    stack: Stack
+    credentials: Credentials
+
+    def edge_token_file(self) -> Path:
+        """Where the agent finds its token."""
+        return self.home.edge(EDGE) / "token"
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """One program: `url` is for people, `health` answers 200 when it is well, `version` reads the answer of `version_url`.
+
+    `stop_seconds` lie between SIGTERM and SIGKILL. One that is `held` is started by `up` when its time has come.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
+    directory: Path
+    url: str
+    health: str
+    version_url: str | None = None
+    version: Callable[[httpx.Response], str] = field(default=lambda answer: answer.text.strip())
+    stop_seconds: int = 8
+    held: bool = False
+
+    def program(self, site: Site) -> Program:
+        """Return the component as the supervisor takes it."""
+        return Program(
+            name=self.name,
+            command=self.command,
+            directory=self.directory,
+            log=log_of(site.home, self.name),
+            environment=self.environment,
+            autostart=not self.held,
+            # Longer than an import on a busy machine: one that cannot even be imported is given up
+            start_seconds=20,
+            stop_seconds=self.stop_seconds,
+        )
+
+
+def log_of(home: Home, name: str) -> Path:
+    """Return where a component logs."""
+    return home.logs / f"{name}.log"
+
+
+def components(site: Site) -> tuple[Component, ...]:
+    """Return every program of a stack."""
+    stack = site.stack
+    runner = stack.port_base + RUNNER_OFFSET
+    python = (sys.executable, "-P", "-m")
+    return (
+        Component(
+            name="prefect",
+            command=(*python, "prefect", "server", "start", "--host", HOST, "--port", str(stack.port_base + 1)),
+            environment=_prefect_server(site),
+            directory=site.home.prefect,
+            url=stack.prefect_url,
+            health=f"{stack.prefect_url}/api/ready",
+            version_url=f"{stack.prefect_url}/api/admin/version",
+            version=_json_text,
+        ),
+        Component(
+            name="mlflow",
+            command=(*python, "mlflow", "server", *_mlflow_arguments(site)),
+            environment=_mlflow_server(site),
+            directory=site.home.mlflow,
+            url=stack.mlflow_url,
+            health=f"{stack.mlflow_url}/health",
+            version_url=f"{stack.mlflow_url}/version",
+        ),
+        Component(
+            name="control",
+            command=(*python, "control.api"),
+            environment={**_ours(site), **_prefect_client(site)},
+            directory=site.home.root,
+            url=stack.control_url,
+            health=f"{stack.control_url}/healthz",
+            version_url=f"{stack.control_url}/healthz",
+            version=_version_field,
+        ),
+        Component(
+            name="edge",
+            command=_envoy(site),
+            environment=_common(site),
+            directory=site.home.edge(EDGE),
+            url=stack.edge_url,
+            health=f"{stack.envoy_admin_url}/ready",
+            version_url=f"{stack.envoy_admin_url}/server_info",
+            version=_envoy_version,
+        ),
+        Component(
+            name="agent",
+            command=(*python, "traffic.agent", *_agent_arguments(site)),
+            environment=_common(site),
+            directory=site.home.edge(EDGE),
+            url=stack.agent_url,
+            health=f"{stack.agent_url}/health",
+        ),
+        Component(
+            name="runner",
+            command=(*python, "prefect", "worker", "start", *_worker_arguments(site)),
+            environment={
+                **_ours(site),
+                **_prefect_client(site),
+                PROJECT: str(ROOT),
+                "PREFECT_WORKER_QUERY_SECONDS": "2",
+                "PREFECT_WORKER_WEBSERVER_HOST": HOST,
+                "PREFECT_WORKER_WEBSERVER_PORT": str(runner),
+            },
+            directory=ROOT,
+            url=f"{stack.prefect_url}/work-pools/work-pool/{site.settings.work_pool}",
+            health=f"http://{HOST}:{runner}/health",
+            # After one SIGTERM it only waits for its runs; the ledger makes their end safe
+            stop_seconds=2,
+            held=True,
+        ),
+    )
+
+
+def deploying_environment(site: Site) -> dict[str, str]:
+    """Return the environment in which Prefect's command line reads prefect.yaml."""
+    return {
+        **_ours(site),
+        **_prefect_client(site),
+        PROJECT: str(ROOT),
+        f"{PREFIX}WORK_POOL": site.settings.work_pool,
+        "PREFECT_CLI_COLORS": "false",
+    }
+
+
+def _common(site: Site) -> dict[str, str]:
+    return {**inherited_environment(), **NO_TELEMETRY, STACK_MARK: site.stack.stack_id, "PYTHONUNBUFFERED": "1"}
+
+
+def _ours(site: Site) -> dict[str, str]:
+    """Return the environment of a program of Convoy's own: the settings that this stack was started with."""
+    given = site.settings.model_dump(exclude_none=True, exclude={"home", "port_base"})
+    return {
+        **_common(site),
+        **{f"{PREFIX}{name.upper()}": str(value.absolute() if isinstance(value, Path) else value) for name, value in given.items()},
+        f"{PREFIX}HOME": str(site.home.root),
+    }
+
+
+def _prefect_client(site: Site) -> dict[str, str]:
+    return {"PREFECT_HOME": str(site.home.prefect), "PREFECT_API_URL": f"{site.stack.prefect_url}/api"}
+
+
+def _prefect_server(site: Site) -> dict[str, str]:
+    return {
+        **_common(site),
+        **_prefect_client(site),
+        "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{site.home.prefect / 'prefect.db'}",
+        "PREFECT_SERVER_UI_ENABLED": "true",
+        "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+        # By default it unpacks its UI into its own package, which stacks share
+        "PREFECT_SERVER_UI_STATIC_DIRECTORY": str(site.home.prefect / "ui"),
+    }
+
+
+def _mlflow_server(site: Site) -> dict[str, str]:
+    return {
+        **_common(site),
+        # Its job consumers are seven processes that outlive it
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        # Our API is where it sends its webhooks, and that is on loopback
+        "MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "http,https",
+        "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true",
+        "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": site.credentials.mlflow_webhook_key,
+    }
+
+
+def _mlflow_arguments(site: Site) -> tuple[str, ...]:
+    port = site.stack.port_base + 2
+    return (
+        *("--host", HOST, "--port", str(port), "--workers", "1"),
+        *("--allowed-hosts", f"{HOST}:{port},localhost:{port}"),
+        *("--backend-store-uri", f"sqlite:///{site.home.mlflow / 'mlflow.db'}"),
+        *("--artifacts-destination", str(site.home.mlflow / "artifacts")),
+    )
+
+
+def _worker_arguments(site: Site) -> tuple[str, ...]:
+    return (
+        *("--pool", site.settings.work_pool, "--type", "process", "--name", "convoy-runner"),
+        *("--limit", str(RUNS_AT_ONCE), "--with-healthcheck", "--install-policy", "never"),
+    )
+
+
+def _agent_arguments(site: Site) -> tuple[str, ...]:
+    base = site.stack.port_base
+    return (
+        *("--edge", EDGE, "--folder", str(site.home.edge(EDGE)), "--token-file", str(site.edge_token_file())),
+        *("--port", str(base + 5), "--listener-port", str(base + 3), "--admin-port", str(base + 4)),
+        *(("--keep-raw-logs",) if site.settings.keep_raw_logs else ()),
+    )
+
+
+def _envoy(site: Site) -> tuple[str, ...]:
+    from traffic.gateway import envoy_command
+
+    return tuple(envoy_command(site.home.edge(EDGE)))
+
+
+def _json_text(answer: httpx.Response) -> str:
+    return str(answer.json())
+
+
+def _version_field(answer: httpx.Response) -> str:
+    return str(answer.json()["version"])
+
+
+def _envoy_version(answer: httpx.Response) -> str:
+    """Read `<commit>/<version>/<state>/<build>/<TLS library>`."""
+    return str(answer.json()["version"]).split("/")[1]

@@ -1,0 +1,40 @@
+"""What a stack writes down once: its id, its ports, its generated secrets."""
+
+from __future__ import annotations
+
+import base64
+import json
+import secrets
+import uuid
+from datetime import UTC, datetime
+
+from clouds.local.files import write_private
+from fleet.home import Home
+from fleet.stack import Credentials, Stack, read_credentials, read_stack
+
+
+def recorded_stack(home: Home) -> Stack | None:
+    """Return the stack of a home, None where none was ever started."""
+    return read_stack(home) if home.stack_file.exists() else None
+
+
+def record_stack(home: Home, port_base: int) -> Stack:
+    """Write down a new stack and return it."""
+    document = {"stack_id": str(uuid.uuid4()), "port_base": port_base, "created": datetime.now(UTC).isoformat()}
+    write_private(home.stack_file, json.dumps(document, indent=2).encode())
+    return read_stack(home)
+
+
+def ensure_credentials(home: Home) -> Credentials:
+    """Return the credentials of a home, generated if there are none; only the owner may read the file."""
+    if not home.credentials_file.exists():
+        document = {
+            "api_token": secrets.token_urlsafe(32),
+            "edge_token": secrets.token_urlsafe(32),
+            "webhook_secret": secrets.token_urlsafe(32),
+            # What MLflow takes is a Fernet key: 32 bytes, base64 for URLs, padded
+            "mlflow_webhook_key": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
+        }
+        write_private(home.credentials_file, json.dumps(document, indent=2).encode())
+    home.credentials_file.chmod(0o600)
+    return read_credentials(home)

@@ -1,0 +1,146 @@
+"""Starts the local stack, or what is missing of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+
+from clouds.local.files import exclusive, write_private
+from clouds.local.supervisor import STOPPED_STATES, Supervisor, launch
+from control.stack.components import EDGE, ROOT, Component, Site, components
+from control.stack.marked import end_marked
+from control.stack.orchestrator import ensure_deployments
+from control.stack.ports import claimed
+from control.stack.records import ensure_credentials, record_stack, recorded_stack
+from control.stack.view import StackView, view_of
+from control.stack.waiting import Waiting
+from fleet.errors import InputError
+from fleet.home import Home
+from fleet.reading import read_fleet
+from fleet.settings import Settings
+
+LOCK_SECONDS = 240.0
+HEALTHY_SECONDS = 180.0
+
+Report = Callable[[str], None]
+
+
+def up(settings: Settings, report: Report) -> StackView:
+    """Have the whole stack running and healthy, and return its state; `report` is told of each step.
+
+    Idempotent: what runs is left alone, what is missing or changed is started. Two at once are one stack. Nothing is
+    started when fleet.yaml is wrong or a port is taken (InputError). Raises OperationFailed with the end of the log
+    of a component that does not get healthy; what was started stays, so that it can be looked at.
+    """
+    home = Home.of(settings)
+    home.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    home.root.chmod(0o700)
+    with exclusive(home.root / "stack.lock", LOCK_SECONDS):
+        check_fleet(settings, home)
+        if Supervisor.of(home).alive():
+            return _complete(_running(settings, home), report)
+        return _start(settings, home, report)
+
+
+def check_fleet(settings: Settings, home: Home) -> None:
+    """Read fleet.yaml whole; a home that has none is given the example. Raises FleetFileError."""
+    if settings.fleet is None and not home.fleet_file.exists():
+        write_private(home.fleet_file, (ROOT / "examples" / "fleet.yaml").read_bytes())
+    read_fleet(settings.fleet or home.fleet_file)
+
+
+def _start(settings: Settings, home: Home, report: Report) -> StackView:
+    """Start the supervisor of a stack whose ports are free, after the end of what an earlier one left behind."""
+    before = recorded_stack(home)
+    for name in end_marked(before.stack_id) if before else ():
+        report(f"ended {name}, which an earlier supervisor left behind")
+    with claimed(before.port_base if before else None, settings.port_base) as port_base:
+        stack = before or record_stack(home, port_base)
+        report(f"stack {stack.stack_id} in {home.root}, ports from {stack.port_base}")
+        site = Site(home, settings, stack, ensure_credentials(home))
+        _prepare(site)
+        launch(home, stack.stack_id)
+        return _complete(site, report)
+
+
+def _running(settings: Settings, home: Home) -> Site:
+    stack = recorded_stack(home)
+    if stack is None:
+        raise InputError(str(home.stack_file), "is gone while its supervisor runs", "Restore it from a backup.")
+    if settings.port_base not in (None, stack.port_base):
+        raise InputError(f"CONVOY_PORT_BASE={settings.port_base}", f"this home's stack runs on the ports from {stack.port_base} on")
+    return Site(home, settings, stack, ensure_credentials(home))
+
+
+def _complete(site: Site, report: Report) -> StackView:
+    """Start what is missing: the slow servers first, everything else while they boot, the runner last."""
+    table = {component.name: component for component in components(site)}
+    supervisor = Supervisor.of(site.home)
+    _ensure(supervisor, site, (table["prefect"], table["mlflow"]))
+    _migrate_ledger(site)
+    _ensure(supervisor, site, (component for component in table.values() if not component.held))
+
+    _wait(site, supervisor, table, report)
+    return view_of(site)
+
+
+def _wait(site: Site, supervisor: Supervisor, table: Mapping[str, Component], report: Report) -> None:
+    """Wait for all, and do as early as possible what needs one of them."""
+    waiting = Waiting(site, HEALTHY_SECONDS, report)
+
+    def runner() -> None:
+        waiting.healthy(table["prefect"])
+        ensure_deployments(site, report)
+        _ensure(supervisor, site, (table["runner"],))
+        waiting.healthy(table["runner"])
+
+    def webhook() -> None:
+        waiting.healthy(table["mlflow"])
+        _watch_aliases(site)
+
+    def rest() -> None:
+        waiting.healthy(table["control"], table["edge"], table["agent"])
+
+    with ThreadPoolExecutor(3) as pool:
+        steps = [pool.submit(step) for step in (runner, webhook, rest)]
+        for step in as_completed(steps):
+            if step.exception():
+                waiting.given_up.set()
+                step.result()
+
+
+def _prepare(site: Site) -> None:
+    """Write the files that the programs start from; while they run, the edge's belong to its agent."""
+    from traffic.envoy import EdgePorts
+    from traffic.gateway import bootstrap
+
+    for component in components(site):
+        component.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    bootstrap(site.home.edge(EDGE), EDGE, EdgePorts(listener=site.stack.port_base + 3, admin=site.stack.port_base + 4))
+    write_private(site.edge_token_file(), site.credentials.edge_token.encode())
+
+
+def _ensure(supervisor: Supervisor, site: Site, wanted: Iterable[Component]) -> None:
+    """Have programs supervised as the table says; those that gave up are tried again."""
+    for component in wanted:
+        supervisor.add(component.program(site))
+        if supervisor.state(component.name) in STOPPED_STATES:
+            supervisor.start(component.name)
+
+
+def _migrate_ledger(site: Site) -> None:
+    from registry.ledger import Ledger
+
+    ledger = Ledger(site.settings.ledger_url or f"sqlite:///{site.home.ledger_file}")
+    ledger.migrate()
+    ledger.close()
+
+
+def _watch_aliases(site: Site) -> None:
+    import importlib.util
+
+    if importlib.util.find_spec("registry.models") is None:
+        return
+    from registry.models import MlflowModels
+
+    MlflowModels(site.stack.mlflow_url).watch(f"{site.stack.control_url}/webhooks/mlflow", site.credentials.webhook_secret)

@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from clouds.local.supervisor import ProcessState, Supervisor
+from control.stack.down import down
+from control.stack.marked import marked
+from control.stack.up import up
+from control.stack.view import StackView, view
+from fleet.home import Home
+from fleet.settings import Settings
+from fleet.stack import Stack, read_stack
+
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
+NAMES = {"prefect", "mlflow", "control", "edge", "agent", "runner"}
+
+
+@dataclass
+class Started:
+    """A stack started by a test, and what `up` reported."""
+
+    settings: Settings
+    views: list[StackView] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
+
+    def up(self) -> StackView:
+        found = up(self.settings, self.said.append)
+        self.views.append(found)
+        return found
+
+    @property
+    def home(self) -> Home:
+        return Home.of(self.settings)
+
+    @property
+    def stack(self) -> Stack:
+        return read_stack(self.home)
+
+    def pids(self) -> dict[str, int | None]:
+        return {process.name: process.pid for process in Supervisor.of(self.home).processes()}
+
+
+@pytest.fixture(scope="module")
+def make() -> Iterator[Callable[[], Started]]:
+    made: list[Started] = []
+
+    def start() -> Started:
+        # pytest's own folders are too deep for a unix socket
+        made.append(Started(Settings(home=Path(tempfile.mkdtemp(prefix="cv-", dir="/tmp")))))
+        return made[-1]
+
+    yield start
+    for started in made:
+        down(started.settings)
+        shutil.rmtree(started.settings.home)
+
+
+@pytest.fixture(scope="module")
+def running(make: Callable[[], Started]) -> Started:
+    """A stack that two callers started at once."""
+    started = make()
+    with ThreadPoolExecutor(2) as pool:
+        for caller in [pool.submit(started.up) for _ in range(2)]:
+            caller.result()
+    return started
+
+
+def test_two_callers_at_once_get_one_healthy_stack(running: Started) -> None:
+    first, second = running.views[:2]
+    assert first.stack_id == second.stack_id
+    assert {component.name for component in second.components if component.healthy} == NAMES
+    supervisors = [process for process in marked(first.stack_id) if "supervisor.supervisord" in process.cmdline()]
+    assert len(supervisors) == 1
+
+
+def test_up_again_leaves_every_process_alone_and_is_quick(running: Started) -> None:
+    before = running.pids()
+    began = time.monotonic()
+    running.up()
+    assert time.monotonic() - began < 10
+    assert running.pids() == before
+
+
+def test_versions_are_those_of_the_running_servers(running: Started) -> None:
+    versions = {component.name: component.version for component in view(running.settings).components}
+    assert all(versions[name] for name in ("prefect", "mlflow", "control", "edge"))
+
+
+def test_a_component_that_is_down_is_seen_and_repaired(running: Started) -> None:
+    Supervisor.of(running.home).stop("agent")
+    seen = {component.name: component for component in view(running.settings).components}
+    assert not seen["agent"].healthy
+    assert seen["agent"].reason
+    assert running.up().healthy
+    assert Supervisor.of(running.home).state("agent") in (ProcessState.STARTING, ProcessState.RUNNING)
+
+
+def test_every_listener_is_on_loopback(running: Started) -> None:
+    ours = marked(running.stack.stack_id)
+    listening = [c for process in ours for c in process.net_connections("inet") if c.status == psutil.CONN_LISTEN]
+    assert listening
+    assert {connection.laddr.ip for connection in listening} == {"127.0.0.1"}
+
+
+def test_secrets_are_on_no_command_line_and_in_no_log(running: Started) -> None:
+    secrets = json.loads(running.home.credentials_file.read_text()).values()
+    shown = " ".join(" ".join(process.cmdline()) for process in marked(running.stack.stack_id))
+    shown += " ".join(running.said) + "".join(log.read_text(errors="replace") for log in running.home.logs.iterdir())
+    assert not any(secret in shown for secret in secrets)
+    assert running.home.root.stat().st_mode & 0o777 == 0o700
+
+
+def test_the_work_pool_and_the_deployments_are_known_to_prefect(running: Started) -> None:
+    api = f"{running.stack.prefect_url}/api"
+    assert httpx.get(f"{api}/work_pools/{running.settings.work_pool}").json()["type"] == "process"
+    deployments = {found["name"] for found in httpx.post(f"{api}/deployments/filter", json={}).json()}
+    assert {"release", "rollback", "reconcile"} <= deployments
+
+
+def test_a_second_home_stands_beside_the_first_and_leaves_nothing_though_its_supervisor_was_killed(
+    running: Started, make: Callable[[], Started]
+) -> None:
+    other = make()
+    assert other.up().healthy
+    assert other.stack.port_base != running.stack.port_base
+    psutil.Process(Supervisor.of(other.home).pid()).send_signal(signal.SIGKILL)
+
+    stopped = down(other.settings)
+
+    assert len(stopped) >= len(NAMES)
+    assert marked(other.stack.stack_id) == []
+    assert view(running.settings).healthy
+    assert down(other.settings) == ()
+
+
+def test_down_stops_everything_and_the_next_up_is_the_same_stack(running: Started) -> None:
+    before = running.stack
+    stopped = down(running.settings)
+    assert {*NAMES, "supervisord"} <= set(stopped)
+    assert marked(before.stack_id) == []
+    assert running.up().healthy
+    assert running.stack == before

@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from control.stack.components import EDGE, Component, Site, components, deploying_environment
+from control.stack.down import down
+from control.stack.marked import end_marked, marked
+from control.stack.ports import CLAIM_OFFSET, FIXED, claimed
+from control.stack.records import ensure_credentials, record_stack, recorded_stack
+from control.stack.up import up
+from fleet.errors import FleetFileError, InputError
+from fleet.home import Home
+from fleet.settings import STACK_MARK, Settings
+
+BASE = 21300
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home(tmp_path / "home")
+
+
+@pytest.fixture
+def site(home: Home) -> Site:
+    home.root.mkdir()
+    return Site(home, Settings(home=home.root, tick_seconds=0.5), record_stack(home, BASE), ensure_credentials(home))
+
+
+@contextmanager
+def listening(port: int) -> Iterator[None]:
+    with socket.socket() as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        server.bind(("127.0.0.1", port))
+        server.listen()
+        yield
+
+
+def silent(_: str) -> None:
+    pass
+
+
+def test_the_wanted_block_is_taken_when_it_is_free() -> None:
+    with claimed(None, BASE) as base:
+        assert base == BASE
+
+
+@pytest.mark.parametrize("offset", [*FIXED, CLAIM_OFFSET])
+def test_a_taken_port_is_named_with_its_holder_and_a_remedy(offset: int) -> None:
+    with (
+        listening(BASE + offset),
+        pytest.raises(InputError, match=f"port {BASE + offset} .*taken by process {os.getpid()}") as caught,
+        claimed(None, BASE),
+    ):
+        pass
+    assert "CONVOY_HOME" in caught.value.remedy
+
+
+def test_two_stacks_that_start_at_once_take_two_blocks() -> None:
+    with claimed(None, None) as first, claimed(None, None) as second:
+        assert second >= first + 100
+
+
+def test_a_block_with_one_taken_port_is_passed_over() -> None:
+    with claimed(None, None) as first:
+        pass
+    with listening(first + 2), claimed(None, None) as second:
+        assert second > first
+
+
+def test_a_stack_never_moves_to_other_ports() -> None:
+    with pytest.raises(InputError, match="has its ports from 21300 on"), claimed(BASE, BASE + 100):
+        pass
+
+
+def test_credentials_are_made_once_for_the_owner_alone_and_never_shown(home: Home) -> None:
+    home.root.mkdir()
+    made = ensure_credentials(home)
+    assert ensure_credentials(home) == made
+    assert home.credentials_file.stat().st_mode & 0o777 == 0o600
+    assert len({made.api_token, made.edge_token, made.webhook_secret, made.mlflow_webhook_key}) == 4
+    assert not any(secret in repr(made) for secret in json.loads(home.credentials_file.read_text()).values())
+
+
+def test_credentials_that_others_could_read_are_closed_again(home: Home) -> None:
+    home.root.mkdir()
+    ensure_credentials(home)
+    home.credentials_file.chmod(0o644)
+    ensure_credentials(home)
+    assert home.credentials_file.stat().st_mode & 0o777 == 0o600
+
+
+def test_no_secret_stands_in_a_command_and_only_mlflow_is_given_one(site: Site) -> None:
+    secrets = set(json.loads(site.home.credentials_file.read_text()).values())
+    holders = {component.name for component in components(site) if secrets & set(component.environment.values())}
+    assert holders == {"mlflow"}
+    assert not any(secret in " ".join(component.command) for component in components(site) for secret in secrets)
+    assert not secrets & set(deploying_environment(site).values())
+
+
+def test_only_programs_of_our_own_are_given_our_settings(site: Site) -> None:
+    told = {component.name for component in components(site) if component.environment.get("CONVOY_TICK_SECONDS") == "0.5"}
+    assert told == {"control", "runner"}
+
+
+def test_every_program_carries_the_mark_sends_no_telemetry_and_listens_on_its_own_port(site: Site) -> None:
+    table = components(site)
+    assert all(component.environment[STACK_MARK] == site.stack.stack_id for component in table)
+    assert all(component.environment["DO_NOT_TRACK"] == "true" for component in table)
+    assert len({component.health.split("/")[2] for component in table}) == len(table)
+
+
+def test_settings_of_this_process_that_are_not_convoys_reach_no_program(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not for them")
+    assert not any("AWS_SECRET_ACCESS_KEY" in component.environment for component in components(site))
+
+
+def test_a_half_written_fleet_file_starts_and_records_nothing(home: Home) -> None:
+    home.root.mkdir()
+    home.fleet_file.write_text("version: 1\nname: demo\nregions:\n  us-east-1: {target: local, prov")
+    with pytest.raises(FleetFileError, match="line"):
+        up(Settings(home=home.root), silent)
+    assert not home.stack_file.exists()
+    assert not home.supervisor.exists()
+
+
+def test_a_taken_port_starts_and_records_nothing(home: Home) -> None:
+    with listening(BASE + 2), pytest.raises(InputError, match=f"port {BASE + 2}"):
+        up(Settings(home=home.root, port_base=BASE), silent)
+    assert recorded_stack(home) is None
+    assert not home.supervisor.exists()
+
+
+def test_down_where_nothing_was_ever_started_does_nothing(home: Home) -> None:
+    assert down(Settings(home=home.root)) == ()
+
+
+def test_down_ends_what_a_dead_supervisor_left_and_nothing_else(site: Site) -> None:
+    stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); time.sleep(60)"
+    with _sleeper(site.stack.stack_id, stubborn) as ours, _sleeper("another stack", stubborn) as theirs:
+        assert [process.pid for process in marked(site.stack.stack_id)] == [ours.pid]
+        assert len(down(Settings(home=site.home.root))) == 1
+        assert not psutil.pid_exists(ours.pid)
+        assert theirs.poll() is None
+        assert end_marked(site.stack.stack_id) == ()
+
+
+@contextmanager
+def _sleeper(mark: str, code: str) -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen([sys.executable, "-c", code], env={STACK_MARK: mark}, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def test_this_process_is_never_ended_even_with_the_mark(site: Site) -> None:
+    code = f"from control.stack.marked import end_marked; print(end_marked({site.stack.stack_id!r}))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={STACK_MARK: site.stack.stack_id}, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.strip() == "()"
+
+
+def test_the_edge_of_the_table_is_that_of_the_flows() -> None:
+    from flows.house import EDGE as OF_THE_FLOWS
+
+    assert OF_THE_FLOWS == EDGE
+
+
+def _named(table: tuple[Component, ...], name: str) -> Component:
+    return next(component for component in table if component.name == name)
+
+
+def test_a_changed_setting_changes_the_program_that_reads_it(site: Site) -> None:
+    other = Site(site.home, site.settings.model_copy(update={"tick_seconds": 3.0}), site.stack, site.credentials)
+    assert _named(components(site), "runner").program(site) != _named(components(other), "runner").program(other)
+    assert _named(components(site), "prefect").program(site) == _named(components(other), "prefect").program(other)
