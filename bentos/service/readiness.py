@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from .errors import NotReady, Unfit, told
 from .integrity import digest_of_folder, verify
@@ -24,7 +24,7 @@ class Readiness:
     revision: str
     reason: str = "starting"
     exit_code: int = 0
-    scorer: Scorer | None = field(default=None)
+    scorer: Scorer | None = None
 
     def ready(self) -> Scorer:
         """Return the scorer; raises NotReady with the reason there is none."""

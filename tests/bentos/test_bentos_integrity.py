@@ -70,7 +70,7 @@ def test_a_damaged_revision_is_never_ready_and_its_process_exits_3_with_the_reas
     with launched(copy_of_logistic, tmp_path / "log", revision=revision) as service:
         while service.process.poll() is None:
             answer = service.health()
-            answers += [answer] if answer else []
+            answers += [answer] if answer is not None else []
         assert service.process.returncode == 3
         assert f"never ready: {copy_of_logistic} is not {revision}: {reason}" in service.text()
 

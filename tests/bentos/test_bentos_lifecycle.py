@@ -45,6 +45,14 @@ def test_an_idle_process_exits_0_at_once_although_a_connection_is_open(logistic_
         assert service.process.wait(5) == 0
 
 
+def test_a_process_told_to_stop_while_it_starts_exits_0(logistic_bento, tmp_path):
+    with launched(logistic_bento, tmp_path / "log", revision=digest_of(logistic_bento)) as service:
+        wait_until(lambda: service.health() is not None, READY_SECONDS, "it listens")
+        service.process.terminate()
+
+        assert service.process.wait(20) == 0
+
+
 def test_the_input_example_warms_the_model_before_it_is_ready(logistic):
     assert "ready: employment version 3, revision sha256:" in logistic.text()
     assert "warmed with the input example" in logistic.text()
