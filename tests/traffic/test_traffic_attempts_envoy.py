@@ -7,6 +7,7 @@ import json
 import socket
 import struct
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ from traffic.attempts.fold import Fold
 from traffic.attempts.folder import Folder, Limits
 from traffic.attempts.formats import ACCESS_LOG, ACCESS_LOG_FORMAT, ATTEMPTS_LOG, ENVOY_LOG_FLAGS, METADATA, ROUTER_LOG_FORMAT
 
-ENVOY = Path(__file__).parents[2] / ".venv" / "bin" / "envoy"
+ENVOY = Path(sys.executable).with_name("envoy")
 R, STABLE = "sha256:" + "a" * 64, "sha256:" + "b" * 64
 HTTP = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 ROUTER = "envoy.extensions.filters.http.router.v3.Router"

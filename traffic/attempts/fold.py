@@ -16,7 +16,6 @@ first open second and told in `Troubles`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
@@ -173,14 +172,18 @@ class Fold:
         for line in lines:
             try:
                 yield read(line, self.mask)
-                continue
+            except Malformed:
+                yield from self._salvaged(line, read)
+
+    def _salvaged(self, line: bytes, read: Callable[[bytes, Mask], Parsed]) -> Iterator[Parsed]:
+        """An Envoy that was killed while writing leaves half a line, and the next one goes on behind it."""
+        torn, *whole = line.split(FIRST_KEY)
+        self.trouble(malformed=1 if torn or not whole else 0)
+        for rest in whole:
+            try:
+                yield read(FIRST_KEY + rest, self.mask)
             except Malformed:
                 self.trouble(malformed=1)
-            # An Envoy that was killed while writing leaves half a line, and the next one goes on behind it
-            whole = line.rfind(FIRST_KEY)
-            if whole > 0:
-                with suppress(Malformed):
-                    yield read(line[whole:], self.mask)
 
     def trouble(self, *, malformed: int = 0, late: int = 0, unjoined: int = 0, unrouted: int = 0, truncated: int = 0) -> None:
         """Add to what is told in `troubles`."""

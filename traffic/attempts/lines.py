@@ -107,10 +107,10 @@ def read_attempt(line: bytes, mask: Mask) -> Attempt | Unrouted:
         routed = _routed(row)
         if routed is None:
             return Unrouted(end, False)
-        code, flags = row["code"] or 0, _text(row["flags"])
+        code, flags = _number(row["code"]), _text(row["flags"])
         kind, broken = _kind(code, flags, routed.traffic)
         served = routed if OVERFLOW_FLAG in flags else _served(row, routed) or routed
-        caller = "" if kind is Kind.ANSWERED else mask(_text(row["caller"] or ""))
+        caller = "" if kind is Kind.ANSWERED else mask(_caller(row))
         return Attempt(_key(row), start, end, routed, served, kind, broken, caller)
     except (ValueError, TypeError, KeyError) as problem:
         raise Malformed(str(problem)) from problem
@@ -121,7 +121,7 @@ def read_request(line: bytes, mask: Mask) -> Request | Unrouted | Plain:
     try:
         row = orjson.loads(line)
         start, end = _times(row)
-        routed, code, flags = _routed(row), row["code"] or 0, _text(row["flags"])
+        routed, code, flags = _routed(row), _number(row["code"]), _text(row["flags"])
         if routed is None:
             return Unrouted(end, code >= 500)
         served = _served(row, routed)
@@ -129,7 +129,7 @@ def read_request(line: bytes, mask: Mask) -> Request | Unrouted | Plain:
             return Plain(end)
         flagged = frozenset(flags.split(","))
         left, cut_off = bool(flagged & LEAVING_FLAGS), TIMEOUT_FLAG in flagged and 0 < code < 500
-        return Request(_key(row), start, end, routed, served, code, left, cut_off, mask(_text(row["caller"] or "")))
+        return Request(_key(row), start, end, routed, served, code, left, cut_off, mask(_caller(row)))
     except (ValueError, TypeError, KeyError) as problem:
         raise Malformed(str(problem)) from problem
 
@@ -147,7 +147,7 @@ def _kind(code: int, flags: str, traffic: str) -> tuple[Kind, bool]:
 
 def _times(row: Any) -> tuple[int, int]:
     start = int(row["start_ms"])
-    end = start + int(row["duration_ms"] or 0)
+    end = start + _number(row["duration_ms"])
     if not 0 <= start <= end < LATEST_MS:
         raise ValueError("time out of range")
     return start, end
@@ -156,8 +156,8 @@ def _times(row: Any) -> tuple[int, int]:
 def _routed(row: Any) -> Series | None:
     if row["cluster_model"] is None:
         return None
-    traffic = row["traffic"] or LIVE
-    return Series(_text(row["cluster_model"]), _text(row["cluster_revision"]), _text(row["cluster_region"]), _text(traffic))
+    traffic = LIVE if row["traffic"] is None else _text(row["traffic"])
+    return Series(_text(row["cluster_model"]), _text(row["cluster_revision"]), _text(row["cluster_region"]), traffic)
 
 
 def _served(row: Any, routed: Series) -> Series | None:
@@ -168,6 +168,18 @@ def _served(row: Any, routed: Series) -> Series | None:
 
 def _key(row: Any) -> str:
     return f"{int(row['connection'])}/{row['id']}"
+
+
+def _caller(row: Any) -> str:
+    return "" if row["caller"] is None else _text(row["caller"])
+
+
+def _number(value: object) -> int:
+    if value is None:
+        return 0
+    if not isinstance(value, int):
+        raise TypeError("number expected")
+    return value
 
 
 def _text(value: object) -> str:

@@ -9,7 +9,8 @@ from typing import Final
 
 from traffic.attempts.store import Mark
 
-HEAD_BYTES: Final = 256
+HEAD_BYTES: Final = 2048
+"""Enough for a whole line, times and request id included: two files never begin alike."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,13 @@ class Tail:
     def __init__(self, folder: Path, log: str, marks: tuple[Mark, ...]) -> None:
         self.current = folder / log
         self._log = log
-        self._marks = {mark.inode: mark for mark in marks if mark.log == log}
+        self._marks = {mark.inode: mark for mark in marks if mark.log == log and not mark.done}
+        # Killed after deleting a segment, we still know its inode, which a newer file may have got
+        closed = {mark.inode: mark for mark in marks if mark.log == log and mark.done}
+        for path in self.segments():
+            mark = closed.get(path.stat().st_ino)
+            if mark is not None and _head(path, mark.offset) == mark.head:
+                self._marks[mark.inode] = mark
 
     def marks(self) -> tuple[Mark, ...]:
         """Return how far each file was read."""
@@ -87,6 +94,8 @@ class Tail:
         mark = self._marks.get(stat.st_ino)
         if mark is None:
             return Mark(self._log, stat.st_ino, 0, b""), 0
+        if mark.done:
+            return mark, 0
         if stat.st_size < mark.offset or _head(path, mark.offset) != mark.head:
             return Mark(self._log, stat.st_ino, 0, b""), 1
         return mark, 0
