@@ -24,7 +24,7 @@ from obstore.store import LocalStore, ObjectStore
 from fleet.canonical import canonical_json, digest_of
 from fleet.errors import ConvoyError, Denied, InputError, IntegrityError, OperationFailed, Refused, UnknownName, Unreachable
 from fleet.manifest import Manifest, manifest_of
-from registry.trees import pieces, unpacked
+from registry.trees import pieces, unpack
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
@@ -129,7 +129,7 @@ class ContentStore:
         """
         manifest = self.manifest(digest)
         if not to.exists():
-            unpacked(manifest, self.get_part, to)
+            unpack(manifest, self.get_part, to)
         if manifest_of(to) != manifest:
             raise IntegrityError(str(to), f"is not revision {digest}", "Stop what uses the folder, delete it, and fetch it again.")
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from fleet.errors import IntegrityError
@@ -26,29 +27,31 @@ def pieces(root: Path, manifest: Manifest) -> Iterator[tuple[Part, bytes]]:
                 yield part, file.read(part.size)
 
 
-def unpacked(manifest: Manifest, read: Callable[[str], bytes], to: Path) -> None:
-    """Build the folder that a manifest describes beside `to` and rename it there; `read` gives a part's checked bytes.
-
-    When another process was quicker, its folder is kept.
-    """
+@contextmanager
+def built_aside(to: Path) -> Iterator[Path]:
+    """Give an empty folder beside `to` that the block fills and renames; what is not renamed is deleted."""
     to.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(dir=to.parent, prefix=f".{to.name}-"))
     try:
-        for entry in manifest.entries:
-            _write(entry, read, aside)
         aside.chmod(0o755)
-        into_place(aside, to)
+        yield aside
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def into_place(aside: Path, to: Path) -> None:
-    """Rename a finished folder into place unless one is there by now."""
-    try:
-        aside.rename(to)
-    except OSError:
-        if not to.is_dir():
-            raise
+def unpack(manifest: Manifest, read: Callable[[str], bytes], to: Path) -> None:
+    """Build the folder that a manifest describes and rename it to `to`; `read` gives a part's checked bytes.
+
+    When another process was quicker, its folder is kept.
+    """
+    with built_aside(to) as aside:
+        for entry in manifest.entries:
+            _write(entry, read, aside)
+        try:
+            aside.rename(to)
+        except OSError:
+            if not to.is_dir():
+                raise
 
 
 def _write(entry: Entry, read: Callable[[str], bytes], root: Path) -> None:
