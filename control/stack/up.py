@@ -103,10 +103,11 @@ def _wait(site: Site, supervisor: Supervisor, table: Mapping[str, Component], re
 
     with ThreadPoolExecutor(3) as pool:
         steps = [pool.submit(step) for step in (runner, webhook, rest)]
-        for step in as_completed(steps):
-            if step.exception():
-                waiting.given_up.set()
+        try:
+            for step in as_completed(steps):
                 step.result()
+        finally:
+            waiting.given_up.set()
 
 
 def _prepare(site: Site) -> None:
@@ -137,10 +138,6 @@ def _migrate_ledger(site: Site) -> None:
 
 
 def _watch_aliases(site: Site) -> None:
-    import importlib.util
-
-    if importlib.util.find_spec("registry.models") is None:
-        return
     from registry.models import MlflowModels
 
     MlflowModels(site.stack.mlflow_url).watch(f"{site.stack.control_url}/webhooks/mlflow", site.credentials.webhook_secret)

@@ -25,6 +25,7 @@ class Waiting:
         self.report = report
         self.began = time.monotonic()
         self.given_up = threading.Event()
+        self.failure: OperationFailed | None = None
 
     def healthy(self, *wanted: Component) -> None:
         """Return once every one of these answers that it is well.
@@ -50,14 +51,15 @@ class Waiting:
 
     def _check(self, found: ComponentView) -> None:
         if self.given_up.is_set():
-            raise self._failure(found, "was still starting when another one failed")
+            raise self.failure or self._failure(found, "was still starting when another step failed")
         if Supervisor.of(self.site.home).state(found.name) is ProcessState.FATAL:
             raise self._failure(found, "ends again and again")
         if self.passed() > self.seconds:
             raise self._failure(found, f"not healthy within {self.seconds:.0f} s: {found.reason}")
 
     def _failure(self, found: ComponentView, why: str) -> OperationFailed:
-        self.given_up.set()
         log = log_of(self.site.home, found.name)
         said = tail(log, TAIL_BYTES) or "(it logged nothing)"
-        return OperationFailed(found.name, f"{why}; its log ends:\n{said}\n", f"Read {log}, then `convoy up` again.")
+        self.failure = OperationFailed(found.name, f"{why}; its log ends:\n{said}\n", f"Read {log}, then `convoy up` again.")
+        self.given_up.set()
+        return self.failure

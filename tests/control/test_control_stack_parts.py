@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,13 +14,15 @@ from pathlib import Path
 import psutil
 import pytest
 
+from clouds.local.supervisor import launch
 from control.stack.components import EDGE, Component, Site, components, deploying_environment
 from control.stack.down import down
 from control.stack.marked import end_marked, marked
 from control.stack.ports import CLAIM_OFFSET, FIXED, claimed
 from control.stack.records import ensure_credentials, record_stack, recorded_stack
 from control.stack.up import up
-from fleet.errors import FleetFileError, InputError
+from control.stack.waiting import Waiting
+from fleet.errors import FleetFileError, InputError, OperationFailed
 from fleet.home import Home
 from fleet.settings import STACK_MARK, Settings
 
@@ -187,3 +191,20 @@ def test_a_changed_setting_changes_the_program_that_reads_it(site: Site) -> None
     other = Site(site.home, site.settings.model_copy(update={"tick_seconds": 3.0}), site.stack, site.credentials)
     assert _named(components(site), "runner").program(site) != _named(components(other), "runner").program(other)
     assert _named(components(site), "prefect").program(site) == _named(components(other), "prefect").program(other)
+
+
+def test_a_component_that_cannot_start_is_named_with_the_end_of_its_log() -> None:
+    root = Path(tempfile.mkdtemp(prefix="cv-", dir="/tmp"))
+    home = Home(root)
+    site = Site(home, Settings(home=root), record_stack(home, BASE), ensure_credentials(home))
+    command = (sys.executable, "-c", "raise SystemExit('there is no database')")
+    broken = Component("broken", command, {}, root, url="http://127.0.0.1:9/", health="http://127.0.0.1:9/")
+    try:
+        launch(home, site.stack.stack_id).add(broken.program(site))
+        with pytest.raises(OperationFailed, match=r"(?s)broken: ends again and again.*there is no database") as caught:
+            Waiting(site, 60, silent).healthy(broken)
+        assert str(home.logs / "broken.log") in caught.value.remedy
+    finally:
+        down(site.settings)
+        shutil.rmtree(root)
+    assert marked(site.stack.stack_id) == []
