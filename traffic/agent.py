@@ -9,7 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,7 +81,7 @@ def run(options: AgentOptions) -> ExitCode:
         )
         keeper.start()
         chores = {keeper.expire: EXPIRE_SECONDS, keeper.look: LOOK_SECONDS, folder.turn: FOLD_SECONDS}
-        with Chores(chores, stop=lambda: setattr(server, "should_exit", True)) as running:
+        with closing(folder), Chores(chores, stop=lambda: setattr(server, "should_exit", True)) as running:
             server.run()
         return ExitCode.FAILED if running.failed else ExitCode.DONE
 

@@ -31,7 +31,8 @@ class Timeouts:
     """Milliseconds that derive from the SLO's limit of one answer.
 
     A try may take three times the limit: a slow answer is then counted as slow and still given, and only a hung one
-    is tried elsewhere. The whole takes two tries, so that a hang is retried once and never more.
+    is tried elsewhere. The whole takes two tries, so that a hang is retried once and never more: when a canary and
+    stable hang in one region at the same time, the canary's share there gets 504 until the health checks see it.
     """
 
     connect: int

@@ -108,14 +108,19 @@ class Keeper:
         """
         with self._lock:
             held = self._held.get(table.model)
-            if held is not None and held.table == table:
-                return self.state()
-            self._check(table)
             places = self._raised_places(table)
-            if places:
-                self._check_prepared(table, places)
+        if held is not None and held.table == table:
+            return self.state()
+        if places:
+            self._check_prepared(table)
+            self._check_well(table, places)
+        with self._lock:
+            self._check(table)
+            if self._raised_places(table):
+                # A canary may have left by itself since the first look
+                self._check_prepared(table)
             self._prepared.pop(table.model, None)
-            self._hold(Held.accepting(table, held))
+            self._hold(Held.accepting(table, self._held.get(table.model)))
         self._confirm(table, raised=bool(places))
         return self.state()
 
@@ -200,11 +205,11 @@ class Keeper:
         if table.expires_at <= self._now():
             raise Refused(_name(table), "has expired already", NOTHING)
 
-    def _check_prepared(self, table: RoutingTable, places: tuple[Backend, ...]) -> None:
+    def _check_prepared(self, table: RoutingTable) -> None:
+        self._check(table)
         prepared = self._prepared.get(table.model)
         if prepared is None or prepared.table != table or not prepared.warm:
             raise Refused(_name(table), "raises exposure and was not prepared here", f"{NOTHING} Prepare it first.")
-        self._check_well(table, places)
 
     def _check_well(self, table: RoutingTable, places: tuple[Backend, ...]) -> None:
         sick = unwell(self._admin.report(), table.model, places)
