@@ -19,6 +19,9 @@ GENESIS = "sha256:" + "0" * 64
 """The hash that the first event follows."""
 
 REMEDY = "Nothing acts on it until a human has looked: keep a copy, and compare it with a backup."
+LONGEST = 255
+"""Characters of a name: the width of the columns."""
+
 _LARGEST = 2**53
 
 
@@ -105,20 +108,29 @@ class Head:
     hash: str
 
 
+def recordable(new: NewEvent) -> NewEvent:
+    """Return what is to be recorded as plain values that every database takes; raises InputError for what cannot be."""
+    for field in ("stream", "type", "actor", "intent_id", "effect_key"):
+        value = getattr(new, field)
+        if value is not None:
+            _check_name(f"event {field}", value)
+    return replace(new, payload={_key(key, "payload"): plain(value, f"payload.{key}") for key, value in new.payload.items()})
+
+
 def sealed(new: NewEvent, head: Head, stream_seq: int, at: datetime) -> Event:
-    """Return the event that follows `head`; raises InputError when the payload cannot be recorded."""
+    """Return the event that follows `head`, from what `recordable` gave; `at` must be aware."""
     event = Event(
         schema=SCHEMA,
         seq=head.seq + 1,
-        stream=_text("stream", new.stream),
+        stream=new.stream,
         stream_seq=stream_seq,
-        type=_text("type", new.type),
+        type=new.type,
         at=read_stamp(stamp(at)),
-        actor=_text("actor", new.actor),
+        actor=new.actor,
         epoch=new.epoch,
         intent_id=new.intent_id,
         effect_key=new.effect_key,
-        payload={key: plain(value, f"payload.{key}") for key, value in new.payload.items()},
+        payload=new.payload,
         previous_hash=head.hash,
         hash="",
     )
@@ -194,10 +206,10 @@ def _encodable(text: str, where: str) -> str:
     return str.__str__(text)
 
 
-def _text(field: str, value: str) -> str:
-    if not value:
-        raise InputError(f"event {field}", "must not be empty")
-    return _encodable(value, field)
+def _check_name(field: str, value: str) -> None:
+    if not 0 < len(value) <= LONGEST or "\0" in value:
+        raise InputError(field, f"must have 1 to {LONGEST} characters and no NUL (has {len(value)})")
+    _encodable(value, field)
 
 
 def stamp(at: datetime) -> str:

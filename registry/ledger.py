@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, Select, func, insert, select, update
 from fleet.canonical import canonical_json
 from fleet.errors import Busy, LedgerBroken
 from registry.database import Database
-from registry.events import GENESIS, JSON, REMEDY, ChainCheck, Event, Head, NewEvent, check_content, read_stamp, sealed, stamp
+from registry.events import GENESIS, JSON, REMEDY, ChainCheck, Event, Head, NewEvent, check_content, read_stamp, recordable, sealed, stamp
 from registry.tables import EVENTS, HEAD, LEASES
 
 __all__ = ["GENESIS", "JSON", "Event", "Head", "Ledger", "NewEvent", "utc_now"]
@@ -44,8 +44,10 @@ class Ledger:
         """Record an event and return it.
 
         `expected` is the `stream_seq` that it must follow (0: it must open the stream). Raises Busy when the stream
-        has moved on or a newer epoch holds the model, LedgerBroken when the last event is not what was written.
+        has moved on or a newer epoch holds the model, InputError when the event cannot be recorded, LedgerBroken when
+        the last event is not what was written.
         """
+        new = recordable(new)
         with self.database.writing() as connection:
             head = lock_head(connection)
             _check_head(connection, head)

@@ -4,6 +4,7 @@ import hashlib
 import json
 import sqlite3
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -106,6 +107,14 @@ def test_an_append_that_expects_an_older_stream_is_refused(ledger: Ledger):
 def test_what_json_cannot_say_exactly_is_refused_by_name(ledger: Ledger, value):
     with pytest.raises(InputError, match=r"payload\.share"):
         ledger.append(NewEvent(STREAM, "t", {"share": [value]}, "flow"))
+    assert ledger.verify() == 0
+
+
+@pytest.mark.parametrize("field", ["stream", "type", "actor", "intent_id", "effect_key"])
+@pytest.mark.parametrize("value", ["", "x" * 256, "a\0b", "\ud800"])
+def test_a_name_that_not_every_database_takes_is_refused(ledger: Ledger, field: str, value: str):
+    with pytest.raises(InputError, match=field):
+        ledger.append(replace(told(), **{field: value}))
     assert ledger.verify() == 0
 
 

@@ -233,14 +233,14 @@ def test_a_file_of_70_mib_goes_in_parts(origin, region, tmp_path: Path):
 
 
 def test_memory_stays_bounded_by_the_part(tmp_path: Path, start_python):
-    """A file of 224 MiB may cost a few parts of memory, not its size."""
+    """A file of 160 MiB may cost a few parts of memory, not its size."""
     big = tmp_path / "big"
     big.mkdir()
     with (big / "sparse.bin").open("wb") as file:
-        for number in range(7):
+        for number in range(5):
             file.seek(number * PART_BYTES)
             file.write(str(number).encode())
-        file.truncate(7 * PART_BYTES)
+        file.truncate(5 * PART_BYTES)
     script = """
 import resource, shutil, sys
 from pathlib import Path
@@ -261,8 +261,7 @@ print(peak() - before)
     assert child.returncode == 0, errors
     for used in ("b", "out", "big"):
         shutil.rmtree(tmp_path / used)
-    print(output)
-    assert int(output) < 5 * (PART_BYTES >> 20), f"{output} MiB"
+    assert int(output) < 3 * (PART_BYTES >> 20), f"{output} MiB"
 
 
 def test_a_ref_gains_generations_and_the_highest_wins(store: ContentStore, tree: Path):
@@ -346,7 +345,7 @@ def test_nothing_of_a_link_is_packaged(origin: ContentStore, tree: Path):
 
 def test_importing_the_store_and_the_ledger_loads_no_heavy_library(start_python):
     script = (
-        "import sys, registry.store, registry.leases;"
+        "import sys, registry.store, registry.leases, registry.lineage, registry.models;"
         "print([name for name in ('mlflow', 'dvc', 'alembic', 'pandas', 'sklearn', 'boto3') if name in sys.modules])"
     )
     child: subprocess.Popen[str] = start_python(script)

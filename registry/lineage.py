@@ -1,0 +1,137 @@
+"""Where training rows came from: a file in a Git and DVC repository, named so that it can be fetched again and checked."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import BinaryIO
+
+from fleet.canonical import CHUNK, digest_of_file
+from fleet.errors import ConvoyError, InputError, IntegrityError, NotSupported, OperationFailed, UnknownName, Unreachable
+from fleet.versions import DataLineage
+
+PREFIX = "convoy.data."
+_REMOTE = "recorded"
+
+
+def record_tags(lineage: DataLineage) -> dict[str, str]:
+    """Return the MLflow tags that record a lineage, one per field."""
+    return {PREFIX + name: value for name, value in asdict(lineage).items()}
+
+
+def read_tags(tags: Mapping[str, str]) -> DataLineage | None:
+    """Return the lineage that tags record, or None when they record none; raises InputError when one is missing."""
+    names = [field.name for field in fields(DataLineage)]
+    missing = [PREFIX + name for name in names if PREFIX + name not in tags]
+    if len(missing) == len(names):
+        return None
+    if missing:
+        raise InputError("data lineage", f"lacks the tags {', '.join(missing)}", "Record it as registry.lineage.record_tags writes it.")
+    return DataLineage(**{name: tags[PREFIX + name] for name in names})
+
+
+def describe(repository: str, commit: str, path: str) -> DataLineage:
+    """Return the lineage of a DVC-tracked file at any Git revision, read once to take its SHA-256.
+
+    `repository` is a Git URL or a path; the result has the full commit and, for a path, the absolute one. Raises
+    UnknownName for a revision or file that is not there, InputError when DVC does not track the file or has no remote.
+    """
+    from dvc.repo import Repo
+
+    repository = str(Path(repository).absolute()) if Path(repository).exists() else repository
+    subject = f"{path} at {commit} in {repository}"
+    with _translated(subject), Repo.open(repository, rev=commit, uninitialized=True) as opened:
+        tracked = opened.dvcfs.info(path).get("dvc_info") or {}
+        if not tracked.get("isout") or not tracked.get("md5"):
+            raise InputError(subject, "is not tracked by DVC", f"Run `dvc add {path}`, push it and commit.")
+        if tracked["type"] != "file":
+            raise NotSupported(subject, "is a folder; lineage names one file")
+        remote = _remote_url(opened.config, subject)
+        full = opened.get_rev()
+        with opened.dvcfs.open(path, "rb") as file:
+            sha256 = _digest(file)
+    return DataLineage(repository, full, path, remote, f"md5:{tracked['md5']}", sha256)
+
+
+def fetch(lineage: DataLineage, to: Path) -> Path:
+    """Write the recorded rows to a file and return it; a file that has them already is kept.
+
+    They come from the recorded commit and remote. Raises IntegrityError when they are not what was recorded, and then
+    leaves `to` as it was.
+    """
+    if to.is_file() and digest_of_file(to) == lineage.sha256:
+        return to
+    to.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=to.parent, prefix=f".{to.name}-") as aside:
+        arrived = Path(aside) / "rows"
+        found = _fetch(lineage, arrived)
+        if found != lineage.sha256:
+            raise IntegrityError(
+                f"{lineage.path} at {lineage.commit[:12]} in {lineage.repository}",
+                f"hashes to {found}, and {lineage.sha256} was recorded",
+                f"Look at the DVC remote {lineage.remote}: the rows were changed behind DVC's back.",
+            )
+        arrived.replace(to)
+    return to
+
+
+def _fetch(lineage: DataLineage, to: Path) -> str:
+    import dvc.api
+
+    # The remote's name may have come to mean another place since: the recorded URL counts.
+    config = {"remote": {_REMOTE: {"url": lineage.remote}}, "core": {"remote": _REMOTE}}
+    running = hashlib.sha256()
+    with (
+        _translated(f"{lineage.path} at {lineage.commit} in {lineage.repository}"),
+        dvc.api.open(lineage.path, repo=lineage.repository, rev=lineage.commit, mode="rb", config=config) as rows,
+        to.open("xb") as file,
+    ):
+        while chunk := rows.read(CHUNK):
+            running.update(chunk)
+            file.write(chunk)
+    return "sha256:" + running.hexdigest()
+
+
+def _digest(file: BinaryIO) -> str:
+    running = hashlib.sha256()
+    while chunk := file.read(CHUNK):
+        running.update(chunk)
+    return "sha256:" + running.hexdigest()
+
+
+def _remote_url(config: Mapping[str, Mapping[str, Mapping[str, str]]], subject: str) -> str:
+    name = str(config["core"].get("remote", ""))
+    if name not in config["remote"]:
+        raise InputError(subject, "has no default DVC remote, so nobody else could fetch it", "Run `dvc remote add --default`, then push.")
+    return config["remote"][name]["url"]
+
+
+@contextmanager
+def _translated(subject: str) -> Iterator[None]:
+    from dvc.exceptions import DvcException
+
+    try:
+        yield
+    except (DvcException, OSError) as problem:
+        raise _in_our_terms(problem, subject) from problem
+
+
+def _in_our_terms(problem: Exception, subject: str) -> ConvoyError:
+    from dvc.exceptions import FileMissingError, NotDvcRepoError, PathMissingError
+    from dvc.scm import CloneError, RevError, SCMError
+
+    match problem:
+        case CloneError():
+            return Unreachable(subject, "the repository could not be cloned", "Check its URL or path.")
+        case RevError():
+            return UnknownName(subject, "there is no such Git revision", "Commit it, or correct the revision.")
+        case NotDvcRepoError() | SCMError():
+            return InputError(subject, f"is not in a Git and DVC repository ({problem})", "Check the repository's URL or path.")
+        case PathMissingError() | FileMissingError() | FileNotFoundError():
+            return UnknownName(subject, "there is no such file, or the DVC remote does not have it", "Run `dvc push` in its repository.")
+        case _:
+            return OperationFailed(subject, f"could not be read ({type(problem).__name__}: {problem})", "Look at the DVC remote.")
