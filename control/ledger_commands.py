@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from control.printing import out, print_json, print_table
+from control.printing import out, print_json
 from flows.house import House
 
 
@@ -15,18 +15,11 @@ def show(stream: str | None, as_json: bool) -> None:
     if as_json:
         print_json([json.loads(event.to_bytes()) for event in events])
         return
-    rows = (
-        (
-            str(event.seq),
-            event.at.isoformat(timespec="milliseconds"),
-            event.stream,
-            event.type,
-            event.effect_key or "",
-            _brief(event.payload),
-        )
-        for event in events
-    )
-    print_table("Ledger", ("seq", "time", "stream", "type", "effect", "payload"), rows)
+    for event in events:
+        at = event.at.isoformat(timespec="milliseconds").removesuffix("+00:00")
+        effect = f" [bold]{event.effect_key}[/]" if event.effect_key else ""
+        out.print(f"[dim]{event.seq:>6} {at}Z[/] [cyan]{event.stream}[/] {event.type}{effect} ", end="")
+        out.print(_brief(event.payload), markup=False)
 
 
 def verify(as_json: bool) -> None:

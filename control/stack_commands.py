@@ -7,6 +7,7 @@ from control.regions import RegionView, region_views
 from control.stack.down import down
 from control.stack.up import up
 from control.stack.view import StackView, view
+from fleet.canonical import short
 from fleet.errors import TransientError
 from fleet.settings import settings
 from flows.house import House
@@ -69,15 +70,15 @@ def _show_regions(regions: dict[str, RegionView]) -> None:
                 rows.append(
                     (
                         name,
-                        f"{region.provider} {region.place}",
+                        region.provider,
                         model,
                         each.mlflow_version or "",
-                        each.revision or "",
+                        short(each.revision) if each.revision else "",
                         each.state,
                         weight,
                         share,
                     )
                 )
         if not region.models:
-            rows.append((name, f"{region.provider} {region.place}", "", "", "", "", "", ""))
+            rows.append((name, region.provider, "", "", "", "", "", ""))
     print_table("Regions", ("region", "stands for", "model", "version", "revision", "state", "weight", "measured"), rows)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import json
 from datetime import datetime
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, JsonValue
 
+from fleet.canonical import canonical_json
 from fleet.phases import ReleasePhase
 from flows.desires import Desire, desires, release_stream
-from registry.ledger import JSON, Event, Ledger
+from registry.ledger import Event, Ledger
 
 
 class View(BaseModel):
@@ -41,8 +43,8 @@ class ReleaseView(View):
     ended: datetime | None
     phases: tuple[PhaseView, ...]
     seconds: dict[str, float]
-    canary: dict[str, JSON] | None
-    counted: dict[str, JSON] | None
+    canary: dict[str, JsonValue] | None
+    counted: dict[str, JsonValue] | None
 
 
 def release_view(ledger: Ledger, desire: Desire, requested: datetime) -> ReleaseView:
@@ -65,7 +67,7 @@ def release_view(ledger: Ledger, desire: Desire, requested: datetime) -> Release
         ended=phases[-1].at if now.terminal else None,
         phases=phases,
         seconds=_durations(requested, phases),
-        canary=dict(judged[-1].payload) if judged else None,
+        canary=_json(judged[-1]) if judged else None,
         counted=_effect(events, "count"),
     )
 
@@ -85,9 +87,14 @@ def _phase(event: Event) -> PhaseView:
     return PhaseView(phase=str(event.payload["phase"]), at=event.at, reasons=tuple(map(str, reasons)) if isinstance(reasons, list) else ())
 
 
-def _effect(events: tuple[Event, ...], key: str) -> dict[str, JSON] | None:
+def _effect(events: tuple[Event, ...], key: str) -> dict[str, JsonValue] | None:
     found = [event for event in events if event.type == "effect.completed" and event.effect_key == key]
-    return dict(found[-1].payload) if found else None
+    return _json(found[-1]) if found else None
+
+
+def _json(event: Event) -> dict[str, JsonValue]:
+    found: dict[str, JsonValue] = json.loads(canonical_json(event.payload))
+    return found
 
 
 def _durations(requested: datetime, phases: tuple[PhaseView, ...]) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
@@ -31,6 +32,8 @@ def promote(work: Work, revision: Revision) -> ReleasePhase:
     work.check()
     work.journal.effect("weight:100", lambda: _weigh(work, revision, before, 100), weight=100)
     work.journal.effect("stable", lambda: _make_stable(work, revision))
+    for region in work.regions:
+        work.journal.effect(f"point:{region}", partial(_point, work, revision, region), digest=revision.digest, region=region)
     work.journal.effect("alias:champion", lambda: _name_champion(work, revision), version=revision.version)
     if before is not None and before.digest != revision.digest:
         wait_until_drained(work)
@@ -129,6 +132,14 @@ def _make_stable(work: Work, revision: Revision) -> dict[str, JSON]:
         )
         work.house.ledger.append(event)
     return {"digest": revision.digest}
+
+
+def _point(work: Work, revision: Revision, region: str) -> dict[str, JSON]:
+    """Write into the region's own store which revision it serves, so that it needs nobody else to know."""
+    store = work.house.region_store(region)
+    before = store.resolve(work.model)
+    ref = before if before is not None and before.digest == revision.digest else store.point(work.model, revision.digest, work.lease.epoch)
+    return {"region": region, "digest": ref.digest, "epoch": ref.epoch, "sequence": ref.sequence}
 
 
 def _name_champion(work: Work, revision: Revision) -> dict[str, JSON]:

@@ -83,9 +83,7 @@ async def run(plan: Plan, log: TextIOWrapper, stop: asyncio.Event) -> Totals:
     return totals
 
 
-async def _one(
-    session: aiohttp.ClientSession, plan: Plan, name: str, due: float, body: bytes, log: TextIOWrapper, totals: Totals
-) -> None:
+async def _one(session: aiohttp.ClientSession, plan: Plan, name: str, due: float, body: bytes, log: TextIOWrapper, totals: Totals) -> None:
     totals.sent += 1
     sent = time.time()
     status, revision, region, error = 0, "", "", ""

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import logging
 import subprocess
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.lineage import describe, record_tags
-
 from control.demo.rows import FEATURES, LABEL
 from control.demo.versions import HOLDOUT, Version, shipped_file
 from fleet.errors import OperationFailed
 from fleet.settings import inherited_environment
+from registry.lineage import describe, record_tags
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,6 +80,10 @@ class Registrar:
 
     def register(self, version: Version, rows: pd.DataFrame, holdout: pd.DataFrame) -> str:
         """Train a version, log it with schema, example and metrics, tag its data's lineage; returns MLflow's number."""
+        with quiet():
+            return self._register(version, rows, holdout)
+
+    def _register(self, version: Version, rows: pd.DataFrame, holdout: pd.DataFrame) -> str:
         import mlflow
         from mlflow import MlflowClient
         from sklearn.metrics import roc_auc_score
@@ -108,6 +117,15 @@ class Registrar:
         if isinstance(trained, mlflow.pyfunc.PythonModel):
             return mlflow.pyfunc.log_model(python_model=trained, code_paths=[str(shipped_file())], **shared)
         return mlflow.sklearn.log_model(trained, pyfunc_predict_fn="predict_proba", serialization_format="cloudpickle", **shared)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep MLflow's chatter off the terminal: it prints to stdout, which belongs to our JSON."""
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        warnings.simplefilter("ignore")
+        yield
 
 
 def promote(mlflow_url: str, model: str, version: str) -> None:

@@ -16,6 +16,7 @@ from control.stack.components import Site, deploying_environment
 from control.views import ReleaseView, release_views
 from fleet.home import Home
 from fleet.settings import Settings, inherited_environment
+from flows.desires import CANDIDATE, CHAMPION, observe_candidate
 from flows.house import House
 from support.waiting import wait_until
 
@@ -71,16 +72,13 @@ class TestStack:
     def flow(self, call: str, **extra: str) -> subprocess.CompletedProcess[str]:
         """Run a flow in a process of its own, as the runner would: `release("toy")`."""
         name = call.partition("(")[0]
-        program = f"from flows.{name} import {name}; print({call})"
-        return subprocess.run(
-            [sys.executable, "-c", program],
-            cwd=ROOT,
-            env=self.environment | extra,
-            capture_output=True,
-            text=True,
-            timeout=240,
-            check=False,
-        )
+        return self.python(f"from flows.{name} import {name}\nprint({call})", **extra)
+
+    def python(self, program: str, **extra: str) -> subprocess.CompletedProcess[str]:
+        """Run a program in this stack's environment."""
+        command = [sys.executable, "-c", program]
+        environment = self.environment | extra
+        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240, check=False)
 
     def register(self, model: str, behaviour: str = "good", schema: bool = True, offset: float = 0.0) -> str:
         """Register a toy version and return its number."""
@@ -107,6 +105,28 @@ class TestStack:
         from mlflow import MlflowClient
 
         MlflowClient(self.house.stack.mlflow_url).set_registered_model_alias(model, "candidate", version)
+
+    def want(self, model: str, version: str) -> str:
+        """Open a desire without waking anybody: the webhook that follows sees nothing new. Returns the release."""
+        opened = observe_candidate(self.house.ledger, model, version, "test")
+        assert opened is not None
+        self.house.models.set_alias(model, CANDIDATE, version)
+        return opened.release
+
+    def release(self, model: str, version: str, crash_at: str = "") -> subprocess.CompletedProcess[str]:
+        """Want a version and tell its release in a process of its own; `crash_at` kills that process at an effect."""
+        self.want(model, version)
+        return self.flow(f"release({model!r})", **({"CONVOY_CRASH_AT": crash_at} if crash_at else {}))
+
+    def snapshot(self, model: str) -> dict[str, Any]:
+        """Return everything that a refused request must leave as it was."""
+        state = self.house.edges[0].state().of(model)
+        return {
+            "ledger": self.house.ledger.verify(),
+            "stores": sorted(str(path) for region in REGIONS for path in self.house.home.region_store(region).rglob("*")),
+            "aliases": [self.house.models.alias(model, name) for name in (CANDIDATE, CHAMPION)],
+            "table": None if state is None else (state.table.order, state.table.shares),
+        }
 
     def releases(self, model: str) -> tuple[ReleaseView, ...]:
         """Return the releases of a model."""
