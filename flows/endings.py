@@ -127,7 +127,7 @@ def _make_stable(work: Work, revision: Revision) -> dict[str, JSON]:
             "stable.set",
             {"version": revision.version, "digest": revision.digest, "release": work.desire.release},
             work.journal.actor,
-            epoch=work.lease.epoch,
+            epoch=work.epoch,
             model=work.model,
         )
         work.house.ledger.append(event)
@@ -138,7 +138,7 @@ def _point(work: Work, revision: Revision, region: str) -> dict[str, JSON]:
     """Write into the region's own store which revision it serves, so that it needs nobody else to know."""
     store = work.house.region_store(region)
     before = store.resolve(work.model)
-    ref = before if before is not None and before.digest == revision.digest else store.point(work.model, revision.digest, work.lease.epoch)
+    ref = before if before is not None and before.digest == revision.digest else store.point(work.model, revision.digest, work.epoch)
     return {"region": region, "digest": ref.digest, "epoch": ref.epoch, "sequence": ref.sequence}
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import time
 
-from registry.store import copy
-
 from clouds.serving import State
 from fleet.canonical import short
 from fleet.errors import TransientError
@@ -13,12 +11,9 @@ from fleet.versions import Revision
 from flows.house import House
 from flows.routing import apply, backends
 from flows.shipping import start_and_wait
-from flows.work import stable_of
-from registry.leases import Held
+from flows.work import Claim, stable_of
+from registry.store import copy
 from traffic.table import RoutingTable, Share
-
-RESTORED_VERSION = 1_000_000
-"""Table versions of a repair stand above those of the releases under the same lease."""
 
 
 def behind(house: House, model: str) -> list[str]:
@@ -48,7 +43,7 @@ def edges_behind(house: House, stable: Revision) -> list[str]:
     return found
 
 
-def restore_stable(house: House, model: str, held: Held) -> list[str]:
+def restore_stable(house: House, model: str, claim: Claim) -> list[str]:
     """Deploy the stable revision where it is missing and route to it; returns what was done, in words."""
     stable = stable_of(house, model)
     reasons = behind(house, model)
@@ -63,8 +58,8 @@ def restore_stable(house: House, model: str, held: Held) -> list[str]:
         house,
         RoutingTable(
             model=model,
-            epoch=held.lease.epoch,
-            version=RESTORED_VERSION,
+            epoch=claim.lease.epoch,
+            version=next(claim.versions),
             expires_at=time.time() + house.settings.table_seconds,
             shares=everything,
             safe=everything,

@@ -19,7 +19,7 @@ from prefect.runtime import deployment, flow_run
 from prefect.states import Cancelled
 from prefect.types import DateTime
 
-from fleet.errors import TransientError
+from fleet.errors import TransientError, UnknownName
 from flows.desires import CANDIDATE, observe_candidate, unfinished
 from flows.house import House
 from flows.keeping import behind
@@ -50,9 +50,17 @@ def reconcile() -> list[str]:
 
 def look_at(house: House, model: str) -> list[str]:
     """Return why a model needs a release run: nothing when all is as wanted."""
-    observe_candidate(house.ledger, model, house.models.alias(model, CANDIDATE), "reconcile flow")
+    observe_candidate(house.ledger, model, candidate_of(house, model), "reconcile flow")
     waiting = [f"{desire.release} (version {desire.version}) is unfinished" for desire in unfinished(house.ledger, model)]
     return waiting or behind(house, model)
+
+
+def candidate_of(house: House, model: str) -> str | None:
+    """Return where the alias `candidate` points; None also for a model that MLflow does not have yet."""
+    try:
+        return house.models.alias(model, CANDIDATE)
+    except UnknownName:
+        return None
 
 
 def drop_late_runs() -> int:

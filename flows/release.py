@@ -26,14 +26,14 @@ def release(model: str) -> str:
     house = House.open()
     house.model(model)
     house.ledger.verify()
-    with claim(house, model, "release flow") as held:
-        if held is None:
+    with claim(house, model, "release flow") as claimed:
+        if claimed is None:
             return f"{model}: another run holds the lease"
         ended = []
         while waiting := unfinished(house.ledger, model):
-            phase = tell(Work.of(house, waiting[0], held))
+            phase = tell(Work.of(house, waiting[0], claimed))
             ended.append(f"{waiting[0].release} (version {waiting[0].version}) {phase.value}")
-        restored = restore_stable(house, model, held)
+        restored = restore_stable(house, model, claimed)
         return "; ".join(ended + restored) or f"{model}: nothing to do"
 
 

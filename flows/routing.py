@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from clouds.serving import State
-from fleet.errors import OperationFailed
+from fleet.errors import OperationFailed, Unreachable
 from fleet.versions import Revision
 from flows.house import House
 from flows.work import Work
@@ -27,8 +27,8 @@ def set_weight(work: Work, revision: Revision, stable: Revision | None, weight: 
     found = tuple(backend for each in served for backend in backends(work.house, each, work.regions, required=each == revision))
     table = RoutingTable(
         model=work.model,
-        epoch=work.lease.epoch,
-        version=next(work.versions),
+        epoch=work.epoch,
+        version=next(work.claim.versions),
         expires_at=time.time() + work.house.settings.table_seconds,
         shares=shares,
         safe=safe,
@@ -50,6 +50,9 @@ def apply(house: House, table: RoutingTable) -> tuple[EdgeState, ...]:
     shifted = shift(house.edges, table)
     if shifted.failures:
         raise shifted.failures[0].error
+    if not shifted.complete:
+        unsure = [state.edge for state in shifted.states if (seen := state.of(table.model)) is None or not seen.confirmed]
+        raise Unreachable(f"edge {', '.join(unsure)}", "took the table, but its Envoy does not report it", "Look at the edge's log.")
     return shifted.states
 
 

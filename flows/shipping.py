@@ -7,7 +7,6 @@ from functools import partial
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
-from registry.store import CopyReport, copy
 
 from bentos.build import build
 from clouds.serving import Deployment, RevisionStatus, State
@@ -18,6 +17,7 @@ from flows.gating import Source
 from flows.house import House
 from flows.retrying import on_transient
 from flows.work import Work
+from registry.store import CopyReport, copy
 
 POLL_SECONDS = 0.3
 

@@ -26,22 +26,38 @@ class SupersededError(ConvoyError):
 
 
 @dataclass(frozen=True)
+class Claim:
+    """A model held by one controller: its lease, and the versions of the tables that it may write under its epoch."""
+
+    held: Held
+    versions: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+
+    @property
+    def lease(self) -> Lease:
+        """The lease as last renewed."""
+        return self.held.lease
+
+
+@dataclass(frozen=True)
 class Work:
     """One release, held by one controller."""
 
     house: House
     desire: Desire
-    lease: Lease
-    held: Held
+    claim: Claim
     journal: Journal
-    versions: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     @classmethod
-    def of(cls, house: House, desire: Desire, held: Held) -> Self:
-        """Open the work on a desire under a lease."""
+    def of(cls, house: House, desire: Desire, claim: Claim) -> Self:
+        """Open the work on a desire under a claim."""
         crash = CrashPoint.parse(house.settings.crash_at)
-        journal = Journal(house.ledger, desire, held.lease.epoch, held.lease.holder, crash)
-        return cls(house, desire, held.lease, held, journal)
+        journal = Journal(house.ledger, desire, claim.lease.epoch, claim.lease.holder, crash)
+        return cls(house, desire, claim, journal)
+
+    @property
+    def epoch(self) -> int:
+        """The epoch under which everything is written."""
+        return self.claim.lease.epoch
 
     @property
     def model(self) -> str:
@@ -88,7 +104,7 @@ class Work:
 
     def check(self) -> None:
         """Raise unless this controller still holds the model and nothing newer is wanted."""
-        if self.held.lost.is_set():
+        if self.claim.held.lost.is_set():
             raise Busy(f"model '{self.model}'", "its lease was lost to another controller", "Nothing: the other one goes on.")
         newest = desires(self.house.ledger, self.model)[-1]
         if newest.release != self.desire.release:
@@ -96,7 +112,7 @@ class Work:
 
 
 @contextmanager
-def claim(house: House, model: str, actor: str) -> Iterator[Held | None]:
+def claim(house: House, model: str, actor: str) -> Iterator[Claim | None]:
     """Hold a model's lease while the block runs; gives None at once when somebody else holds it."""
     holder = f"{actor} {uuid.uuid4().hex[:8]} (process {os.getpid()})"
     lease = house.leases.take(model, holder, house.settings.lease_seconds)
@@ -104,7 +120,7 @@ def claim(house: House, model: str, actor: str) -> Iterator[Held | None]:
         yield None
         return
     with house.leases.held(lease) as held:
-        yield held
+        yield Claim(held)
 
 
 def once_stable(house: House, model: str) -> tuple[Revision, ...]:

@@ -42,6 +42,8 @@ def drop_connections() -> None:
     """Reset every connection that this process has accepted."""
     for entry in Path("/proc/self/fd").iterdir():
         try:
+            if not entry.is_socket():
+                continue
             with socket.socket(fileno=os.dup(int(entry.name))) as found:
                 if found.family == socket.AF_INET and found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 0:
                     found.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
