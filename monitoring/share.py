@@ -22,8 +22,9 @@ class MeasuredShare:
 def measured_share(attempts: Attempts, revision: str, since: int, percent: int) -> MeasuredShare:
     """Compare a revision's share of the attempts since a second with the percentage that was asked for.
 
-    Live attempts of complete seconds alone are looked at. It is real when the revision had attempts and their number lies within five standard deviations of the binomial
-    count, plus one attempt, that the percentage makes one expect. No attempts at all is never real.
+    Live attempts of complete seconds alone are looked at. It is real when the revision had attempts and their number
+    lies within five standard deviations of the binomial count, plus one attempt, that the percentage makes one
+    expect. No attempts at all is never real.
     """
     seen = [count for count in attempts.counts if since <= count.second < attempts.complete_to and count.traffic == "live"]
     total = sum(count.attempts for count in seen)

@@ -20,7 +20,7 @@ from flows.desires import CANDIDATE, observe_candidate
 if TYPE_CHECKING:
     from support.stack import TestStack
 
-pytestmark = [pytest.mark.stack, pytest.mark.xdist_group("stack"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
 MODEL = "refused"
 
 

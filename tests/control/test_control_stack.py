@@ -23,7 +23,7 @@ from fleet.home import Home
 from fleet.settings import Settings
 from fleet.stack import Stack, read_stack
 
-pytestmark = [pytest.mark.stack, pytest.mark.xdist_group("stack"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
 NAMES = {"prefect", "mlflow", "control", "edge", "agent", "runner"}
 
 

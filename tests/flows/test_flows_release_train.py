@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from registry.events import Event
 
-pytestmark = [pytest.mark.stack, pytest.mark.xdist_group("stack"), pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(400)]
 SAME_END = ("effect.completed", "phase.entered")
 
 
@@ -152,8 +152,9 @@ def test_reconcile_starts_nothing_after_an_end_until_the_alias_moves(stack: Test
     assert len(stack.releases("again")) == before
     stack.candidate("again", first)
     stack.ended("again", before + 1)
-    stack.candidate("again", failing)
-    assert stack.ended("again", before + 2).version == failing
+    with stack.load("again"):
+        stack.candidate("again", failing)
+        assert stack.ended("again", before + 2).version == failing
 
 
 @pytest.mark.parametrize(

@@ -245,6 +245,22 @@ def test_an_envoy_that_is_down_goes_on_in_the_closed_file_until_it_hears(tmp_pat
     assert not list(tmp_path.glob(f"{ATTEMPTS_LOG}.0*"))
 
 
+def test_while_an_envoy_is_down_every_closed_file_is_read_on_to_the_one_it_writes(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, limits=Limits(segment_size=2000, piece=4096))
+    rig.answer(20)
+    rig.folder.turn()
+    rig.up = False
+    rig.answer(20)
+    rig.folder.turn()
+    assert sorted(path.suffix for path in tmp_path.glob(f"{ATTEMPTS_LOG}*")) == [".000001", ".000002"]
+    assert rig.counted() == (40, 0)
+    with (tmp_path / f"{ATTEMPTS_LOG}.000002").open("ab") as still_open:
+        still_open.write(attempt_line("late", code=500) + b"\n")
+    rig.restart()
+    assert rig.counted() == (41, 1)
+    assert [path.suffix for path in tmp_path.glob(f"{ATTEMPTS_LOG}*")] == [".000002"]
+
+
 def test_a_turn_that_fails_is_not_counted_and_the_next_one_counts_it(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     rig.answer(5)
 
@@ -410,8 +426,14 @@ def test_killed_again_and_again_while_counting_and_rotating_nothing_is_lost_or_c
         child.wait(10)
     writer.finish()
     final = Folder(tmp_path, "edge-1", lambda model: 50, False, lambda: time.time() + 10, lambda: None)
-    for _ in range(50):
+    last_written = int(time.time())
+
+    def everything_read() -> bool:
         final.turn()
+        # The clock is ahead of what was written: only a turn that read both logs to their end completes seconds beyond it
+        return final.attempts("employment", 0, 2**40).complete_to > last_written + 1
+
+    wait_until(everything_read)
     found = final.attempts("employment", 0, 2**40)
     assert (found.total(), found.bad()) == (writer.attempts, writer.bad)
     assert (final.malformed, final.troubles.truncated, final.troubles.unjoined) == (0, 0, 0)
