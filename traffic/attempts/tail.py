@@ -50,17 +50,16 @@ class Tail:
 
     def read(self, most: int) -> Piece:
         """Read on, `most` bytes at a time, oldest file first."""
-        # The current file exists only after Envoy closed the segment before it: this must be seen before reading that
-        final = self.current.exists()
-        segments = self.segments()
-        files = [*segments, self.current] if final else segments
+        # Envoy opens a file only after closing the one before, so nothing follows in any but the last: seen before reading
+        reopened = self.current.exists()
+        files = [*self.segments(), self.current] if reopened else self.segments()
         self._forget_missing(files)
         for path in files:
             mark, truncated = self._mark(path)
             if mark.done:
                 continue
             piece, mark = _read(path, mark, most)
-            closed = piece.caught_up and path != self.current and final
+            closed = piece.caught_up and path != files[-1]
             if closed:
                 rest = path.stat().st_size - mark.offset
                 piece, mark = replace(piece, torn=piece.torn + (rest > 0)), replace(mark, done=True)
