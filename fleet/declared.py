@@ -55,7 +55,7 @@ class Slo(Declared):
 class Step(Declared):
     """One step of a canary: its share of the requests in percent, and how long it lasts at least."""
 
-    weight: Annotated[int, Field(gt=0, le=100)]
+    weight: Annotated[int, Field(gt=0, lt=100)]
     seconds: Seconds
 
 

@@ -72,7 +72,8 @@ NEXT: dict[ReleasePhase, frozenset[ReleasePhase]] = {
     P.SHADOWING: frozenset({P.CANARY}) | _WITHOUT_TRAFFIC,
     P.CANARY: frozenset({P.BAKING, P.PROMOTING}) | _WITH_TRAFFIC,
     P.BAKING: frozenset({P.PROMOTING}) | _WITH_TRAFFIC,
-    P.PROMOTING: frozenset({P.PROMOTED}) | _WITH_TRAFFIC,
+    # Once promoting, a newer version waits: its release follows this one
+    P.PROMOTING: frozenset({P.PROMOTED, P.ROLLING_BACK, P.FAILED}),
     P.ROLLING_BACK: frozenset({P.ROLLED_BACK, P.FAILED}),
     P.PROMOTED: frozenset(),
     P.ROLLED_BACK: frozenset(),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
@@ -31,22 +32,32 @@ class Pair:
     since: int
 
 
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One step of the walk: the weight before it, the step, and whether it is the last one."""
+
+    before: int
+    step: Step
+    last: bool
+
+
 def canary(work: Work, revision: Revision) -> Verdict | None:
     """Walk the declared steps and return the last verdict; None where there is nothing to compare with.
 
-    A first release has no stable revision, a rollback brings back one that was stable, and a release found in
-    promoting has had its verdict.
+    A first release has no stable revision, and a rollback brings back one that was stable. Only the last step, held
+    to its end, can promote: a canary that runs out of time has no verdict.
     """
     stable = work.stable
-    if stable is None or stable.digest == revision.digest or work.proven is not None or work.phase is ReleasePhase.PROMOTING:
+    if stable is None or stable.digest == revision.digest or work.proven is not None:
         return None
     work.journal.enter(ReleasePhase.CANARY)
     began = work.journal.effect("canary", lambda: {"since": int(time.time())}, canary=revision.digest, stable=stable.digest)
     pair = Pair(revision, stable, int(str(began["since"])))
-    verdict = look(work, pair)
-    for position, step in enumerate(work.declared.canary.steps):
-        last = position == len(work.declared.canary.steps) - 1
-        verdict = walk.with_options(task_run_name=f"canary-at-{step.weight}-percent")(work, pair, step, last)
+    verdict, weight = look(work, pair), 0
+    steps = work.declared.canary.steps
+    for position, step in enumerate(steps):
+        stage = Stage(weight, step, last=position == len(steps) - 1)
+        verdict, weight = walk.with_options(task_run_name=f"canary-at-{step.weight}-percent")(work, pair, stage), step.weight
         if verdict.outcome is Outcome.ROLL_BACK or out_of_time(work, pair):
             break
     show_verdict(work, verdict)
@@ -54,31 +65,47 @@ def canary(work: Work, revision: Revision) -> Verdict | None:
 
 
 @task(cache_policy=NO_CACHE)
-def walk(work: Work, pair: Pair, step: Step, last: bool) -> Verdict:
-    """Hold one step until it has lasted and its share is measured; the last one until there is a verdict."""
-    logger = get_run_logger()
-    while missing := stable_is_warm(work, pair.stable):
-        work.check()
-        logger.warning("%s waits before %d %%: %s", work.desire.release, step.weight, "; ".join(missing))
-        if out_of_time(work, pair):
-            return look(work, pair)
-        time.sleep(work.house.settings.tick_seconds)
-    work.journal.effect(f"weight:{step.weight}", lambda: _switch(work, pair, step.weight), weight=step.weight)
-    began = time.time()
+def walk(work: Work, pair: Pair, stage: Stage) -> Verdict:
+    """Hold one step until it has lasted and its share is measured; the last one until there is a verdict.
+
+    While stable could not take everything back, the weight before stays and nothing rises.
+    """
+    step, began = stage.step, None
     while True:
         work.check()
-        states = set_weight(work, pair.canary, pair.stable, step.weight)
-        attempts = observe(work.house.edges, work.model, pair.since)
-        verdict = judge_now(work, pair, attempts)
-        share = measured_share(attempts, pair.canary.digest, int(began) + 1, step.weight)
-        record(work, verdict, step.weight, share)
-        show_progress(work, Progress(step.weight, weights_at(states, work.model, pair.canary.digest), share, verdict))
-        held = time.time() - began >= step.seconds and share.real
-        if verdict.outcome is Outcome.ROLL_BACK or out_of_time(work, pair):
+        missing = stable_is_warm(work, pair.stable)
+        if began is None and not missing:
+            work.journal.effect(f"weight:{step.weight}", partial(_switch, work, pair, step.weight), weight=step.weight)
+            began = time.time()
+        weight = stage.before if began is None else step.weight
+        verdict, share = tick(work, pair, weight, began or time.time())
+        if verdict.outcome is Outcome.ROLL_BACK:
             return verdict
-        if held and (not last or verdict.outcome is Outcome.PROMOTE):
+        held = began is not None and not missing and share.real and time.time() - began >= step.seconds
+        if held and (not stage.last or verdict.outcome is Outcome.PROMOTE):
             return verdict
+        if out_of_time(work, pair):
+            return too_late(work, verdict, missing)
+        if missing:
+            get_run_logger().warning("%s stays at %d %%: %s", work.desire.release, weight, "; ".join(missing))
         time.sleep(work.house.settings.tick_seconds)
+
+
+def tick(work: Work, pair: Pair, weight: int, since: float) -> tuple[Verdict, MeasuredShare]:
+    """Renew the edges' table at a weight, look at what was answered, judge, and record it."""
+    states = set_weight(work, pair.canary, pair.stable, weight)
+    attempts = observe(work.house.edges, work.model, pair.since)
+    verdict = judge_now(work, pair, attempts)
+    share = measured_share(attempts, pair.canary.digest, int(since) + 1, weight)
+    record(work, verdict, weight, share)
+    show_progress(work, Progress(weight, weights_at(states, work.model, pair.canary.digest), share, verdict))
+    return verdict, share
+
+
+def too_late(work: Work, verdict: Verdict, missing: tuple[str, ...]) -> Verdict:
+    """Return a verdict without its outcome: what ran out of time is never promoted."""
+    why = f"The canary had no verdict at its last step within {work.declared.canary.max_seconds:.0f} s."
+    return replace(verdict, outcome=Outcome.NOT_ENOUGH_DATA, reasons=(why, *missing, *verdict.reasons))
 
 
 def look(work: Work, pair: Pair) -> Verdict:

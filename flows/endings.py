@@ -8,7 +8,7 @@ from functools import partial
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from fleet.errors import ConvoyError, OperationFailed
+from fleet.errors import ConvoyError, OperationFailed, Unreachable
 from fleet.phases import ReleasePhase
 from fleet.versions import Revision
 from flows.desires import CHAMPION, model_stream
@@ -18,9 +18,12 @@ from flows.shipping import retire
 from flows.showing import show_ending
 from flows.work import Work
 from registry.ledger import JSON, NewEvent
+from traffic.clusters import Timeouts
 from traffic.edges import observe
 
-DRAIN_SECONDS = 15.0
+COUNTING_SECONDS = 15.0
+TAKEN_UP_IN_CANARY = 5
+TAKEN_UP = 30
 WITH_TRAFFIC = (ReleasePhase.SHADOWING, ReleasePhase.CANARY, ReleasePhase.BAKING)
 
 
@@ -29,16 +32,19 @@ def promote(work: Work, revision: Revision) -> ReleasePhase:
     """Give the revision all traffic, make it the stable one, name it champion, and retire the one before."""
     work.journal.enter(ReleasePhase.PROMOTING)
     before = work.stable
-    work.check()
+    work.claim.check(work.house)
     work.journal.effect("weight:100", lambda: _weigh(work, revision, before, 100), weight=100)
     work.journal.effect("stable", lambda: _make_stable(work, revision))
     for region in work.regions:
         work.journal.effect(f"point:{region}", partial(_point, work, revision, region), digest=revision.digest, region=region)
     work.journal.effect("alias:champion", lambda: _name_champion(work, revision), version=revision.version)
+    left: tuple[str, ...] = ()
     if before is not None and before.digest != revision.digest:
         wait_until_drained(work)
-        retire(work, before)
-    return end(work, ReleasePhase.PROMOTED, f"version {revision.version} serves all traffic in {', '.join(work.regions)}")
+        work.journal.effect("count", lambda: _count(work, revision))
+        left = retire(work, before)
+    says = f"version {revision.version} serves all traffic in {', '.join(work.regions)}"
+    return end(work, ReleasePhase.PROMOTED, says, *left)
 
 
 @task(cache_policy=NO_CACHE, **on_transient)
@@ -47,13 +53,14 @@ def roll_back(work: Work, *reasons: str) -> ReleasePhase:
     work.journal.enter(ReleasePhase.ROLLING_BACK, *reasons)
     why = reasons or entered_because(work)
     revision, stable = work.revision, work.stable
+    left: tuple[str, ...] = ()
     if revision is not None:
         if stable is not None:
             work.journal.effect("weight:0", lambda: _weigh(work, revision, stable, 0), weight=0)
             wait_until_drained(work)
             work.journal.effect("count", lambda: _count(work, revision))
-        retire(work, revision)
-    return end(work, ReleasePhase.ROLLED_BACK, *why)
+        left = retire(work, revision)
+    return end(work, ReleasePhase.ROLLED_BACK, *why, *left)
 
 
 def reject(work: Work, refusals: tuple[str, ...]) -> ReleasePhase:
@@ -65,23 +72,47 @@ def reject(work: Work, refusals: tuple[str, ...]) -> ReleasePhase:
 def supersede(work: Work, why: str) -> ReleasePhase:
     """Take the release off the stage for a newer version: no traffic at any edge, nothing left running."""
     revision, stable = work.revision, work.stable
+    left: tuple[str, ...] = ()
     if revision is not None and (stable is None or stable.digest != revision.digest):
-        if stable is not None and work.phase is not ReleasePhase.DEPLOYING:
+        if stable is not None and work.phase in WITH_TRAFFIC:
             work.journal.effect("weight:0", lambda: _weigh(work, revision, stable, 0), weight=0)
             wait_until_drained(work)
-        retire(work, revision)
-    return end(work, ReleasePhase.SUPERSEDED, why)
+            work.journal.effect("count", lambda: _count(work, revision))
+        left = retire(work, revision)
+    return end(work, ReleasePhase.SUPERSEDED, why, *left)
 
 
 def fail(work: Work, problem: ConvoyError) -> ReleasePhase:
-    """End a release that cannot go on: traffic that it had goes back first, then a human is told."""
+    """End a release that cannot go on: traffic that it had goes back first, then a human is told.
+
+    One that has become stable already keeps its traffic: what is missing of its promotion, reconcile repairs. One
+    whose way back failed keeps its processes, for an edge may still route to them.
+    """
     get_run_logger().error("%s: %s", work.desire.release, problem)
-    if work.phase in WITH_TRAFFIC:
+    promoting, moved = work.phase is ReleasePhase.PROMOTING, work.journal.completed("stable")
+    if work.phase in WITH_TRAFFIC or (promoting and work.stable is not None and not moved):
         return roll_back(work, str(problem))
     revision, stable = work.revision, work.stable
-    if revision is not None and work.phase is not ReleasePhase.PROMOTING and (stable is None or stable.digest != revision.digest):
-        retire(work, revision)
-    return end(work, ReleasePhase.FAILED, str(problem))
+    left: tuple[str, ...] = ()
+    if work.phase is ReleasePhase.ROLLING_BACK:
+        left = ("the weight of the revision at the edges is unknown; reconcile puts them on stable",)
+    elif revision is not None and not promoting and (stable is None or stable.digest != revision.digest):
+        left = retire(work, revision)
+    return end(work, ReleasePhase.FAILED, str(problem), *left)
+
+
+def taken_up_too_often(work: Work) -> str:
+    """Record that a controller takes up the release; returns why it must end, once that was too often.
+
+    Each time a canary is taken up it gets traffic again, so a controller that dies of it must not do so for ever; and
+    a release that never ends would keep every newer version waiting.
+    """
+    work.journal.record("release.taken up", {"phase": work.phase.value})
+    phases = [event.payload["phase"] for event in work.journal.events() if event.type == "release.taken up"]
+    during = sum(phase in WITH_TRAFFIC for phase in phases)
+    if work.phase in WITH_TRAFFIC and during > TAKEN_UP_IN_CANARY:
+        return f"taken up {during} times during the canary and never brought to an end"
+    return f"taken up {len(phases)} times and never brought to an end" if len(phases) > TAKEN_UP else ""
 
 
 def end(work: Work, phase: ReleasePhase, *reasons: str) -> ReleasePhase:
@@ -100,10 +131,17 @@ def entered_because(work: Work) -> tuple[str, ...]:
 
 
 def wait_until_drained(work: Work) -> None:
-    """Wait until everything that was answered before now has been counted, so that nothing in flight is cut off."""
-    deadline = time.monotonic() + DRAIN_SECONDS
-    now = int(time.time()) + 1
-    while counted_to(work.house, work.model) <= now and time.monotonic() < deadline:
+    """Wait until whatever was under way at the last switch has ended and was counted.
+
+    A request may take as long as the route's timeout; only then is nothing in flight cut off by stopping a process.
+    Raises Unreachable when an edge does not count.
+    """
+    longest = max(slo.latency_ms for slo in work.declared.slo.values())
+    target = int(time.time() + Timeouts.of(longest).whole / 1000) + 1
+    deadline = target + COUNTING_SECONDS
+    while counted_to(work.house, work.model) < target:
+        if time.time() > deadline:
+            raise Unreachable("edge", f"has not counted its attempts for {COUNTING_SECONDS:.0f} s", "Look at its agent's log.")
         time.sleep(0.25)
 
 

@@ -7,17 +7,20 @@ from pathlib import Path
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from registry.lineage import describe, fetch, read_tags
 
-from fleet.declared import Evaluation
 from fleet.errors import IntegrityError
 from fleet.evidence import GateOutcome, GateResult
 from fleet.phases import ReleasePhase
-from fleet.versions import ModelVersion
+from fleet.versions import DataLineage, ModelVersion
 from flows.retrying import on_transient
 from flows.showing import show_gates
 from flows.work import Work
-from policies.gates import ALL_GATES, Candidate, evaluate_all
+from policies.gates import ALL_GATES, Candidate, evaluate_all, may_go_on
+from registry.ledger import JSON
+from registry.lineage import describe, fetch, read_tags
+
+MODEL_FOLDER = "src/model"
+"""Where a revision has its model's files: `bentos/service` says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,7 @@ def resolve(work: Work) -> Source:
         "resolve",
         lambda: {
             "source_digest": manifest.digest,
-            "lineage": None if lineage is None else {name: getattr(lineage, name) for name in lineage.__slots__},
+            "lineage": None if lineage is None else _lineage_payload(lineage),
         },
         version=version.version,
     )
@@ -57,39 +60,47 @@ def resolve(work: Work) -> Source:
 @task(cache_policy=NO_CACHE, **on_transient)
 def validate(work: Work, source: Source) -> tuple[str, ...]:
     """Let the gates look at the version; returns why it may not go on, or nothing."""
-    if work.proven is not None:
-        work.journal.effect("gates", lambda: {"skipped": "this revision was stable before and is still stored", "refusals": []})
-        return ()
     decided = work.journal.effect("gates", lambda: _decide(work, source))
     refusals = decided.get("refusals", [])
-    return tuple(str(reason) for reason in refusals) if isinstance(refusals, list) else ()
+    return tuple(str(reason) for reason in refusals) if isinstance(refusals, list) else ("the gates' answer cannot be read",)
 
 
-def _decide(work: Work, source: Source) -> dict[str, list[str]]:
-    results = evaluate_all(ALL_GATES, _candidate(work, source))
-    for result in results:
-        work.journal.record("gate.decided", _as_payload(result))
+def _decide(work: Work, source: Source) -> dict[str, JSON]:
+    evaluation = _evaluation_lineage(work)
+    results = evaluate_all(ALL_GATES, _candidate(work, source, evaluation))
     show_gates(work, results)
+    failed = [result for result in results if result.outcome is GateOutcome.FAILED]
+    refusals = [f"{result.gate}: {reason}" for result in failed for reason in result.reasons]
+    if not refusals and not may_go_on(results):
+        refusals = ["no gate gave an answer"]
     return {
-        "refusals": [f"{result.gate}: {reason}" for result in results if result.outcome is GateOutcome.FAILED for reason in result.reasons]
+        "refusals": refusals,
+        "results": [_as_payload(result) for result in results],
+        "evaluation": None if evaluation is None else _lineage_payload(evaluation),
     }
 
 
-def _as_payload(result: GateResult) -> dict[str, str | list[str] | dict[str, str]]:
+def _as_payload(result: GateResult) -> JSON:
     return {"gate": result.gate, "outcome": result.outcome.value, "reasons": list(result.reasons), "figures": dict(result.figures)}
 
 
-def _candidate(work: Work, source: Source) -> Candidate:
+def _lineage_payload(lineage: DataLineage) -> JSON:
+    return {name: getattr(lineage, name) for name in lineage.__slots__}
+
+
+def _candidate(work: Work, source: Source, evaluation: DataLineage | None) -> Candidate:
     house = work.house
     contract = work.declared.contract
     fleet_file = house.settings.fleet or house.home.fleet_file
+    training = read_tags(source.version.tags)
+    rows = work.folder / "data"
     return Candidate(
         model=work.model,
         declared=work.declared,
         folder=source.folder,
         champion=_champion(work),
-        training=_training(work, source.version),
-        evaluation=_evaluation(work, work.declared.evaluation),
+        training=None if training is None else fetch(training, rows / f"training-{Path(training.path).name}"),
+        evaluation=None if evaluation is None else fetch(evaluation, rows / f"evaluation-{Path(evaluation.path).name}"),
         contract=fleet_file.parent / contract if contract else None,
         work=work.folder / "gates",
         seconds=house.settings.gate_seconds,
@@ -97,21 +108,15 @@ def _candidate(work: Work, source: Source) -> Candidate:
 
 
 def _champion(work: Work) -> Path | None:
+    """Return the model files of the stable revision, out of the store: what serves, not what MLflow holds today."""
     stable = work.stable
     if stable is None:
         return None
     folder = work.folder / "champion"
-    work.house.models.download(work.house.models.version(work.model, stable.version), folder)
-    return folder
+    work.house.origin.fetch_tree(stable.digest, folder)
+    return folder / MODEL_FOLDER
 
 
-def _training(work: Work, version: ModelVersion) -> Path | None:
-    lineage = read_tags(version.tags)
-    return None if lineage is None else fetch(lineage, work.folder / "data" / Path(lineage.path).name)
-
-
-def _evaluation(work: Work, declared: Evaluation | None) -> Path | None:
-    if declared is None:
-        return None
-    lineage = describe(declared.repository, declared.revision, declared.path)
-    return fetch(lineage, work.folder / "data" / f"evaluation-{Path(declared.path).name}")
+def _evaluation_lineage(work: Work) -> DataLineage | None:
+    declared = work.declared.evaluation
+    return None if declared is None else describe(declared.repository, declared.revision, declared.path)

@@ -7,9 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from registry.models import MlflowModels
-from registry.store import ContentStore
-
 from clouds.serving import ServingTarget
 from clouds.targets import target_of
 from fleet.declared import Fleet, Model
@@ -19,6 +16,8 @@ from fleet.settings import Settings, settings
 from fleet.stack import Credentials, Stack, read_credentials, read_stack
 from registry.leases import Leases
 from registry.ledger import Ledger
+from registry.models import MlflowModels
+from registry.store import ContentStore
 from traffic.edges import Edge
 
 EDGE = "edge"

@@ -39,13 +39,18 @@ class CrashPoint:
 
 @dataclass(frozen=True, slots=True)
 class Journal:
-    """Writes one release's events under the epoch of its lease; an older epoch is refused by the ledger."""
+    """Writes one release's events under the epoch of its lease; an older epoch is refused by the ledger.
+
+    `guard` raises when the lease is not ours any more; it is asked right before each act, for the world outside
+    cannot refuse an epoch.
+    """
 
     ledger: Ledger
     desire: Desire
     epoch: int
     actor: str
     crash: CrashPoint | None = None
+    guard: Callable[[], None] = lambda: None
 
     @property
     def phase(self) -> ReleasePhase:
@@ -55,7 +60,8 @@ class Journal:
     def enter(self, phase: ReleasePhase, *reasons: str) -> None:
         """Enter a phase; a phase that the release has already passed is left alone, so the story can be told again."""
         now = self.phase
-        if now is phase or (not phase.terminal and phase is not ReleasePhase.ROLLING_BACK and _ORDER.index(now) > _ORDER.index(phase)):
+        passed = not (now.terminal or phase.terminal or phase is ReleasePhase.ROLLING_BACK) and _ORDER.index(now) > _ORDER.index(phase)
+        if now is phase or passed:
             return
         self.record("phase.entered", {"phase": step(now, phase).value, "from": now.value, "reasons": list(reasons)})
 
@@ -85,10 +91,15 @@ class Journal:
         self._reach("before", key)
         intent = self._last(key, "effect.intended") or self.record("effect.intended", intended, intent=uuid.uuid4().hex, effect=key)
         self._reach("between", key)
+        self.guard()
         result = act()
         self.record("effect.completed", result, intent=intent.intent_id, effect=key)
         self._reach("after", key)
         return result
+
+    def completed(self, key: str) -> bool:
+        """Whether an effect was done and read back."""
+        return self._last(key, "effect.completed") is not None
 
     def events(self) -> tuple[Event, ...]:
         """Return the release's events so far."""

@@ -19,7 +19,7 @@ from prefect.runtime import deployment, flow_run
 from prefect.states import Cancelled
 from prefect.types import DateTime
 
-from fleet.errors import TransientError, UnknownName
+from fleet.errors import ConvoyError, TransientError, UnknownName
 from flows.desires import CANDIDATE, observe_candidate, unfinished
 from flows.house import House
 from flows.keeping import behind
@@ -30,27 +30,38 @@ LATE = timedelta(seconds=30)
 
 @flow(name="reconcile", description="Start whatever was missed: a moved alias, an unfinished release, a region that is behind.")
 def reconcile() -> list[str]:
-    """Look at every declared model once and start `release` where it is needed; returns what was started and why."""
+    """Look at every declared model once and start `release` where it is needed; returns what was started and why.
+
+    One model's trouble does not keep the others: all are looked at, then the first error is raised.
+    """
     drop_late_runs()
     house = House.open()
     house.ledger.verify()
-    started = []
+    started, problems = [], []
     for model in house.fleet.models:
         try:
             reasons = look_at(house, model)
-        except TransientError as problem:
-            get_run_logger().warning("%s: %s; looked at again in a minute", model, problem)
-            continue
-        if reasons and house.leases.current(model) is None:
-            run_deployment(RELEASE, parameters={"model": model}, timeout=0, as_subflow=False)
-            started.append(f"{model}: {'; '.join(reasons)}")
-            get_run_logger().info("started a release of %s: %s", model, "; ".join(reasons))
+            if reasons and house.leases.current(model) is None:
+                run_deployment(RELEASE, parameters={"model": model}, timeout=0, as_subflow=False)
+                started.append(f"{model}: {'; '.join(reasons)}")
+                get_run_logger().info("started a release of %s: %s", model, "; ".join(reasons))
+        except ConvoyError as problem:
+            get_run_logger().error("%s: %s; looked at again in a minute", model, problem)
+            problems.append(problem)
+    if problems:
+        raise problems[0]
     return started
 
 
 def look_at(house: House, model: str) -> list[str]:
-    """Return why a model needs a release run: nothing when all is as wanted."""
-    observe_candidate(house.ledger, model, candidate_of(house, model), "reconcile flow")
+    """Return why a model needs a release run: nothing when all is as wanted.
+
+    What the ledger knows is acted on although MLflow may be away: a rollback under way does not need it.
+    """
+    try:
+        observe_candidate(house.ledger, model, candidate_of(house, model), "reconcile flow")
+    except TransientError as problem:
+        get_run_logger().warning("%s: %s; the alias is looked at again in a minute", model, problem)
     waiting = [f"{desire.release} (version {desire.version}) is unfinished" for desire in unfinished(house.ledger, model)]
     return waiting or behind(house, model)
 

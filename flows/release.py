@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from prefect import flow, get_run_logger
 
-from fleet.errors import ConvoyError, LedgerBroken, TransientError
+from fleet.errors import ConvoyError, LedgerBroken, OperationFailed, TransientError
 from fleet.evidence import Outcome
 from fleet.phases import ReleasePhase
 from flows.canary import canary
 from flows.desires import unfinished
-from flows.endings import fail, promote, reject, roll_back, supersede
+from flows.endings import fail, promote, reject, roll_back, supersede, taken_up_too_often
 from flows.gating import resolve, validate
 from flows.house import House
 from flows.keeping import restore_stable
-from flows.shipping import deploy, package, replicate
+from flows.shipping import deploy, package, replicate, take_proven
 from flows.work import SupersededError, Work, claim
 
 
@@ -41,13 +41,21 @@ def tell(work: Work) -> ReleasePhase:
     """Tell one release's story from wherever it stands to its end; returns the phase it ended in."""
     get_run_logger().info("%s: version %s, found in phase '%s'", work.desire.release, work.desire.version, work.phase)
     try:
+        if why := taken_up_too_often(work):
+            return fail(work, OperationFailed(work.desire.release, why))
         if work.phase is ReleasePhase.ROLLING_BACK:
             return roll_back(work)
+        if work.phase is ReleasePhase.PROMOTING and work.revision is not None:
+            return promote(work, work.revision)
         work.check()
-        source = resolve(work)
-        if refusals := validate(work, source):
-            return reject(work, refusals)
-        revision = package(work, source)
+        revision = work.revision
+        if revision is None and work.proven is not None:
+            revision = take_proven(work, work.proven)
+        if revision is None:
+            source = resolve(work)
+            if refusals := validate(work, source):
+                return reject(work, refusals)
+            revision = package(work, source)
         replicate(work, revision)
         deploy(work, revision)
         verdict = canary(work, revision)

@@ -17,6 +17,8 @@ from traffic.table import Backend, RoutingTable, Share
 def set_weight(work: Work, revision: Revision, stable: Revision | None, weight: int) -> tuple[EdgeState, ...]:
     """Give a revision `weight` percent of the requests and stable the rest; returns what each edge says afterwards.
 
+    100 is for the revision that was proven: it becomes the safe one. A canary's step is less than that.
+
     Until the release is promoted the safe weights are all on stable, so the share ends by itself when nobody renews
     it. Without a stable revision, or at 100 percent, the revision is its own safety.
     """

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from functools import partial
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
+from prefect.futures import PrefectFuture
 
 from bentos.build import build
 from clouds.serving import Deployment, RevisionStatus, State
-from fleet.errors import IntegrityError, OperationFailed
+from fleet.errors import IntegrityError, OperationFailed, Unreachable
 from fleet.phases import ReleasePhase
 from fleet.versions import Revision
 from flows.gating import Source
@@ -27,12 +29,16 @@ def package(work: Work, source: Source) -> Revision:
     """Make the version one Bento in the origin store; two packagings of the same files agree on the digest."""
     work.journal.enter(ReleasePhase.PACKAGING)
     work.check()
-    proven = work.proven
-    if proven is not None:
-        work.journal.effect("package", lambda: {"digest": proven.digest, "files": 0, "bytes": 0})
-        return proven
     done = work.journal.effect("package", lambda: _build(work, source), source_digest=source.digest)
     return Revision(work.model, work.desire.version, str(done["digest"]))
+
+
+def take_proven(work: Work, proven: Revision) -> Revision:
+    """Take the stored revision of a rollback as it is: it was validated and packaged before, and needs no MLflow now."""
+    work.journal.enter(ReleasePhase.VALIDATING, "this revision was stable before and is still stored")
+    work.journal.enter(ReleasePhase.PACKAGING)
+    work.journal.effect("package", lambda: {"digest": proven.digest, "files": 0, "bytes": 0})
+    return proven
 
 
 def _build(work: Work, source: Source) -> dict[str, str | int]:
@@ -48,8 +54,7 @@ def replicate(work: Work, revision: Revision) -> None:
     """Copy the revision to every region's store and read it back there."""
     work.journal.enter(ReleasePhase.REPLICATING)
     work.check()
-    for copied in [replicate_to.submit(work, revision, region) for region in work.regions]:
-        copied.result()
+    everywhere(replicate_to.submit(work, revision, region) for region in work.regions)
 
 
 @task(cache_policy=NO_CACHE, task_run_name="replicate-to-{region}", **on_transient)
@@ -68,8 +73,16 @@ def deploy(work: Work, revision: Revision) -> None:
     """Start the revision in every region and wait until each answers with the right digest."""
     work.journal.enter(ReleasePhase.DEPLOYING)
     work.check()
-    for deployed in [deploy_to.submit(work, revision, region) for region in work.regions]:
-        deployed.result()
+    everywhere(deploy_to.submit(work, revision, region) for region in work.regions)
+
+
+def everywhere(under_way: Iterable[PrefectFuture[None]]) -> None:
+    """Wait for all of them, then raise the first one's error: nothing is still at work when the release goes on."""
+    futures = list(under_way)
+    for future in futures:
+        future.wait()
+    for future in futures:
+        future.result()
 
 
 @task(cache_policy=NO_CACHE, task_run_name="deploy-to-{region}", **on_transient)
@@ -93,7 +106,7 @@ def start_and_wait(house: House, revision: Revision, region: str) -> RevisionSta
         status = target.status_of(region, revision.model, revision.digest)
         if status.state is State.READY:
             return status
-        if status.state is State.FAILED or time.monotonic() > deadline:
+        if status.state in (State.FAILED, State.ABSENT) or time.monotonic() > deadline:
             raise OperationFailed(
                 f"region '{region}'",
                 f"never became ready with {revision.digest}: {status.reason or 'it is still starting'}",
@@ -102,11 +115,19 @@ def start_and_wait(house: House, revision: Revision, region: str) -> RevisionSta
         time.sleep(POLL_SECONDS)
 
 
-def retire(work: Work, revision: Revision) -> None:
-    """Stop a revision everywhere; each region is an effect of its own, and one that cannot be reached is told of."""
+def retire(work: Work, revision: Revision) -> tuple[str, ...]:
+    """Stop a revision everywhere, each region an effect of its own; returns, in words, where it could not be done.
+
+    A region that is away does not keep the others: reconcile stops there what nobody wants.
+    """
+    left = []
     for region in work.regions:
         key = f"retire:{region}:{revision.digest}"
-        work.journal.effect(key, partial(_retire, work, revision, region), digest=revision.digest, region=region)
+        try:
+            work.journal.effect(key, partial(_retire, work, revision, region), digest=revision.digest, region=region)
+        except (Unreachable, OperationFailed) as problem:
+            left.append(f"version {revision.version} may still run in {region}: {problem}")
+    return tuple(left)
 
 
 def _retire(work: Work, revision: Revision, region: str) -> dict[str, str]:

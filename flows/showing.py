@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from fleet.canonical import short
@@ -28,7 +29,7 @@ class Progress:
 def show_gates(work: Work, results: Sequence[GateResult]) -> None:
     """Show what each gate said."""
     rows = [{"gate": found.gate, "outcome": found.outcome.value, "why": "; ".join(found.reasons)} for found in results]
-    create_table_artifact(rows, key=key(work, "gates"), description=f"Gates of {title(work)}")
+    _table(rows, key=key(work, "gates"), description=f"Gates of {title(work)}")
 
 
 def show_progress(work: Work, progress: Progress) -> None:
@@ -38,7 +39,7 @@ def show_progress(work: Work, progress: Progress) -> None:
         f"Canary of {title(work)}: {progress.weight} % asked for, {progress.at_edges} at the edges, "
         f"{progress.share.measured:.1%} seen. Harm {progress.verdict.harm:.3g} of {progress.verdict.harm_limit:.3g}."
     )
-    create_table_artifact(rows, key=key(work, "canary"), description=description)
+    _table(rows, key=key(work, "canary"), description=description)
 
 
 def row(progress: Progress, found: RegionEvidence) -> dict[str, str]:
@@ -59,7 +60,7 @@ def show_verdict(work: Work, verdict: Verdict) -> None:
     text = (
         f"# {verdict.outcome.value.capitalize()}: {title(work)}\n\n{reasons}\n\nHarm {verdict.harm:.3g}, limit {verdict.harm_limit:.3g}.\n"
     )
-    create_markdown_artifact(text, key=key(work, "verdict"), description=f"Verdict on {title(work)}")
+    _markdown(text, key=key(work, "verdict"), description=f"Verdict on {title(work)}")
 
 
 def show_ending(work: Work, phase: ReleasePhase, reasons: Sequence[str]) -> None:
@@ -67,7 +68,23 @@ def show_ending(work: Work, phase: ReleasePhase, reasons: Sequence[str]) -> None
     lines = "\n".join(f"- {reason}" for reason in reasons)
     digest = short(work.revision.digest) if work.revision else "none"
     text = f"# {phase.value.capitalize()}: {title(work)}\n\n{phase.meaning}\n\n{lines}\n\nRevision `{digest}`.\n"
-    create_markdown_artifact(text, key=key(work, "end"), description=f"{title(work)} {phase.value}")
+    _markdown(text, key=key(work, "end"), description=f"{title(work)} {phase.value}")
+
+
+def _table(rows: list[dict[str, str]], key: str, description: str) -> None:
+    _try(lambda: create_table_artifact(rows, key=key, description=description))
+
+
+def _markdown(text: str, key: str, description: str) -> None:
+    _try(lambda: create_markdown_artifact(text, key=key, description=description))
+
+
+def _try(show: Callable[[], object]) -> None:
+    """Show, or log that it could not be shown: what people see must not decide what becomes of a release."""
+    try:
+        show()
+    except Exception as problem:  # noqa: BLE001 - Prefect's client raises what its transport does
+        get_run_logger().warning("an artifact could not be written: %s: %s", type(problem).__name__, problem)
 
 
 def title(work: Work) -> str:

@@ -37,6 +37,12 @@ class Claim:
         """The lease as last renewed."""
         return self.held.lease
 
+    def check(self, house: House) -> None:
+        """Raise Busy unless the lease is still ours, here and in the ledger."""
+        current = house.leases.current(self.lease.model)
+        if self.held.lost.is_set() or current is None or current.epoch != self.lease.epoch:
+            raise Busy(f"model '{self.lease.model}'", "its lease was lost to another controller", "Nothing: the other one goes on.")
+
 
 @dataclass(frozen=True)
 class Work:
@@ -51,7 +57,7 @@ class Work:
     def of(cls, house: House, desire: Desire, claim: Claim) -> Self:
         """Open the work on a desire under a claim."""
         crash = CrashPoint.parse(house.settings.crash_at)
-        journal = Journal(house.ledger, desire, claim.lease.epoch, claim.lease.holder, crash)
+        journal = Journal(house.ledger, desire, claim.lease.epoch, claim.lease.holder, crash, lambda: claim.check(house))
         return cls(house, desire, claim, journal)
 
     @property
@@ -104,8 +110,7 @@ class Work:
 
     def check(self) -> None:
         """Raise unless this controller still holds the model and nothing newer is wanted."""
-        if self.claim.held.lost.is_set():
-            raise Busy(f"model '{self.model}'", "its lease was lost to another controller", "Nothing: the other one goes on.")
+        self.claim.check(self.house)
         newest = desires(self.house.ledger, self.model)[-1]
         if newest.release != self.desire.release:
             raise SupersededError(self.desire.release, f"version {newest.version} is wanted now (release {newest.release})")

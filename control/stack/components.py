@@ -21,7 +21,6 @@ from fleet.stack import HOST, Credentials, Stack
 ROOT = Path(__file__).resolve().parents[2]
 """Where prefect.yaml and the rooms lie."""
 EDGE = "edge"
-RUNS_AT_ONCE = 6
 NO_TELEMETRY = {
     # MLflow takes no other word than "true"
     "DO_NOT_TRACK": "true",
@@ -225,7 +224,8 @@ def _mlflow_arguments(site: Site) -> tuple[str, ...]:
 def _worker_arguments(site: Site) -> tuple[str, ...]:
     return (
         *("--pool", site.settings.work_pool, "--type", "process", "--name", "convoy-runner"),
-        *("--limit", str(RUNS_AT_ONCE), "--with-healthcheck", "--install-policy", "never"),
+        # No limit: a release holds its run for minutes, and reconcile must never wait behind one
+        *("--with-healthcheck", "--install-policy", "never"),
     )
 
 

@@ -33,7 +33,7 @@ def toy_fleet(models: tuple[str, ...], regions: tuple[str, ...] = REGIONS) -> di
         "on_call": "#tests",
         "runbook": "https://runbooks.example.org/toy",
         "regions": list(regions),
-        "slo": {region: {"latency_ms": 1000, "error_rate": 0.01} for region in regions},
+        "slo": {region: {"latency_ms": 500, "error_rate": 0.01} for region in regions},
         "rto_seconds": 60,
         "rpo_releases": 0,
         "rollback": {"margin": 0.1},
