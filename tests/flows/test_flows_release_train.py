@@ -5,17 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from support.waiting import wait_until
 
 from clouds.local.supervisor import Supervisor
 from fleet.canonical import short
 from flows.desires import CANDIDATE, CHAMPION, observe_candidate
 from flows.work import stable_of
+from support.waiting import wait_until
 
 if TYPE_CHECKING:
-    from support.stack import TestStack
-
     from registry.events import Event
+    from support.stack import TestStack
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(400)]
 SAME_END = ("effect.completed", "phase.entered")

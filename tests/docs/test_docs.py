@@ -1,0 +1,85 @@
+"""What the documents say is so."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fleet.errors import ExitCode
+from fleet.settings import PREFIX, Settings
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
+LINK = re.compile(r"\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)")
+COMMAND = re.compile(r"(?:\.venv/bin/|`)convoy ((?:[a-z]+ ?)+)")
+REGISTRY = re.compile(r"https?://[^\s\"')]*(?:pypi|npmjs|pythonhosted|deb\.debian)", re.IGNORECASE)
+
+
+def tracked_texts() -> list[Path]:
+    listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return [ROOT / name for name in listed.splitlines() if (ROOT / name).is_file() and (ROOT / name) != Path(__file__)]
+
+
+def test_the_readme_fits_on_two_screens() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 120
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_link_leads_somewhere(document: Path) -> None:
+    missing = [link for link in LINK.findall(document.read_text()) if not (document.parent / link).exists()]
+    assert missing == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_document_opens_with_one_title_and_leaves_no_blank_at_line_ends(document: Path) -> None:
+    lines = document.read_text().splitlines()
+    assert lines[0].startswith("# ")
+    assert [number for number, line in enumerate(lines, 1) if line != line.rstrip()] == []
+
+
+def test_every_setting_is_documented_with_its_meaning() -> None:
+    text = (ROOT / "docs/settings.md").read_text()
+    for name, field in Settings.model_fields.items():
+        assert f"`{PREFIX}{name.upper()}`" in text
+        assert str(field.description) in text
+
+
+def test_every_exit_code_is_in_the_readme() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert [code for code in ExitCode if f"{code.value} " not in text.partition("Exit codes:")[2]] == []
+
+
+def test_every_command_that_a_document_names_exists() -> None:
+    named = {tuple(found.split()) for document in DOCUMENTS for found in COMMAND.findall(document.read_text())}
+    known = set(
+        subprocess.run([sys.executable, "-m", "control.cli", "--help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    )
+    assert {words[0] for words in named} <= known
+
+
+def test_every_make_target_in_the_readme_exists() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    targets = re.findall(r"^make ([a-z-]+)", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert targets
+    assert [target for target in targets if f"\n{target}:" not in makefile] == []
+
+
+def test_no_file_names_a_package_registry() -> None:
+    found = []
+    for path in tracked_texts():
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            continue
+        found += [f"{path.relative_to(ROOT)}: {match}" for match in REGISTRY.findall(text)]
+    assert found == []
+
+
+def test_every_requirement_of_the_lock_has_a_hash() -> None:
+    for lock in ("requirements.lock", "control/demo/requirements.txt"):
+        pins = re.split(r"\n(?=[a-z0-9])", (ROOT / lock).read_text())
+        assert [pin.split()[0] for pin in pins if "==" in pin and "--hash=sha256:" not in pin] == []
