@@ -18,6 +18,17 @@ STACK_MARK = "CONVOY_STACK_ID"
 PROJECT = "CONVOY_PROJECT"
 """Set by the local stack for Prefect, which finds the flows below it (prefect.yaml)."""
 
+NO_TELEMETRY = {
+    # MLflow takes no other word than "true"
+    "DO_NOT_TRACK": "true",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "BENTOML_DO_NOT_TRACK": "True",
+    "DVC_NO_ANALYTICS": "1",
+    "GX_ANALYTICS_ENABLED": "false",
+}
+"""What keeps every library from calling home; in the environment of all that Convoy starts."""
+
 
 class Settings(BaseSettings):
     """Everything that may differ between two installations; each field's variable is CONVOY_ and its name in capitals."""
@@ -67,3 +78,8 @@ def inherited_environment() -> dict[str, str]:
     """Return what a child process may inherit: where things are and how text is encoded, never a credential."""
     kept = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "SSL_CERT_FILE")
     return {name: os.environ[name] for name in kept if name in os.environ}
+
+
+def silence_telemetry() -> None:
+    """Keep the libraries of this process from calling home; to be called before any of them is imported."""
+    os.environ.update(NO_TELEMETRY)

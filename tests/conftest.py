@@ -12,11 +12,15 @@ import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 
+from fleet.settings import silence_telemetry
+
 if TYPE_CHECKING:
     from support.stack import TestStack
 
 MODELS = ("steady", "resetting", "dead", "flipped", "again", "killed", "refused", "newer")
 
+
+silence_telemetry()
 
 # These share one stack, or start their own: one worker runs them one after another.
 ON_THE_STACK = ("test_control_stack.py", "test_control_doors.py", "test_flows_release_train.py")
@@ -38,13 +42,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> StackAs
 @pytest.fixture(scope="session")
 def stack() -> Iterator[TestStack]:
     """The embedded stack with three regions and one toy model per test, in a short path (a socket lies in it)."""
-    from support.stack import TestStack, toy_fleet, write_fleet
-
     from control.stack.down import down
     from control.stack.up import up
     from fleet.home import Home
     from fleet.settings import Settings
     from flows.house import House
+    from support.stack import TestStack, toy_fleet, write_fleet
 
     root = Path(tempfile.mkdtemp(prefix="cv-"))
     settings = Settings(home=root, tick_seconds=0.5, lease_seconds=5, table_seconds=6, keep_raw_logs=True)

@@ -15,21 +15,12 @@ import httpx
 from clouds.local.program import Program
 from control.stack.ports import RUNNER_OFFSET
 from fleet.home import Home
-from fleet.settings import PREFIX, PROJECT, STACK_MARK, Settings, inherited_environment
+from fleet.settings import NO_TELEMETRY, PREFIX, PROJECT, STACK_MARK, Settings, inherited_environment
 from fleet.stack import HOST, Credentials, Stack
 
 ROOT = Path(__file__).resolve().parents[2]
 """Where prefect.yaml and the rooms lie."""
 EDGE = "edge"
-NO_TELEMETRY = {
-    # MLflow takes no other word than "true"
-    "DO_NOT_TRACK": "true",
-    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "BENTOML_DO_NOT_TRACK": "True",
-    "DVC_NO_ANALYTICS": "1",
-    "GX_ANALYTICS_ENABLED": "false",
-}
 
 
 @dataclass(frozen=True, slots=True)
