@@ -7,16 +7,18 @@ import time
 from typing import Annotated
 
 from fastapi import Depends, FastAPI, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, ConfigDict, Field
 
-from control.doors import announce, request_release, request_rollback
+from control.doors import Answer, request_release, request_rollback, woken
 from control.views import ReleaseView, release_view, release_views
-from control.webhooks import read_delivery
+from control.webhooks import read_bounded, read_delivery
 from fleet.errors import Busy, ConvoyError, Refused, UnknownName, Unreachable
-from flows.desires import CANDIDATE, Desire, observe_candidate
+from flows.desires import CANDIDATE, model_stream
 from flows.house import House
+from flows.rollback_request import observe
 from registry.ledger import NewEvent
 
 VERSION = "0.1.0"
@@ -48,6 +50,12 @@ class ReleaseRequest(BaseModel):
     again: bool = False
 
 
+class Accepted(ReleaseView):
+    """The release that answers a wish; `says` is what happens next, or why nothing does yet."""
+
+    says: str
+
+
 class RollbackRequest(BaseModel):
     """A model that shall go back; without a version, to the one that was stable before."""
 
@@ -57,13 +65,14 @@ class RollbackRequest(BaseModel):
     version: Annotated[str | None, Field(pattern=r"^[0-9]+$")] = None
 
 
-def make_app(house: House) -> FastAPI:
+def make_app(installed: House) -> FastAPI:
     """Return the application over one installation."""
     app = FastAPI(title="Convoy", version=VERSION, description="Releases of models to every region that serves them.")
 
     def operator(sent: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]) -> None:
-        if sent is None or not hmac.compare_digest(sent.credentials.encode(), house.credentials.api_token.encode()):
-            raise Refused("this call", "the bearer token is missing or wrong", f"Send the api_token of {house.home.credentials_file}.")
+        if sent is None or not hmac.compare_digest(sent.credentials.encode(), installed.credentials.api_token.encode()):
+            remedy = f"Send the api_token of {installed.home.credentials_file}."
+            raise Refused("this call", "the bearer token is missing or wrong", remedy)
 
     @app.exception_handler(ConvoyError)
     def tell(_: Request, problem: ConvoyError) -> JSONResponse:
@@ -73,44 +82,62 @@ def make_app(house: House) -> FastAPI:
     @app.get("/healthz")
     def healthz() -> Health:
         """Say that the API answers and its ledger can be read."""
-        house.ledger.events(limit=1)
+        installed.ledger.events(limit=1)
         return Health(status="ok", version=VERSION)
 
     @app.post("/webhooks/mlflow", status_code=202)
     async def mlflow(request: Request) -> Received:
         """Take MLflow's word that an alias was set: signed by our secret, fresh, and not seen before."""
-        body = await request.body()
-        return receive(house, {name.lower(): value for name, value in request.headers.items()}, body)
+        body = await read_bounded(request.stream())
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        return await run_in_threadpool(lambda: receive(as_declared_now(installed), headers, body))
 
     @app.get("/releases", dependencies=[Depends(operator)])
     def list_releases(model: str | None = None) -> list[ReleaseView]:
         """List releases, oldest first, of one model or all."""
-        models = [model] if model else list(house.fleet.models)
-        return [view for name in models for view in release_views(house.ledger, name) if house.model(name)]
+        house = as_declared_now(installed)
+        if model is not None:
+            house.model(model)
+        return [view for name in ([model] if model is not None else house.fleet.models) for view in release_views(house.ledger, name)]
 
     @app.get("/releases/{release}", dependencies=[Depends(operator)])
     def one_release(release: str) -> ReleaseView:
         """Show one release."""
+        house = as_declared_now(installed)
         found = [view for model in house.fleet.models for view in release_views(house.ledger, model) if view.release == release]
         if not found:
             raise UnknownName(f"release '{release}'", "there is none by that name", "List them with GET /releases.")
         return found[0]
 
     @app.post("/releases", status_code=202, dependencies=[Depends(operator)])
-    def start_release(wish: ReleaseRequest) -> ReleaseView:
+    def start_release(wish: ReleaseRequest) -> Accepted:
         """Release a version, as `convoy release` does."""
-        return _view(house, request_release(house, wish.model, wish.version, wish.again, ACTOR))
+        house = as_declared_now(installed)
+        return _accepted(house, request_release(house, wish.model, wish.version, wish.again, ACTOR))
 
     @app.post("/rollbacks", status_code=202, dependencies=[Depends(operator)])
-    def start_rollback(wish: RollbackRequest) -> ReleaseView:
+    def start_rollback(wish: RollbackRequest) -> Accepted:
         """Go back to an earlier stable version, as `convoy rollback` does."""
-        return _view(house, request_rollback(house, wish.model, wish.version, ACTOR))
+        house = as_declared_now(installed)
+        return _accepted(house, request_rollback(house, wish.model, wish.version, ACTOR))
 
     return app
 
 
+def as_declared_now(installed: House) -> House:
+    """Return the installation with the fleet as the file declares it now; connections that are open are kept."""
+    house = House(installed.settings, installed.home)
+    # A cached property lives in its instance's dictionary.
+    vars(house).update(ledger=installed.ledger, models=installed.models)
+    return house
+
+
 def receive(house: House, headers: dict[str, str], body: bytes) -> Received:
-    """Act on one webhook: observe the alias, open the desire that follows from it, and wake the flow."""
+    """Act on one webhook: look where the alias is now, open the desire that follows from it, and wake the flow.
+
+    A delivery only wakes us up: it may be late, so what it says of the version is recorded and not believed. Raises
+    Unreachable while MLflow cannot be asked, and MLflow delivers again.
+    """
     delivery = read_delivery(headers, body, house.credentials.webhook_secret, time.time())
     alias = delivery.message.data
     if (delivery.message.entity, delivery.message.action) != ("model_version_alias", "created") or alias.alias != CANDIDATE:
@@ -119,28 +146,25 @@ def receive(house: House, headers: dict[str, str], body: bytes) -> Received:
     stream = f"webhook/{delivery.id}"
     if house.ledger.stream(stream):
         raise Refused("webhook", f"delivery {delivery.id} was received before", "Set the alias again to release again.")
-    opened = observe_candidate(house.ledger, alias.name, alias.version, "MLflow webhook")
+    try:
+        opened = observe(house, alias.name, "MLflow webhook")
+    except Busy as problem:
+        # MLflow tries again after a 503, and gives up after a 409.
+        raise Unreachable(problem.subject, problem.reason, problem.remedy) from problem
     try:
         house.ledger.append(NewEvent(stream, "webhook.received", {"model": alias.name, "version": alias.version}, ACTOR), expected=0)
     except Busy:
         return Received(release=None, says="the same delivery came twice at once")
     if opened is None:
-        return Received(release=None, says=f"candidate of {alias.name} already was version {alias.version}")
-    return Received(release=opened.release, says=_announced(house, opened))
+        return Received(release=None, says=f"the candidate of {alias.name} has not moved since it was last seen")
+    return Received(release=opened.release, says=woken(house, opened).says)
 
 
-def _announced(house: House, desire: Desire) -> str:
-    try:
-        announce(house, desire.model, desire.version)
-    except Unreachable as problem:
-        return f"recorded; Prefect is away ({problem.reason}), reconcile starts the release within a minute"
-    return "the release flow is on its way"
-
-
-def _view(house: House, desire: Desire) -> ReleaseView:
-    events = house.ledger.stream(f"model/{desire.model}")
+def _accepted(house: House, answer: Answer) -> Accepted:
+    desire = answer.desire
+    events = house.ledger.stream(model_stream(desire.model))
     requested = next(event.at for event in events if event.payload.get("release") == desire.release)
-    return release_view(house.ledger, desire, requested)
+    return Accepted(**release_view(house.ledger, desire, requested).model_dump(), says=answer.says)
 
 
 def main() -> None:

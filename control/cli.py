@@ -26,6 +26,9 @@ ModelName = Annotated[str, typer.Argument(help="The model's name in fleet.yaml a
 Wait = Annotated[bool, typer.Option("--wait", help="Wait until the release has ended; the exit code says how.")]
 
 
+Timeout = Annotated[float, typer.Option("--timeout", min=1.0, metavar="SECONDS", help="How long --wait waits for the end at most.")]
+
+
 @app.command()
 def up(as_json: AsJson = False) -> None:
     """Start the local stack, or what is missing of it, and wait until all of it is healthy."""
@@ -55,13 +58,14 @@ def release(
     model: ModelName,
     version: Annotated[str, typer.Option("--version", help="The MLflow version to release.")],
     wait: Wait = False,
+    timeout: Timeout = 3600.0,
     again: Annotated[bool, typer.Option("--again", help="Try a version again whose release has ended.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Release a version of a model: sets the alias `candidate`, and the release flow does the rest."""
-    from control.release_commands import start_release
+    from control.release_commands import Following, start_release
 
-    _leave(start_release(model, version, again, wait, as_json))
+    _leave(start_release(model, version, again, Following(wait, timeout, as_json)))
 
 
 @app.command()
@@ -69,12 +73,13 @@ def rollback(
     model: ModelName,
     version: Annotated[str | None, typer.Option("--version", help="The version to go back to; the one before, if absent.")] = None,
     wait: Wait = False,
+    timeout: Timeout = 3600.0,
     as_json: AsJson = False,
 ) -> None:
     """Go back to a version that was stable before: a new release of the digest that is still stored."""
-    from control.release_commands import start_rollback
+    from control.release_commands import Following, start_rollback
 
-    _leave(start_rollback(model, version, wait, as_json))
+    _leave(start_rollback(model, version, Following(wait, timeout, as_json)))
 
 
 @app.command()

@@ -4,43 +4,63 @@ from __future__ import annotations
 
 import tempfile
 import uuid
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
 
-from fleet.errors import InputError, Unreachable
-from flows.desires import CANDIDATE, Desire, ask_again, desires, observe_candidate, phase_of
+from fleet.errors import Busy, InputError, Unreachable
+from flows.desires import CANDIDATE, Desire, ask_again, desires, phase_of
 from flows.house import House
-from flows.rollback_request import ask_for
+from flows.rollback_request import ask_for, observe
 
 EVENT = "convoy.candidate.set"
 
 
-def request_release(house: House, model: str, version: str, again: bool, actor: str) -> Desire:
-    """Want a version: the alias is set, the desire opened and the flow woken; returns the desire.
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The desire that answers a wish; `says` is what happens next, `woken` whether Prefect knows of it."""
+
+    desire: Desire
+    says: str
+    woken: bool
+
+
+def request_release(house: House, model: str, version: str, again: bool, actor: str) -> Answer:
+    """Want a version: the alias is set, the desire opened and the flow woken.
 
     Raises UnknownName for an unknown model or version and InputError for a version without a schema or one that was
-    tried already, before anything is changed.
+    tried already, before anything is changed, and Busy when somebody else moves the alias meanwhile.
     """
     check_version(house, model, version)
-    last = desires(house.ledger, model)[-1:]
-    if last and last[0].version == version and house.models.alias(model, CANDIDATE) == version and not again:
-        phase = phase_of(house.ledger, last[0].release)
-        if phase.terminal:
-            raise InputError(f"model '{model}' version {version}", f"was released already: {phase.value}", "Use --again to try it again.")
-        return woken(house, last[0])
-    house.models.set_alias(model, CANDIDATE, version)
-    opened = observe_candidate(house.ledger, model, version, actor)
-    if opened is None and again:
-        opened = ask_again(house.ledger, model, version, actor)
-    return woken(house, opened or desires(house.ledger, model)[-1])
+    # An alias that was moved by hand a moment ago moves first in the ledger as well; then ours is a move like any other.
+    observe(house, model, actor)
+    known = len(desires(house.ledger, model))
+    if house.models.alias(model, CANDIDATE) != version:
+        house.models.set_alias(model, CANDIDATE, version)
+        # The webhook may have been quicker: then this opens nothing.
+        observe(house, model, actor)
+    return woken(house, _answering(house, model, version, known, again, actor))
 
 
-def request_rollback(house: House, model: str, version: str | None, actor: str) -> Desire:
-    """Want an earlier stable version back; returns the desire."""
-    ask_for(house, model, version, actor)
-    return woken(house, desires(house.ledger, model)[-1])
+def request_rollback(house: House, model: str, version: str | None, actor: str) -> Answer:
+    """Want an earlier stable version back."""
+    return woken(house, ask_for(house, model, version, actor))
+
+
+def _answering(house: House, model: str, version: str, known: int, again: bool, actor: str) -> Desire:
+    """Return the desire that this request opened (one beyond the `known`) or found running, or open one again."""
+    wanted = desires(house.ledger, model)
+    newest = wanted[-1] if wanted else None
+    if newest is None or newest.version != version:
+        raise Busy(f"alias '{CANDIDATE}' of '{model}'", "was moved by somebody else meanwhile", "Agree on a version, then ask again.")
+    phase = phase_of(house.ledger, newest.release)
+    if len(wanted) > known or not phase.terminal:
+        return newest
+    if not again:
+        raise InputError(f"model '{model}' version {version}", f"was released already: {phase.value}", "Use --again to try it again.")
+    return ask_again(house.ledger, model, version, actor)
 
 
 def check_version(house: House, model: str, version: str) -> None:
@@ -58,13 +78,14 @@ def check_version(house: House, model: str, version: str) -> None:
         )
 
 
-def woken(house: House, desire: Desire) -> Desire:
-    """Tell Prefect about a desire; when Prefect is away, reconcile finds it within a minute."""
+def woken(house: House, desire: Desire) -> Answer:
+    """Tell Prefect about a desire; when Prefect is away, reconcile finds it once Prefect is back."""
     try:
         announce(house, desire.model, desire.version)
-    except Unreachable:
-        return desire
-    return desire
+    except Unreachable as problem:
+        away = f"recorded, but nobody could be told: {problem} Reconcile starts the release within a minute of Prefect's return."
+        return Answer(desire, away, woken=False)
+    return Answer(desire, "the release flow is on its way", woken=True)
 
 
 def announce(house: House, model: str, version: str) -> None:

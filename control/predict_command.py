@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ def ask(model: str, source: Path) -> None:
     url = f"{house.stack.edge_url}/v2/models/{model}"
     with httpx.Client(timeout=ANSWER_SECONDS) as client:
         document = read_rows(source)
-        request = document if isinstance(document, dict) else tensors(document, _inputs(client, url))
+        request = document if isinstance(document, dict) else tensors(document, _inputs(client, url, model))
         answer = _send(client, "POST", f"{url}/infer", request)
     if answer.status_code >= 400:
         says = (
@@ -33,6 +34,8 @@ def ask(model: str, source: Path) -> None:
             if answer.headers.get("content-type", "").startswith("application/json")
             else answer.text
         )
+        if answer.status_code == httpx.codes.NOT_FOUND:
+            raise _not_served(model)
         if answer.status_code < 500:
             raise InputError(str(source), str(says), "Correct the rows.")
         raise OperationFailed(f"model '{model}'", f"answered {answer.status_code}: {says}", "See `convoy status`.")
@@ -53,9 +56,12 @@ def read_rows(source: Path) -> Any:
     except (OSError, UnicodeDecodeError) as problem:
         raise InputError(str(source), f"cannot be read ({problem})", "Name a JSON or CSV file.") from problem
     if source.suffix == ".csv":
-        return [{name: _number(value) for name, value in row.items()} for row in csv.DictReader(io.StringIO(text))]
+        try:
+            return _csv_rows(source, text)
+        except csv.Error as problem:
+            raise InputError(str(source), f"is not CSV ({problem})", "Quote cells that hold commas, quotes or line ends.") from problem
     try:
-        document = json.loads(text)
+        document = json.loads(text, parse_constant=_finite, parse_float=_finite)
     except ValueError as problem:
         raise InputError(str(source), f"is not JSON ({problem})", "Give a list of objects, a v2 request, or a .csv file.") from problem
     rows = isinstance(document, list) and document and all(isinstance(row, dict) for row in document)
@@ -77,8 +83,10 @@ def tensors(rows: list[dict[str, Any]], inputs: list[dict[str, Any]]) -> dict[st
     return {"inputs": [{"name": name, "shape": [len(rows)], "datatype": known[name], "data": [row[name] for row in rows]} for name in used]}
 
 
-def _inputs(client: httpx.Client, url: str) -> list[dict[str, Any]]:
+def _inputs(client: httpx.Client, url: str, model: str) -> list[dict[str, Any]]:
     answer = _send(client, "GET", url)
+    if answer.status_code == httpx.codes.NOT_FOUND:
+        raise _not_served(model)
     if not answer.is_success:
         raise OperationFailed(url, f"answered {answer.status_code}: {answer.text[:200]}", "Release a version first; see `convoy status`.")
     return list(answer.json()["inputs"])
@@ -91,10 +99,42 @@ def _send(client: httpx.Client, method: str, url: str, document: Any = None) -> 
         raise Unreachable(url, f"does not answer ({type(problem).__name__})", "Run `convoy up`.") from problem
 
 
-def _number(text: str) -> int | float | str:
+def _not_served(model: str) -> OperationFailed:
+    return OperationFailed(f"model '{model}'", "is not served yet", "Release a version first; see `convoy status`.")
+
+
+def _csv_rows(source: Path, text: str) -> list[dict[str, int | float | str]]:
+    reader = csv.reader(io.StringIO(text))
+    columns = next(reader, [])
+    rows = []
+    for cells in filter(None, reader):
+        line = f"{source} line {reader.line_num}"
+        if len(cells) != len(columns):
+            raise InputError(line, f"has {len(cells)} cells for {len(columns)} columns", "Give every row one cell per column.")
+        rows.append({column: _number(cell, f"{line}, column {column}") for column, cell in zip(columns, cells, strict=True)})
+    if not rows:
+        raise InputError(str(source), "holds no rows", "Write a header line, then one line per row.")
+    return rows
+
+
+def _number(text: str, where: str) -> int | float | str:
+    """Return what a cell holds; raises InputError for what looks like a number to Python and is none that could be sent."""
     for kind in (int, float):
         try:
-            return kind(text)
+            value: int | float = kind(text)
         except ValueError:
             continue
+        if "_" in text or not math.isfinite(value):
+            raise InputError(
+                where, f"{text!r} is not a number that can be sent", "Write plain digits; text that looks like this goes as JSON."
+            )
+        return value
     return text
+
+
+def _finite(text: str) -> float:
+    """Read a JSON number; NaN and the infinities, which Python would take, are none."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is no number in JSON")
+    return value

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import getpass
 import time
+from dataclasses import dataclass
 
-from control.doors import request_release, request_rollback
+from rich.markup import escape
+
+from control.doors import Answer, request_release, request_rollback
 from control.printing import out, print_json, progress
 from control.views import ReleaseView, release_views
-from fleet.errors import ExitCode, UnknownName
+from fleet.errors import ExitCode, OperationFailed, UnknownName
 from fleet.phases import ReleasePhase
-from flows.desires import Desire
 from flows.house import House
 
+ACTOR = "convoy command"
 POLL_SECONDS = 0.5
 ENDINGS = {
     ReleasePhase.PROMOTED: ExitCode.DONE,
@@ -23,23 +25,27 @@ ENDINGS = {
 }
 
 
-def start_release(model: str, version: str, again: bool, wait: bool, as_json: bool) -> ExitCode:
+@dataclass(frozen=True, slots=True)
+class Following:
+    """How a request is followed: to its end or not, for how many seconds at most, told as JSON or not."""
+
+    wait: bool
+    seconds: float
+    as_json: bool
+
+
+def start_release(model: str, version: str, again: bool, following: Following) -> ExitCode:
     """Ask for a release, follow it if wanted, and return how it ended."""
     house = House.open()
     house.ledger.verify()
-    return _follow(house, request_release(house, model, version, again, actor()), wait, as_json)
+    return _follow(house, request_release(house, model, version, again, ACTOR), following)
 
 
-def start_rollback(model: str, version: str | None, wait: bool, as_json: bool) -> ExitCode:
+def start_rollback(model: str, version: str | None, following: Following) -> ExitCode:
     """Ask for a rollback, follow it if wanted, and return how it ended."""
     house = House.open()
     house.ledger.verify()
-    return _follow(house, request_rollback(house, model, version, actor()), wait, as_json)
-
-
-def actor() -> str:
-    """Return who acts, as the ledger records it."""
-    return f"convoy command ({getpass.getuser()})"
+    return _follow(house, request_rollback(house, model, version, ACTOR), following)
 
 
 def view_of(house: House, model: str, release: str) -> ReleaseView:
@@ -50,25 +56,41 @@ def view_of(house: House, model: str, release: str) -> ReleaseView:
     raise UnknownName(f"release '{release}'", f"model '{model}' has none by that name", "See `convoy ledger show`.")
 
 
-def wait_for_end(house: House, model: str, release: str, quiet: bool = False) -> ReleaseView:
-    """Return a release once it has ended; tells each phase on stderr as it is entered."""
-    told = ""
+def wait_for_end(house: House, model: str, release: str, quiet: bool = False, seconds: float | None = None) -> ReleaseView:
+    """Return a release once it has ended; tells each phase on stderr as it is entered.
+
+    Raises OperationFailed when it has not ended within `seconds` (None: no limit).
+    """
+    told, deadline = "", None if seconds is None else time.monotonic() + seconds
     while True:
         view = view_of(house, model, release)
         if view.phase != told and not quiet:
-            progress.print(f"{view.release} version {view.version}: [bold]{view.phase}[/]  {view.meaning}")
+            progress.print(f"{escape(view.release)} version {escape(view.version)}: [bold]{view.phase}[/]  {view.meaning}")
         told = view.phase
         if ReleasePhase(view.phase).terminal:
             return view
+        if deadline is not None and time.monotonic() >= deadline:
+            raise OperationFailed(
+                f"release '{release}'",
+                f"has not ended within {seconds:g} seconds, it is in phase '{view.phase}'",
+                "It goes on by itself once Prefect and its runner are well: see `convoy status`.",
+            )
         time.sleep(POLL_SECONDS)
 
 
-def _follow(house: House, desire: Desire, wait: bool, as_json: bool) -> ExitCode:
-    view = wait_for_end(house, desire.model, desire.release) if wait else view_of(house, desire.model, desire.release)
-    if as_json:
+def _follow(house: House, answer: Answer, following: Following) -> ExitCode:
+    desire = answer.desire
+    if not answer.woken:
+        progress.print(f"[yellow]warning[/] {escape(answer.says)}")
+    if following.wait:
+        view = wait_for_end(house, desire.model, desire.release, seconds=following.seconds)
+    else:
+        view = view_of(house, desire.model, desire.release)
+    if following.as_json:
         print_json(view.model_dump(mode="json"))
     else:
-        out.print(f"{view.release}: version {view.version} of {view.model} is [bold]{view.phase}[/]. {view.meaning}")
+        where = f"{escape(view.release)}: version {escape(view.version)} of {escape(view.model)}"
+        out.print(f"{where} is [bold]{view.phase}[/]. {view.meaning}")
         for reason in view.reasons:
-            out.print(f"  {reason}")
-    return ENDINGS.get(ReleasePhase(view.phase), ExitCode.DONE) if wait else ExitCode.DONE
+            out.print(f"  {reason}", markup=False)
+    return ENDINGS[ReleasePhase(view.phase)] if following.wait else ExitCode.DONE

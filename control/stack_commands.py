@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from rich.markup import escape
+
 from control.printing import out, print_json, print_table, progress
 from control.regions import RegionView, region_views
 from control.stack.down import down
@@ -15,7 +17,7 @@ from flows.house import House
 
 def start(as_json: bool) -> None:
     """Start what is missing and print the components."""
-    found = up(settings(), lambda text: progress.print(f"  {text}"))
+    found = up(settings(), lambda text: progress.print(f"  {text}", markup=False))
     if as_json:
         print_json({"stack": found.stack_id, "home": str(found.home), "components": _components(found)})
         return
@@ -38,7 +40,7 @@ def show_status(as_json: bool) -> None:
     try:
         regions = region_views(house)
     except TransientError as problem:
-        progress.print(f"[yellow]regions[/]: {problem}")
+        progress.print(f"[yellow]regions[/]: {escape(str(problem))}")
         regions = {}
     if as_json:
         document = {name: region.model_dump(mode="json") for name, region in regions.items()}
@@ -56,8 +58,11 @@ def _components(found: StackView) -> list[dict[str, str | bool | None]]:
 
 
 def _show_components(found: StackView) -> None:
-    rows = [(each.name, "healthy" if each.healthy else f"[red]{each.reason}[/]", each.version or "", each.url) for each in found.components]
-    print_table(f"Stack in {found.home}", ("component", "state", "version", "url"), rows)
+    rows = [
+        (each.name, "healthy" if each.healthy else f"[red]{escape(each.reason)}[/]", escape(each.version or ""), each.url)
+        for each in found.components
+    ]
+    print_table(escape(f"Stack in {found.home}"), ("component", "state", "version", "url"), rows)
 
 
 def _show_regions(regions: dict[str, RegionView]) -> None:
@@ -67,18 +72,9 @@ def _show_regions(regions: dict[str, RegionView]) -> None:
             for each in filter(None, (served, served.canary)):
                 share = "no traffic" if each.measured_share is None else f"{each.measured_share:.1%}"
                 weight = f"{each.intended_weight} %"
-                rows.append(
-                    (
-                        name,
-                        region.provider,
-                        model,
-                        each.mlflow_version or "",
-                        short(each.revision) if each.revision else "",
-                        each.state,
-                        weight,
-                        share,
-                    )
-                )
+                revision = short(each.revision) if each.revision else ""
+                told = (name, region.provider, model, each.mlflow_version or "", revision, each.state, weight, share)
+                rows.append(tuple(map(escape, told)))
         if not region.models:
-            rows.append((name, region.provider, "", "", "", "", "", ""))
+            rows.append((escape(name), escape(region.provider), "", "", "", "", "", ""))
     print_table("Regions", ("region", "stands for", "model", "version", "revision", "state", "weight", "measured"), rows)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -16,7 +16,14 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from fleet.errors import InputError, Refused
 
 FRESH_SECONDS = 300
+MOST_BYTES = 64 * 1024
 DELIVERY, TIMESTAMP, SIGNATURE = "x-mlflow-delivery-id", "x-mlflow-timestamp", "x-mlflow-signature"
+
+
+class TooLarge(Refused):
+    """More than any webhook has to say; read no further."""
+
+    http_status = 413
 
 
 class AliasData(BaseModel):
@@ -45,6 +52,16 @@ class Delivery:
 
     id: str
     message: AliasSet
+
+
+async def read_bounded(chunks: AsyncIterator[bytes]) -> bytes:
+    """Return a body that anybody may have sent; raises TooLarge as soon as it is more than 64 KiB."""
+    body = bytearray()
+    async for chunk in chunks:
+        body += chunk
+        if len(body) > MOST_BYTES:
+            raise TooLarge("webhook", f"is larger than {MOST_BYTES} bytes", "Let MLflow deliver it.")
+    return bytes(body)
 
 
 def read_delivery(headers: Mapping[str, str], body: bytes, secret: str, now: float) -> Delivery:

@@ -1,19 +1,28 @@
-"""What is wanted: each model's desires, as the ledger saw the alias `candidate` move."""
+"""What is wanted: each model's desires, as the ledger saw the alias `candidate` move.
+
+A rollback is the one desire that is written before the alias moves: one append, so nobody who sees the move can take
+it for an ordinary release. After a crash between the two the alias still names the version that is rolled back from;
+an observer would open that version again and so supersede the rollback. Therefore the desire notes what the alias
+named (`instead_of`), and until the alias was seen where the rollback wants it (`candidate.settled`) an alias that still
+names the old version is no news, also once the release has ended, or the next observer would undo the rollback. An
+observer that may set the alias does so then. A move to any other version is a move as ever.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from enum import StrEnum
 
 from fleet.errors import Busy
 from fleet.phases import ReleasePhase
-from registry.ledger import Event, Ledger, NewEvent
+from registry.ledger import JSON, Event, Ledger, NewEvent
 
 CANDIDATE = "candidate"
 CHAMPION = "champion"
-ROLLBACK_REQUEST_HOLDS = timedelta(minutes=10)
+OBSERVED = "candidate.observed"
+SETTLED = "candidate.settled"
+TRIES = 5
 
 
 class Why(StrEnum):
@@ -60,62 +69,111 @@ def unfinished(ledger: Ledger, model: str) -> tuple[Desire, ...]:
     return tuple(desire for desire in desires(ledger, model) if not phase_of(ledger, desire.release).terminal)
 
 
-def observe_candidate(ledger: Ledger, model: str, version: str | None, actor: str) -> Desire | None:
+def observe_candidate(
+    ledger: Ledger,
+    model: str,
+    candidate: str | Callable[[], str | None] | None,
+    actor: str,
+    settle: Callable[[str], object] | None = None,
+) -> Desire | None:
     """Record where the alias `candidate` points; a move opens a desire, which is returned.
 
-    Seeing the same version again opens nothing, so a version that was rejected is not tried every minute.
+    `candidate` is the version that the alias names, or what reads it: then a reader that was overtaken reads again
+    instead of recording what is past. `settle` sets the alias to the version of a rollback that was cut off before it
+    could. Seeing the same version again opens nothing, so a version that was rejected is not tried every minute.
+    Raises Busy when the model's stream moves faster than it can be read.
     """
-    for _ in range(5):
+    for _ in range(TRIES):
+        # The position is read before the alias: an append that it lets through follows everything the reader could not see.
         events = ledger.stream(model_stream(model))
-        if _last_seen(events) == version:
+        version = candidate() if callable(candidate) else candidate
+        owed = _owed(events)
+        if owed is not None and version == owed.payload["instead_of"]:
+            if settle is None:
+                return None
+            version = str(owed.payload["version"])
+            settle(version)
+        followed = owed is not None and version == owed.payload["version"]
+        if not followed and version == _last_seen(events):
             return None
-        payload: dict[str, str | None] = {"version": version}
-        if version is not None:
-            payload |= {"release": _next_release(model, events), "why": _why(events, version, ledger)}
-        try:
-            ledger.append(NewEvent(model_stream(model), "candidate.observed", payload, actor, model=model), expected=_position(events))
-        except Busy:
-            continue
-        return desires(ledger, model)[-1] if version is not None else None
-    raise Busy(f"model '{model}'", "its stream of events moves faster than it can be read", "Try again.")
+        opens = version is not None and not followed
+        payload: dict[str, JSON] = _wish(model, events, version, Why.ALIAS) if version is not None and opens else {"version": version}
+        if _appended(ledger, model, SETTLED if followed else OBSERVED, payload, actor, events):
+            return _desire(model, payload) if opens else None
+    raise _too_fast(model)
 
 
 def ask_again(ledger: Ledger, model: str, version: str, actor: str) -> Desire:
-    """Open a desire for the version that `candidate` already names."""
-    events = ledger.stream(model_stream(model))
-    payload = {"version": version, "release": _next_release(model, events), "why": Why.AGAIN.value}
-    ledger.append(NewEvent(model_stream(model), "candidate.observed", payload, actor, model=model), expected=_position(events))
-    return desires(ledger, model)[-1]
+    """Open a desire for the version that `candidate` already names; while one for it is unfinished, return that one."""
+    for _ in range(TRIES):
+        events = ledger.stream(model_stream(model))
+        running = _running(ledger, model, events)
+        if running is not None and running.version == version:
+            return running
+        payload = _wish(model, events, version, Why.AGAIN)
+        if _appended(ledger, model, OBSERVED, payload, actor, events):
+            return _desire(model, payload)
+    raise _too_fast(model)
 
 
-def ask_rollback(ledger: Ledger, model: str, version: str, actor: str) -> None:
-    """Say that the next move of `candidate` to this version is a rollback to a revision that was stable before."""
-    ledger.append(NewEvent(model_stream(model), "rollback.requested", {"version": version}, actor, model=model))
+def open_rollback(ledger: Ledger, model: str, version: str, read: Callable[[], str | None], actor: str) -> Desire:
+    """Open the desire for a rollback before the alias moves, whatever `candidate` names; return a running one to it instead.
+
+    `read` tells what the alias names now.
+    """
+    for _ in range(TRIES):
+        events = ledger.stream(model_stream(model))
+        named = read()
+        running, owed = _running(ledger, model, events), _owed(events)
+        unmoved = named == version or (owed is not None and named == owed.payload["instead_of"])
+        if running is not None and running.why is Why.ROLLBACK and running.version == version and unmoved:
+            return running
+        payload = _wish(model, events, version, Why.ROLLBACK)
+        if named != version:
+            payload["instead_of"] = named
+        if _appended(ledger, model, OBSERVED, payload, actor, events):
+            return _desire(model, payload)
+    raise _too_fast(model)
 
 
 def _desires(model: str, events: Sequence[Event]) -> tuple[Desire, ...]:
-    return tuple(
-        Desire(str(event.payload["release"]), model, str(event.payload["version"]), Why(str(event.payload["why"])))
-        for event in events
-        if event.type == "candidate.observed" and event.payload["version"] is not None
-    )
+    return tuple(_desire(model, event.payload) for event in events if event.type == OBSERVED and event.payload["version"] is not None)
+
+
+def _desire(model: str, payload: Mapping[str, JSON]) -> Desire:
+    return Desire(str(payload["release"]), model, str(payload["version"]), Why(str(payload["why"])))
+
+
+def _running(ledger: Ledger, model: str, events: Sequence[Event]) -> Desire | None:
+    """Return the newest desire unless its release has ended."""
+    last = _desires(model, events)[-1:]
+    return last[0] if last and not phase_of(ledger, last[0].release).terminal else None
 
 
 def _last_seen(events: Sequence[Event]) -> str | None:
-    seen = [event.payload["version"] for event in events if event.type == "candidate.observed"]
+    seen = [event.payload["version"] for event in events if event.type == OBSERVED]
     return str(seen[-1]) if seen and seen[-1] is not None else None
 
 
-def _next_release(model: str, events: Sequence[Event]) -> str:
-    return f"{model}-{len(_desires(model, events)) + 1}"
+def _owed(events: Sequence[Event]) -> Event | None:
+    """Return the rollback that the alias has not followed yet."""
+    told = [event for event in events if event.type in (OBSERVED, SETTLED)]
+    return told[-1] if told and "instead_of" in told[-1].payload else None
 
 
-def _position(events: Sequence[Event]) -> int:
-    return events[-1].stream_seq if events else 0
+def _wish(model: str, events: Sequence[Event], version: str, why: Why) -> dict[str, JSON]:
+    return {"version": version, "release": f"{model}-{len(_desires(model, events)) + 1}", "why": why.value}
 
 
-def _why(events: Sequence[Event], version: str, ledger: Ledger) -> str:
-    last = events[-1] if events else None
-    asked = last is not None and last.type == "rollback.requested" and last.payload["version"] == version
-    fresh = asked and last is not None and ledger.now() - last.at < ROLLBACK_REQUEST_HOLDS
-    return (Why.ROLLBACK if fresh else Why.ALIAS).value
+def _appended(ledger: Ledger, model: str, kind: str, payload: Mapping[str, JSON], actor: str, events: Sequence[Event]) -> bool:
+    """Append behind the events that were read; False when somebody else wrote in between."""
+    position = events[-1].stream_seq if events else 0
+    try:
+        ledger.append(NewEvent(model_stream(model), kind, dict(payload), actor, model=model), expected=position)
+    except Busy:
+        return False
+    return True
+
+
+def _too_fast(model: str) -> Busy:
+    return Busy(f"model '{model}'", "its stream of events moves faster than it can be read", "Try again.")

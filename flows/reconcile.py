@@ -59,7 +59,13 @@ def look_at(house: House, model: str) -> list[str]:
     What the ledger knows is acted on although MLflow may be away: a rollback under way does not need it.
     """
     try:
-        observe_candidate(house.ledger, model, candidate_of(house, model), "reconcile flow")
+        observe_candidate(
+            house.ledger,
+            model,
+            lambda: candidate_of(house, model),
+            "reconcile flow",
+            settle=lambda version: house.models.set_alias(model, CANDIDATE, version),
+        )
     except TransientError as problem:
         get_run_logger().warning("%s: %s; the alias is looked at again in a minute", model, problem)
     waiting = [f"{desire.release} (version {desire.version}) is unfinished" for desire in unfinished(house.ledger, model)]

@@ -17,6 +17,6 @@ def rollback(model: str, version: str | None = None) -> str:
     """
     house = House.open()
     house.ledger.verify()
-    wanted = ask_for(house, model, version, "rollback flow")
-    get_run_logger().info("%s: going back to version %s", model, wanted)
+    desire = ask_for(house, model, version, "rollback flow")
+    get_run_logger().info("%s: going back to version %s (%s)", model, desire.version, desire.release)
     return release(model)

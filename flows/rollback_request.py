@@ -2,24 +2,44 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from fleet.errors import InputError
-from flows.desires import CANDIDATE, ask_rollback, observe_candidate
+from flows.desires import CANDIDATE, Desire, Why, observe_candidate, open_rollback, unfinished
 from flows.house import House
 from flows.work import once_stable
 
 
-def ask_for(house: House, model: str, version: str | None, actor: str) -> str:
-    """Open the desire for an earlier stable version and return the version; the alias is set, nothing else is done."""
+def ask_for(house: House, model: str, version: str | None, actor: str) -> Desire:
+    """Open the desire for an earlier stable version, then let the alias follow; nothing else is done.
+
+    Asked twice, the rollback under way is returned. Raises InputError when no such version was ever stable.
+    """
     house.model(model)
+    wanted = version or _under_way(house, model) or _before(house, model)
+    known = [found.version for found in once_stable(house, model)]
+    if wanted is None or wanted not in known:
+        versions = f"Once stable: {', '.join(dict.fromkeys(known))}." if known else "Release one first."
+        reason = f"there is no earlier stable version {version or ''}".rstrip() if known else "no version was ever promoted"
+        raise InputError(f"model '{model}'", reason, versions)
+    desire = open_rollback(house.ledger, model, wanted, lambda: house.models.alias(model, CANDIDATE), actor)
+    observe(house, model, actor)
+    return desire
+
+
+def observe(house: House, model: str, actor: str) -> Desire | None:
+    """Observe the alias as MLflow has it now, and set it where a rollback that was cut off wants it; returns the desire it opened."""
+    read, settle = partial(house.models.alias, model, CANDIDATE), partial(house.models.set_alias, model, CANDIDATE)
+    return observe_candidate(house.ledger, model, read, actor, settle)
+
+
+def _under_way(house: House, model: str) -> str | None:
+    """Return what a rollback goes back to that has not ended: by now its version may already be the stable one."""
+    newest = unfinished(house.ledger, model)[-1:]
+    return newest[0].version if newest and newest[0].why is Why.ROLLBACK else None
+
+
+def _before(house: House, model: str) -> str | None:
     known = once_stable(house, model)
-    if not known:
-        raise InputError(f"model '{model}'", "no version was ever promoted", "Release one first.")
     earlier = [found.version for found in known if found.digest != known[-1].digest]
-    wanted = version or (earlier[-1] if earlier else None)
-    if wanted is None or wanted not in [found.version for found in known]:
-        versions = ", ".join(dict.fromkeys(found.version for found in known))
-        raise InputError(f"model '{model}'", f"there is no earlier stable version {version or ''}".rstrip(), f"Once stable: {versions}.")
-    ask_rollback(house.ledger, model, wanted, actor)
-    house.models.set_alias(model, CANDIDATE, wanted)
-    observe_candidate(house.ledger, model, wanted, actor)
-    return wanted
+    return earlier[-1] if earlier else None

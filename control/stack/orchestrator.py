@@ -46,16 +46,21 @@ def ensure_work_pool(site: Site) -> None:
 
 def _deploy(site: Site) -> None:
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
-    done = subprocess.run(
-        command,
-        cwd=ROOT,
-        env=deploying_environment(site),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=DEPLOY_SECONDS,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            command,
+            cwd=ROOT,
+            env=deploying_environment(site),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=DEPLOY_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as problem:
+        raise OperationFailed(
+            "prefect deploy --all", f"took longer than {DEPLOY_SECONDS:g} seconds", "Look at Prefect's log, then run `convoy up` again."
+        ) from problem
     if done.returncode != 0:
         raise OperationFailed("prefect deploy --all", (done.stdout + done.stderr).strip()[-1500:], "Correct prefect.yaml or the flow.")
 

@@ -11,6 +11,7 @@ from typing import Self
 import httpx
 
 from control.stack.components import Component, Site, components
+from fleet.errors import OperationFailed
 from fleet.home import Home
 from fleet.settings import Settings
 from fleet.stack import read_credentials, read_stack
@@ -79,10 +80,21 @@ class Prober:
             answer = self.client.get(component.health)
             if not answer.is_success:
                 return _ill(component, f"answers {answer.status_code}")
-            version = component.version(self.client.get(component.version_url)) if component.version_url else None
-        except httpx.TransportError as problem:
+            version = self._version(component, component.version_url) if component.version_url else None
+        except httpx.HTTPError as problem:
             return _ill(component, f"does not answer ({type(problem).__name__})")
+        except OperationFailed as problem:
+            return _ill(component, problem.reason)
         return ComponentView(component.name, component.url, healthy=True, version=version)
+
+    def _version(self, component: Component, url: str) -> str:
+        answer = self.client.get(url)
+        if not answer.is_success:
+            raise OperationFailed(component.name, f"answers {answer.status_code} when asked for its version")
+        try:
+            return component.version(answer)
+        except (ValueError, LookupError, TypeError) as problem:
+            raise OperationFailed(component.name, f"its version answer is not what it should be: {answer.text[:80]}") from problem
 
 
 def _ill(component: Component, reason: str) -> ComponentView:

@@ -69,6 +69,20 @@ def test_a_replayed_webhook_changes_nothing(served: TestStack) -> None:
     assert served.snapshot(MODEL) == before
 
 
+def test_a_late_webhook_of_another_version_opens_nothing_for_the_alias_is_what_counts(served: TestStack) -> None:
+    before = served.releases(MODEL)
+    answer = delivery(served, alias_set(MODEL, "7"))
+    assert (answer.status_code, answer.json()["release"]) == (202, None)
+    assert served.releases(MODEL) == before
+
+
+def test_a_body_that_is_larger_than_any_webhook_is_refused_unread(served: TestStack) -> None:
+    before = served.snapshot(MODEL)
+    answer = delivery(served, alias_set(MODEL, "1") | {"padding": "x" * 65536})
+    assert answer.status_code == 413
+    assert served.snapshot(MODEL) == before
+
+
 def test_a_webhook_for_an_undeclared_model_changes_nothing(served: TestStack) -> None:
     before = served.snapshot(MODEL)
     answer = delivery(served, alias_set("stranger", "1"))
@@ -88,6 +102,7 @@ def test_a_webhook_for_an_undeclared_model_changes_nothing(served: TestStack) ->
         (("rollback", MODEL, "--version", "8"), "Once stable: 1"),
         (("predict", MODEL, "--input", "/nowhere.json"), "cannot be read"),
         (("ledger", "show", "--sream", "x"), "No such option"),
+        (("ledger", "show", "--stream", "release/stranger-1"), "nothing was ever written to it"),
     ],
 )
 def test_wrong_input_is_told_with_exit_code_2_and_changes_nothing(served: TestStack, arguments: tuple[str, ...], says: str) -> None:
@@ -168,6 +183,7 @@ def test_the_api_asks_for_its_token_and_shows_releases(served: TestStack) -> Non
     found = httpx.get(f"{url}/releases", params={"model": MODEL}, headers=headers).json()
     assert [(each["version"], each["phase"]) for each in found] == [("1", "promoted")]
     assert httpx.get(f"{url}/releases/nothing", headers=headers).status_code == 404
+    assert httpx.get(f"{url}/releases", params={"model": "stranger"}, headers=headers).status_code == 404
     unknown = httpx.post(f"{url}/releases", json={"model": MODEL, "version": "1", "force": True}, headers=headers)
     assert unknown.status_code == 422
     assert httpx.get(f"{url}/healthz").json()["status"] == "ok"

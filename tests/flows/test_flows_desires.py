@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fleet.phases import ReleasePhase
-from flows.desires import Desire, Why, ask_again, ask_rollback, desires, observe_candidate, phase_of, unfinished
+from flows.desires import Desire, Why, ask_again, desires, observe_candidate, open_rollback, phase_of, unfinished
 from flows.journal import Journal
 from registry.ledger import Ledger
 
@@ -49,21 +49,116 @@ def test_an_alias_that_was_removed_and_set_again_opens_a_desire(ledger: Ledger) 
     assert observe_candidate(ledger, "toy", "1", "test") is not None
 
 
-def test_again_opens_a_desire_for_the_version_that_is_named_already(ledger: Ledger) -> None:
-    observe_candidate(ledger, "toy", "1", "test")
-    assert ask_again(ledger, "toy", "1", "test").why is Why.AGAIN
+def test_again_opens_a_desire_once_the_release_of_the_version_has_ended(ledger: Ledger) -> None:
+    opened = observe_candidate(ledger, "toy", "1", "test")
+    assert opened is not None
+    assert ask_again(ledger, "toy", "1", "test") == opened
+    finish(ledger, opened)
+    again = ask_again(ledger, "toy", "1", "test")
+    assert again == Desire("toy-2", "toy", "1", Why.AGAIN)
+    assert ask_again(ledger, "toy", "1", "test") == again
 
 
-def test_only_the_move_that_was_asked_for_is_a_rollback(ledger: Ledger) -> None:
+def test_a_reader_that_was_overtaken_reads_the_alias_again(ledger: Ledger) -> None:
     observe_candidate(ledger, "toy", "1", "test")
-    observe_candidate(ledger, "toy", "2", "test")
-    ask_rollback(ledger, "toy", "1", "test")
-    back = observe_candidate(ledger, "toy", "1", "test")
-    assert back is not None
-    assert back.why is Why.ROLLBACK
-    later = observe_candidate(ledger, "toy", "2", "test")
-    assert later is not None
-    assert later.why is Why.ALIAS
+    named = ["2", "3"]
+
+    def read() -> str:
+        if len(named) == 2:
+            # Between this reader's look at the alias and its append the alias moves on, and another observer sees it.
+            observe_candidate(ledger, "toy", "3", "another")
+        return named.pop(0)
+
+    assert observe_candidate(ledger, "toy", read, "test") is None
+    assert [desire.version for desire in desires(ledger, "toy")] == ["1", "3"]
+
+
+class Alias:
+    """Where `candidate` points, as MLflow would keep it."""
+
+    def __init__(self, version: str | None) -> None:
+        self.version = version
+
+    def read(self) -> str | None:
+        return self.version
+
+    def set(self, version: str | None) -> None:
+        self.version = version
+
+
+@pytest.fixture
+def second(ledger: Ledger) -> Alias:
+    """The alias names version 2, which is known, and whose release has ended."""
+    for version in ("1", "2"):
+        opened = observe_candidate(ledger, "toy", version, "test")
+        assert opened is not None
+        finish(ledger, opened)
+    return Alias("2")
+
+
+def back_to(version: str, ledger: Ledger, alias: Alias) -> Desire:
+    return open_rollback(ledger, "toy", version, alias.read, "test")
+
+
+def test_a_rollback_is_opened_before_the_alias_moves_and_the_move_opens_nothing(ledger: Ledger, second: Alias) -> None:
+    assert back_to("1", ledger, second) == Desire("toy-3", "toy", "1", Why.ROLLBACK)
+    second.set("1")
+    assert observe_candidate(ledger, "toy", second.read, "test") is None
+    assert len(desires(ledger, "toy")) == 3
+
+
+def test_a_rollback_that_failed_is_tried_again_although_the_alias_names_its_version_already(ledger: Ledger, second: Alias) -> None:
+    failed = back_to("1", ledger, second)
+    second.set("1")
+    observe_candidate(ledger, "toy", second.read, "test")
+    finish(ledger, failed)
+    assert back_to("1", ledger, second) == Desire("toy-4", "toy", "1", Why.ROLLBACK)
+
+
+def test_a_rollback_that_is_asked_for_twice_is_one(ledger: Ledger, second: Alias) -> None:
+    assert back_to("1", ledger, second) == back_to("1", ledger, second)
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_rollback_that_was_cut_off_before_the_alias_moved_is_not_undone(ledger: Ledger, second: Alias, ended: bool) -> None:
+    back = back_to("1", ledger, second)
+    if ended:
+        finish(ledger, back)
+    assert observe_candidate(ledger, "toy", second.read, "test") is None
+    assert desires(ledger, "toy")[-1] == back
+
+
+def test_the_next_observer_that_may_sets_the_alias_of_a_rollback_that_was_cut_off(ledger: Ledger, second: Alias) -> None:
+    back = back_to("1", ledger, second)
+    assert observe_candidate(ledger, "toy", second.read, "test", settle=second.set) is None
+    assert second.version == "1"
+    assert desires(ledger, "toy")[-1] == back
+
+
+def test_after_a_rollback_the_next_moves_are_ordinary_releases(ledger: Ledger, second: Alias) -> None:
+    back_to("1", ledger, second)
+    second.set("1")
+    observe_candidate(ledger, "toy", second.read, "test")
+    for version in ("2", "1"):
+        later = observe_candidate(ledger, "toy", version, "test")
+        assert later is not None
+        assert (later.version, later.why) == (version, Why.ALIAS)
+
+
+def test_a_move_elsewhere_wins_over_a_rollback_that_was_cut_off(ledger: Ledger, second: Alias) -> None:
+    back_to("1", ledger, second)
+    second.set("3")
+    later = observe_candidate(ledger, "toy", second.read, "test", settle=second.set)
+    assert later == Desire("toy-4", "toy", "3", Why.ALIAS)
+    assert second.version == "3"
+
+
+def test_a_rollback_of_an_alias_that_was_removed_survives_too(ledger: Ledger, second: Alias) -> None:
+    second.set(None)
+    back = back_to("1", ledger, second)
+    assert observe_candidate(ledger, "toy", second.read, "test") is None
+    observe_candidate(ledger, "toy", second.read, "test", settle=second.set)
+    assert (desires(ledger, "toy")[-1], second.version) == (back, "1")
 
 
 def test_a_release_is_told_again_from_its_events(ledger: Ledger) -> None:

@@ -1,0 +1,213 @@
+"""What the doors do with a wish: one desire, an honest answer, and nothing believed that is not so."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import time
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+
+from control.api import make_app, receive
+from control.doors import request_release, request_rollback
+from control.release_commands import wait_for_end
+from control.stack.records import ensure_credentials, record_stack
+from fleet.errors import InputError, OperationFailed
+from fleet.home import Home
+from fleet.phases import ReleasePhase
+from fleet.settings import Settings
+from flows.desires import Desire, Why, desires, model_stream, observe_candidate
+from flows.house import House
+from flows.journal import Journal
+from registry.ledger import NewEvent
+from support.stack import toy_fleet, write_fleet
+
+NOBODY = 9
+"""No stack ever has its ports from here on, so nobody answers there."""
+
+
+class Aliases:
+    """What is needed of MLflow here: where the alias points, and that every version has a schema."""
+
+    def __init__(self, version: str | None = None) -> None:
+        self.named = version
+
+    def alias(self, _model: str, _name: str) -> str | None:
+        return self.named
+
+    def set_alias(self, _model: str, _name: str, version: str) -> None:
+        self.named = version
+
+    def version(self, *_: object) -> None:
+        """Every version is registered."""
+
+    def download(self, *_: object) -> None:
+        """Its files are not looked at."""
+
+    def schema(self, _: Path) -> str:
+        return "it has one"
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> House:
+    """A house with a ledger and a fleet; neither Prefect nor MLflow is there."""
+    home = Home(tmp_path)
+    write_fleet(home, toy_fleet(("toy",)))
+    record_stack(home, NOBODY)
+    ensure_credentials(home)
+    found = House(Settings(home=tmp_path), home)
+    found.ledger.migrate()
+    return found
+
+
+@pytest.fixture
+def aliases(house: House) -> Aliases:
+    found = Aliases()
+    vars(house)["models"] = found
+    return found
+
+
+def finish(house: House, desire: Desire, phase: ReleasePhase = ReleasePhase.REJECTED) -> None:
+    journal = Journal(house.ledger, desire, 0, "test")
+    journal.enter(ReleasePhase.VALIDATING)
+    journal.enter(phase, "as the test wants it")
+
+
+def make_stable(house: House, version: str) -> None:
+    payload = {"version": version, "digest": f"sha256:{version}", "release": f"toy-{version}"}
+    house.ledger.append(NewEvent(model_stream("toy"), "stable.set", payload, "test", model="toy"))
+
+
+def wanted(house: House, version: str) -> Desire:
+    return request_release(house, "toy", version, again=False, actor="test").desire
+
+
+def delivery(house: House, version: str, name: str = "d-1") -> tuple[dict[str, str], bytes]:
+    data = {"name": "toy", "alias": "candidate", "version": version}
+    body = json.dumps({"entity": "model_version_alias", "action": "created", "data": data}).encode()
+    at = str(int(time.time()))
+    digest = hmac.new(house.credentials.webhook_secret.encode(), f"{name}.{at}.".encode() + body, hashlib.sha256).digest()
+    signature = "v1," + base64.b64encode(digest).decode()
+    return {"x-mlflow-delivery-id": name, "x-mlflow-timestamp": at, "x-mlflow-signature": signature}, body
+
+
+def test_again_opens_one_desire_although_the_webhook_saw_the_alias_move_first(house: House, aliases: Aliases) -> None:
+    finish(house, wanted(house, "1"))
+    finish(house, wanted(house, "2"))
+
+    class Watched(Aliases):
+        def set_alias(self, _model: str, _name: str, version: str) -> None:
+            self.named = version
+            observe_candidate(house.ledger, "toy", version, "webhook")
+
+    vars(house)["models"] = Watched(aliases.named)
+    found = request_release(house, "toy", "1", again=True, actor="test").desire
+    assert found == Desire("toy-3", "toy", "1", Why.ALIAS)
+    assert len(desires(house.ledger, "toy")) == 3
+
+
+def test_again_returns_the_release_that_is_still_running(house: House, aliases: Aliases) -> None:
+    running = wanted(house, "1")
+    assert request_release(house, "toy", "1", again=True, actor="test").desire == running
+    finish(house, running)
+    assert request_release(house, "toy", "1", again=True, actor="test").desire == Desire("toy-2", "toy", "1", Why.AGAIN)
+
+
+def test_a_version_that_was_tried_is_told_and_not_answered_with_its_old_result(house: House, aliases: Aliases) -> None:
+    finish(house, wanted(house, "1"))
+    with pytest.raises(InputError, match="was released already: rejected") as caught:
+        wanted(house, "1")
+    assert "--again" in caught.value.remedy
+
+
+def test_going_back_from_a_move_that_nobody_saw_yet_is_a_release_of_its_own(house: House, aliases: Aliases) -> None:
+    old = wanted(house, "2")
+    finish(house, old)
+    aliases.named = "3"
+    assert wanted(house, "2") == Desire("toy-3", "toy", "2", Why.ALIAS)
+    assert [desire.version for desire in desires(house.ledger, "toy")] == ["2", "3", "2"]
+
+
+def test_a_rollback_that_failed_can_be_asked_for_again(house: House, aliases: Aliases) -> None:
+    for version in ("1", "2"):
+        finish(house, wanted(house, version))
+        make_stable(house, version)
+    failed = request_rollback(house, "toy", None, "test").desire
+    assert (failed.version, failed.why, aliases.named) == ("1", Why.ROLLBACK, "1")
+    finish(house, failed, ReleasePhase.FAILED)
+    second = request_rollback(house, "toy", None, "test").desire
+    assert (second.release, second.version, second.why) == ("toy-4", "1", Why.ROLLBACK)
+
+
+def test_a_rollback_asked_for_twice_does_not_turn_round_when_its_version_is_stable_already(house: House, aliases: Aliases) -> None:
+    for version in ("1", "2"):
+        finish(house, wanted(house, version))
+        make_stable(house, version)
+    first = request_rollback(house, "toy", None, "test").desire
+    make_stable(house, "1")
+    assert request_rollback(house, "toy", None, "test").desire == first
+
+
+def test_a_release_after_a_rollback_that_was_cut_off_releases_what_is_asked_for(house: House, aliases: Aliases) -> None:
+    for version in ("1", "2"):
+        finish(house, wanted(house, version))
+        make_stable(house, version)
+
+    class Dies(Aliases):
+        def set_alias(self, *_: str) -> None:
+            raise KeyboardInterrupt
+
+    vars(house)["models"] = Dies("2")
+    with pytest.raises(KeyboardInterrupt):
+        request_rollback(house, "toy", None, "test")
+    vars(house)["models"] = aliases
+    assert wanted(house, "2") == Desire("toy-4", "toy", "2", Why.ALIAS)
+
+
+def test_prefect_away_is_told(house: House, aliases: Aliases) -> None:
+    answer = request_release(house, "toy", "1", again=False, actor="test")
+    assert not answer.woken
+    assert "Prefect: does not answer" in answer.says
+    headers = {"authorization": f"Bearer {house.credentials.api_token}"}
+    told = TestClient(make_app(house)).post("/releases", json={"model": "toy", "version": "1"}, headers=headers)
+    assert told.status_code == 202
+    assert (told.json()["release"], told.json()["says"]) == ("toy-1", answer.says)
+
+
+def test_waiting_has_a_limit_and_names_the_phase(house: House, aliases: Aliases) -> None:
+    release = wanted(house, "1").release
+    with pytest.raises(OperationFailed, match=r"has not ended within 0\.1 seconds, it is in phase 'requested'"):
+        wait_for_end(house, "toy", release, quiet=True, seconds=0.1)
+
+
+def test_a_late_webhook_does_not_bring_back_an_older_version(house: House, aliases: Aliases) -> None:
+    aliases.named = "3"
+    assert receive(house, *delivery(house, "3", "d-3")).release == "toy-1"
+    assert receive(house, *delivery(house, "2", "d-2")).release is None
+    assert [desire.version for desire in desires(house.ledger, "toy")] == ["3"]
+
+
+def test_mlflow_away_is_a_503_and_the_same_delivery_is_taken_later(house: House) -> None:
+    client = TestClient(make_app(house))
+    headers, body = delivery(house, "1")
+    assert client.post("/webhooks/mlflow", content=body, headers=headers).status_code == 503
+    assert house.ledger.verify() == 0
+    vars(house)["models"] = Aliases("1")
+    assert client.post("/webhooks/mlflow", content=body, headers=headers).json()["release"] == "toy-1"
+
+
+def test_a_model_that_is_declared_later_needs_no_restart(house: House, aliases: Aliases) -> None:
+    client = TestClient(make_app(house))
+    headers = {"authorization": f"Bearer {house.credentials.api_token}"}
+    assert client.get("/releases", params={"model": "late"}, headers=headers).status_code == 404
+    write_fleet(house.home, toy_fleet(("toy", "late")))
+    assert client.get("/releases", params={"model": "late"}, headers=headers).json() == []
+
+
+def test_a_large_body_is_refused_before_its_signature_is_looked_at(house: House) -> None:
+    answer = TestClient(make_app(house)).post("/webhooks/mlflow", content=b"x" * (64 * 1024 + 1))
+    assert (answer.status_code, answer.json()["error"]) == (413, "TooLarge")
