@@ -13,7 +13,8 @@ from flows.work import once_stable
 def ask_for(house: House, model: str, version: str | None, actor: str) -> Desire:
     """Open the desire for an earlier stable version, then let the alias follow; nothing else is done.
 
-    Asked twice, the rollback under way is returned. Raises InputError when no such version was ever stable.
+    Asked twice, the rollback under way is returned. Raises InputError when no such version was ever stable,
+    and UnknownName when MLflow does not have it any more, before anything is changed.
     """
     house.model(model)
     wanted = version or _under_way(house, model) or _before(house, model)
@@ -22,6 +23,8 @@ def ask_for(house: House, model: str, version: str | None, actor: str) -> Desire
         versions = f"Once stable: {', '.join(dict.fromkeys(known))}." if known else "Release one first."
         reason = f"there is no earlier stable version {version or ''}".rstrip() if known else "no version was ever promoted"
         raise InputError(f"model '{model}'", reason, versions)
+    # Once the desire is open the alias must be able to follow it.
+    house.models.version(model, wanted)
     desire = open_rollback(house.ledger, model, wanted, lambda: house.models.alias(model, CANDIDATE), actor)
     observe(house, model, actor)
     return desire

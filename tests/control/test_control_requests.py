@@ -16,7 +16,7 @@ from control.api import make_app, receive
 from control.doors import request_release, request_rollback
 from control.release_commands import wait_for_end
 from control.stack.records import ensure_credentials, record_stack
-from fleet.errors import InputError, OperationFailed
+from fleet.errors import InputError, OperationFailed, UnknownName
 from fleet.home import Home
 from fleet.phases import ReleasePhase
 from fleet.settings import Settings
@@ -150,6 +150,22 @@ def test_a_rollback_asked_for_twice_does_not_turn_round_when_its_version_is_stab
     first = request_rollback(house, "toy", None, "test").desire
     make_stable(house, "1")
     assert request_rollback(house, "toy", None, "test").desire == first
+
+
+def test_a_rollback_to_a_version_that_mlflow_has_no_more_changes_nothing(house: House, aliases: Aliases) -> None:
+    for version in ("1", "2"):
+        finish(house, wanted(house, version))
+        make_stable(house, version)
+
+    class Deleted(Aliases):
+        def version(self, model: str, version: str) -> None:
+            raise UnknownName(f"model '{model}' version {version}", "is not registered in MLflow")
+
+    vars(house)["models"] = Deleted("2")
+    before = house.ledger.verify()
+    with pytest.raises(UnknownName, match="version 1"):
+        request_rollback(house, "toy", None, "test")
+    assert house.ledger.verify() == before
 
 
 def test_a_release_after_a_rollback_that_was_cut_off_releases_what_is_asked_for(house: House, aliases: Aliases) -> None:
