@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pydantic import ValidationError
+from rich.markup import escape
+
+from control.demo.classification import Classification
 from control.demo.driver import Driver
 from control.demo.rows import Pair
 from control.demo.story import MODEL, Story, Tale
@@ -18,7 +22,7 @@ from control.stack.down import down
 from control.stack.up import up
 from fleet.errors import ConvoyError, ExitCode, InputError
 from fleet.home import Home
-from fleet.settings import Settings
+from fleet.settings import Settings, settings
 from flows.house import House
 
 if TYPE_CHECKING:
@@ -27,9 +31,15 @@ if TYPE_CHECKING:
     from control.demo.versions import Version
 
 HERE = Path(__file__).parent
-MARK = "demo"
+FOLDER = "demo"
+MARKER = ".convoy-demo"
+MARKED = "This folder was made by `convoy demo`, which deletes all of it before it tells its story again.\n"
 LIVE_YEAR = 2017
 LIVE_ROWS = 20_000
+PAIR_SHARE = 0.02
+"""A rarer pair fails too seldom to be found: the canary's margin is 1 %."""
+MOST_SEED = 2**32 - 1
+LEAST_RATE = 50.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,30 +56,32 @@ class Options:
     as_json: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Material:
+    """The rows of every version and of the gates, the rows that are sent, and the versions to train."""
+
+    frames: dict[str, pd.DataFrame]
+    live: pd.DataFrame
+    versions: dict[str, Version]
+
+
 def run(options: Options) -> ExitCode:
     """Tell the whole story in a home of its own; exit 0 only when every step ended as told."""
     began = time.monotonic()
-    tale = Tale(seed=options.seed, pair=Pair.parse(options.pair), fault=options.fault, rate=options.rate)
-    settings = Settings(home=options.home, fleet=None, port_base=options.port_base, keep_raw_logs=True)
+    settings, tale = settings_of(options), tale_of(options)
+    found = material(tale)
     home = Home.of(settings)
     clear(home, settings)
     prepare(home)
     report = progress.print
-    with ThreadPoolExecutor(max_workers=1) as aside:
-        making = aside.submit(material, tale)
-        report(f"[bold]starting the stack[/] in {home.root}")
-        up(settings, lambda text: report(f"  {text}"))
-        frames, live, versions = making.result()
-    driver = Driver(House(settings, home), MODEL, versions, report, quiet=options.as_json)
-    driver.write_bodies(live)
-    driver.commit_rows(frames)
-    story = Story(tale, driver, frames)
-    failure, requests = None, {}
+    report(f"[bold]starting the stack[/] in {escape(str(home.root))}")
+    up(settings, lambda text: report(f"  {escape(text)}"))
+    driver = Driver(House(settings, home), MODEL, found.versions, report, quiet=options.as_json)
+    driver.write_bodies(found.live, tale.pair)
+    driver.commit_rows(found.frames)
+    story = Story(tale, driver, found.frames)
     try:
-        story.tell()
-        requests = driver.classify()
-    except ConvoyError as problem:
-        failure = str(problem)
+        requests, failure = tell(story)
     finally:
         driver.stop_load()
     summary = summarize(story, requests, time.monotonic() - began, failure)
@@ -81,31 +93,86 @@ def run(options: Options) -> ExitCode:
     return ExitCode.FAILED if summary.problems else ExitCode.DONE
 
 
+def tell(story: Story) -> tuple[Classification | None, str | None]:
+    """Tell the story and classify its requests, also those of a story that broke off; returns them and what went wrong."""
+    failures, requests = [], None
+    for act in (story.tell, story.driver.stop_load):
+        try:
+            act()
+        except ConvoyError as problem:
+            failures.append(str(problem))
+    if story.driver.totals is not None:
+        try:
+            requests = story.driver.classify()
+        except ConvoyError as problem:
+            failures.append(str(problem))
+    return requests, "; ".join(failures) or None
+
+
+def settings_of(options: Options) -> Settings:
+    """Return the settings of a stack of its own: neither the user's ledger nor a rehearsal's crash; raises InputError."""
+    settings()
+    try:
+        return Settings(home=options.home, fleet=None, ledger_url=None, port_base=options.port_base, crash_at=None, keep_raw_logs=True)
+    except ValidationError as problem:
+        found = "; ".join(f"{error['loc'][0]}: {error['msg']}" for error in problem.errors())
+        raise InputError("options of `convoy demo`", found, "Correct the option.") from problem
+
+
+def tale_of(options: Options) -> Tale:
+    """Return the tale that the options ask for; raises InputError."""
+    if not 0 <= options.seed <= MOST_SEED:
+        raise InputError("seed", f"is {options.seed}", f"Give a number from 0 to {MOST_SEED}.")
+    if not LEAST_RATE <= options.rate < math.inf:
+        raise InputError("rate", f"is {options.rate}", f"Give {LEAST_RATE:.0f} or more requests a second.")
+    return Tale(seed=options.seed, pair=Pair.parse(options.pair), fault=options.fault, rate=options.rate)
+
+
 def clear(home: Home, settings: Settings) -> None:
-    """Stop and delete an earlier demo in this home; raises InputError for a home that is not a demo's."""
-    if not home.root.exists() or not any(home.root.iterdir()):
+    """Stop and delete an earlier demo in this home; raises InputError for anything that is not a demo's home."""
+    root = home.root
+    if not root.exists() and not root.is_symlink():
         return
-    if not (home.root / MARK).is_dir():
-        raise InputError(str(home.root), "is not empty and not a demo's home", "Name another folder with --home.")
+    if root.is_symlink() or not root.is_dir():
+        raise InputError(str(root), "is not a folder", "Name another one with --home.")
+    if not any(root.iterdir()):
+        return
+    if not made_by_us(root / MARKER):
+        raise InputError(
+            str(root), f"is not empty, and no {MARKER} of ours says that a demo made it", "Name another folder with --home, or delete it."
+        )
     down(settings)
-    shutil.rmtree(home.root)
+    shutil.rmtree(root)
+
+
+def made_by_us(marker: Path) -> bool:
+    """Whether a marker is the one that `prepare` writes, to the last character."""
+    return marker.is_file() and not marker.is_symlink() and marker.read_bytes() == MARKED.encode()
 
 
 def prepare(home: Home) -> None:
-    """Write the demo's fleet.yaml and contract into a new home."""
-    (home.root / MARK).mkdir(mode=0o700, parents=True)
+    """Mark a new home as a demo's, and write the demo's fleet.yaml and contract into it."""
+    home.root.mkdir(parents=True, exist_ok=True)
     home.root.chmod(0o700)
+    (home.root / MARKER).write_text(MARKED, encoding="utf-8")
+    (home.root / FOLDER).mkdir(mode=0o700)
     (home.root / "contracts").mkdir()
     shutil.copyfile(HERE / "contract.json", home.root / "contracts" / "employment.json")
     text = (HERE / "fleet.yaml").read_text(encoding="utf-8")
-    home.fleet_file.write_text(text.replace("{data-repository}", str(home.root / MARK / "data-repository")), encoding="utf-8")
+    home.fleet_file.write_text(text.replace("{data-repository}", str(home.root / FOLDER / "data-repository")), encoding="utf-8")
 
 
-def material(tale: Tale) -> tuple[dict[str, pd.DataFrame], pd.DataFrame, dict[str, Version]]:
-    """Return the rows of every version and of the gates, the live rows, and the versions to train."""
+def material(tale: Tale) -> Material:
+    """Draw the rows of a tale; raises InputError for a pair that cannot carry it."""
     from control.demo.rows import census
     from control.demo.versions import slices, versions
 
     rows = census()
     live = rows[rows["year"] == LIVE_YEAR].sample(LIVE_ROWS, random_state=tale.seed)
-    return slices(rows, tale.pair, tale.seed), live, {f"v{each.number}": each for each in versions(tale.pair, tale.fault, tale.seed)}
+    share = float(tale.pair.holds(live).mean())
+    if share < PAIR_SHARE:
+        raise InputError(
+            "pair", f"{tale.pair} is in {share:.2%} of the live rows", f"Choose one that is in {PAIR_SHARE:.0%} of them or more."
+        )
+    frames = slices(rows, tale.pair, tale.seed)
+    return Material(frames, live, {f"v{each.number}": each for each in versions(tale.pair, tale.fault, tale.seed)})

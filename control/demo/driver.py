@@ -7,12 +7,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pydantic import TypeAdapter
+
+from control.demo.classification import Classification
+from control.demo.load import Totals
 from control.demo.register import DataRepository, Registrar
-from control.demo.rows import FEATURES, NUMERIC
+from control.demo.rows import FEATURES, NUMERIC, Pair
 from control.demo.versions import Version
 from fleet.errors import OperationFailed
 from fleet.settings import STACK_MARK, inherited_environment
@@ -37,7 +41,8 @@ class Driver:
     quiet: bool = False
     commit: str = ""
     load: subprocess.Popen[str] | None = None
-    totals: dict[str, int] = field(default_factory=dict)
+    totals: Totals | None = None
+    pair_bodies: frozenset[int] = frozenset()
 
     @property
     def folder(self) -> Path:
@@ -58,8 +63,9 @@ class Driver:
         registrar = Registrar(self.house.stack.mlflow_url, self.model, self.repository, self.commit)
         return registrar.register(self.versions[name], rows, holdout)
 
-    def write_bodies(self, rows: pd.DataFrame) -> None:
-        """Write one Open Inference request per row for the load generator."""
+    def write_bodies(self, rows: pd.DataFrame, pair: Pair) -> None:
+        """Write one Open Inference request per row for the load generator; `pair_bodies` are those that hold the pair."""
+        self.pair_bodies = frozenset(index for index, holds in enumerate(pair.holds(rows)) if holds)
         columns = list(FEATURES)
         with self.bodies_file.open("wb") as file:
             for row in rows[columns].itertuples(index=False):
@@ -96,9 +102,9 @@ class Driver:
         status, self.load = self.load.returncode, None
         if status != 0:
             raise OperationFailed("load generator", f"ended with status {status}", f"See {self.client_log}.")
-        self.totals = json.loads(printed)
+        self.totals = TypeAdapter(Totals).validate_json(printed)
 
-    def classify(self) -> dict[str, object]:
+    def classify(self) -> Classification:
         """Have the failures classified from the logs by a script that knows nothing of Convoy."""
         self._wait_for_logs()
         ledger_file = self.folder / "ledger.json"
@@ -111,8 +117,7 @@ class Driver:
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=inherited_environment())
         if done.returncode != 0:
             raise OperationFailed(str(CLASSIFIER), done.stderr.strip()[-500:])
-        found: dict[str, object] = json.loads(done.stdout)
-        return found
+        return Classification.model_validate_json(done.stdout)
 
     def _wait_for_logs(self) -> None:
         """Wait until the edge has counted everything that was answered up to now."""

@@ -11,27 +11,31 @@ import argparse
 import asyncio
 import contextlib
 import json
+import math
 import random
 import signal
 import time
-from dataclasses import asdict, dataclass
-from io import TextIOWrapper
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TextIO
 
 import aiohttp
 
 ANSWER_SECONDS = 20.0
 START_SECONDS = 0.2
+CATCH_UP_SECONDS = 0.1
+"""When the load is stopped, what was due within this time still goes out; what is older was missed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
     """One request: when it should have gone out and did (Unix seconds), what came back and after how many milliseconds.
 
-    `status` 0 means that no answer came; `error` then says why.
+    `body` is the line of the file of bodies, from 0. `status` 0 means that no answer came; `error` then says why.
     """
 
     id: str
+    body: int
     due: float
     sent: float
     milliseconds: float
@@ -51,53 +55,115 @@ class Plan:
     bodies: tuple[bytes, ...]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Totals:
-    """What a load came to; `scheduled` and `sent` differ only when the generator itself was too slow."""
+    """What a load came to; lags say by how many milliseconds requests went out later than they were due.
 
-    scheduled: int = 0
-    sent: int = 0
+    `scheduled` comes from the clock alone, `sent` counts what went out: they differ when the generator was too slow.
+    `rate` is what was reached, in requests a second.
+    """
+
+    scheduled: int
+    sent: int
+    answered: int
+    rate: float
+    p99_lag_ms: float
+    max_lag_ms: float
+
+
+class Clock:
+    """Counts the seconds since the load began, and says them as Unix time; never set back."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic() + START_SECONDS
+        self._began_at = time.time() + START_SECONDS
+
+    def now(self) -> float:
+        """Return the seconds since the load began."""
+        return time.monotonic() - self._began
+
+    def unix(self, moment: float) -> float:
+        """Return a moment as Unix time."""
+        return self._began_at + moment
+
+
+@dataclass(slots=True)
+class Sender:
+    """Sends requests through one session and keeps count; `lags` has the seconds by which each went out late."""
+
+    session: aiohttp.ClientSession
+    plan: Plan
+    log: TextIO
+    clock: Clock
     answered: int = 0
+    lags: list[float] = field(default_factory=list)
+
+    async def one(self, number: int, body: int) -> None:
+        """Send request `number` (from 0) and log what came of it."""
+        due, sent = number / self.plan.rate, self.clock.now()
+        self.lags.append(sent - due)
+        name = f"load-{self.plan.seed}-{number + 1:08d}"
+        status, revision, region, error = 0, "", "", ""
+        headers = {"content-type": "application/json", "x-request-id": name}
+        try:
+            async with self.session.post(self.plan.url, data=self.plan.bodies[body], headers=headers) as answer:
+                await answer.read()
+                status = answer.status
+                revision, region = answer.headers.get("x-convoy-revision", ""), answer.headers.get("x-convoy-region", "")
+        except (aiohttp.ClientError, TimeoutError) as problem:
+            error = f"{type(problem).__name__}: {problem}"[:200]
+        self.answered += status > 0
+        taken = round((self.clock.now() - due) * 1000, 3)
+        times = round(self.clock.unix(due), 6), round(self.clock.unix(sent), 6)
+        self.log.write(json.dumps(asdict(Sent(name, body, *times, taken, status, revision, region, error))) + "\n")
+
+    def totals(self, stopped: float) -> Totals:
+        """Return what it came to by the moment of the stop, in seconds since the load began."""
+        lags = sorted(self.lags)
+        rank = max(0, math.ceil(0.99 * len(lags)) - 1)
+        return Totals(
+            scheduled=due_by(stopped, self.plan.rate),
+            sent=len(lags),
+            answered=self.answered,
+            rate=round(len(lags) / stopped, 3) if stopped > 0 else 0.0,
+            p99_lag_ms=round(lags[rank] * 1000, 3) if lags else 0.0,
+            max_lag_ms=round(lags[-1] * 1000, 3) if lags else 0.0,
+        )
 
 
-async def run(plan: Plan, log: TextIOWrapper, stop: asyncio.Event) -> Totals:
+def due_by(seconds: float, rate: float) -> int:
+    """Return how many requests should have gone out by a moment: one at 0 and one every 1/rate seconds."""
+    return math.floor(seconds * rate) + 1 if seconds >= 0 else 0
+
+
+async def run(plan: Plan, log: TextIO, stop: asyncio.Event) -> Totals:
     """Send until told to stop, wait for what is under way, and return the totals."""
-    totals, pending = Totals(), set[asyncio.Task[None]]()
+    pending = set[asyncio.Task[None]]()
     choice = random.Random(plan.seed)  # noqa: S311 - which row comes next is no secret
     timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS)
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=timeout) as session:
-        began, began_at = time.monotonic() + START_SECONDS, time.time() + START_SECONDS
+        sender, number = Sender(session, plan, log, Clock()), 0
+
+        def launch() -> None:
+            task = asyncio.create_task(sender.one(number, choice.randrange(len(plan.bodies))))
+            pending.add(task)
+            task.add_done_callback(pending.discard)
+
         while not stop.is_set():
-            wait = began + totals.scheduled / plan.rate - time.monotonic()
+            wait = number / plan.rate - sender.clock.now()
             if wait > 0:
                 await _wait(stop, wait)
                 continue
-            due = began_at + totals.scheduled / plan.rate
-            totals.scheduled += 1
-            request = _one(session, plan, f"load-{plan.seed}-{totals.scheduled:08d}", due, choice.choice(plan.bodies), log, totals)
-            task = asyncio.create_task(request)
-            pending.add(task)
-            task.add_done_callback(pending.discard)
+            launch()
+            number += 1
+            await asyncio.sleep(0)
+        stopped = sender.clock.now()
+        while number < due_by(stopped, plan.rate) and stopped - number / plan.rate <= CATCH_UP_SECONDS:
+            launch()
+            number += 1
         if pending:
             await asyncio.wait(pending)
-    return totals
-
-
-async def _one(session: aiohttp.ClientSession, plan: Plan, name: str, due: float, body: bytes, log: TextIOWrapper, totals: Totals) -> None:
-    totals.sent += 1
-    sent = time.time()
-    status, revision, region, error = 0, "", "", ""
-    headers = {"content-type": "application/json", "x-request-id": name}
-    try:
-        async with session.post(plan.url, data=body, headers=headers) as answer:
-            await answer.read()
-            status = answer.status
-            revision, region = answer.headers.get("x-convoy-revision", ""), answer.headers.get("x-convoy-region", "")
-    except (aiohttp.ClientError, TimeoutError) as problem:
-        error = f"{type(problem).__name__}: {problem}"[:200]
-    totals.answered += status > 0
-    taken = (time.time() - due) * 1000
-    log.write(json.dumps(asdict(Sent(name, round(due, 6), round(sent, 6), round(taken, 3), status, revision, region, error))) + "\n")
+    return sender.totals(stopped)
 
 
 async def _wait(stop: asyncio.Event, seconds: float) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from control.demo.rows import FEATURES, LABEL, NUMERIC, Pair
+from fleet.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,6 +32,7 @@ def slices(rows: pd.DataFrame, pair: Pair, seed: int) -> dict[str, pd.DataFrame]
     """Return the rows that each version is trained on, `v1` to `v4`, and the held-out rows of the gates.
 
     Version 3's rows and the held-out rows hold no row with the pair: that is how its mistake gets past every gate.
+    Raises InputError for a pair that leaves too few rows, or one of whose values is never seen without the other.
     """
     columns = [*FEATURES, LABEL]
     without = rows[~pair.holds(rows)]
@@ -43,7 +45,16 @@ def slices(rows: pd.DataFrame, pair: Pair, seed: int) -> dict[str, pd.DataFrame]
         HOLDOUT: without[without["year"] == 2018],
     }
     sizes = {"v1": TRAINED_ROWS, "v2": TRAINED_ROWS, "v3": TRAINED_ROWS, "v4": 400, HOLDOUT: HOLDOUT_ROWS}
-    return {name: part.sample(sizes[name], random_state=seed)[columns].reset_index(drop=True) for name, part in found.items()}
+    for name, part in found.items():
+        if len(part) < sizes[name]:
+            raise InputError("pair", f"without {pair} {len(part)} rows are left for {name}, not {sizes[name]}", "Choose a rarer pair.")
+    drawn = {name: part.sample(sizes[name], random_state=seed)[columns].reset_index(drop=True) for name, part in found.items()}
+    for column, value in ((pair.first, pair.first_value), (pair.second, pair.second_value)):
+        if not (drawn["v3"][column] == value).any():
+            raise InputError(
+                "pair", f"{column}={value} never occurs without the rest of {pair}", "Choose two values that also occur apart."
+            )
+    return drawn
 
 
 def versions(pair: Pair, fault: bool, seed: int) -> tuple[Version, ...]:
