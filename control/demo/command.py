@@ -139,7 +139,9 @@ def clear(home: Home, settings: Settings) -> None:
         return
     if not made_by_us(root / MARKER):
         raise InputError(
-            str(root), f"is not empty, and no {MARKER} of ours says that a demo made it", "Name another folder with --home, or delete it."
+            str(root),
+            f"is not empty, and no {MARKER} of ours says that a demo made it",
+            "Name another folder with --home, or delete it yourself if nothing in it is needed.",
         )
     down(settings)
     shutil.rmtree(root)
