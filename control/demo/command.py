@@ -22,7 +22,7 @@ from control.stack.down import down
 from control.stack.up import up
 from fleet.errors import ConvoyError, ExitCode, InputError
 from fleet.home import Home
-from fleet.settings import Settings, settings
+from fleet.settings import Settings, settings, silence_telemetry
 from flows.house import House
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ class Material:
 def run(options: Options) -> ExitCode:
     """Tell the whole story in a home of its own; exit 0 only when every step ended as told."""
     began = time.monotonic()
+    silence_telemetry()
     settings, tale = settings_of(options), tale_of(options)
     found = material(tale)
     home = Home.of(settings)

@@ -130,7 +130,8 @@ def components(site: Site) -> tuple[Component, ...]:
         ),
         Component(
             name="runner",
-            command=(*python, "prefect", "worker", "start", *_worker_arguments(site)),
+            # Flows share the machine with the servers that answer callers: those come first
+            command=("nice", "-n", "5", *python, "prefect", "worker", "start", *_worker_arguments(site)),
             environment={
                 **_ours(site),
                 **_prefect_client(site),
