@@ -58,7 +58,9 @@ def canary(work: Work, revision: Revision) -> Verdict | None:
     for position, step in enumerate(steps):
         stage = Stage(weight, step, last=position == len(steps) - 1)
         verdict, weight = walk.with_options(task_run_name=f"canary-at-{step.weight}-percent")(work, pair, stage), step.weight
-        if verdict.outcome is Outcome.ROLL_BACK or out_of_time(work, pair):
+        late = out_of_time(work, pair)
+        verdict = unless_late(work, stage, verdict, late)
+        if verdict.outcome is Outcome.ROLL_BACK or late:
             break
     show_verdict(work, verdict)
     return verdict
@@ -100,6 +102,11 @@ def tick(work: Work, pair: Pair, weight: int, since: float) -> tuple[Verdict, Me
     record(work, verdict, weight, share)
     show_progress(work, Progress(weight, weights_at(states, work.model, pair.canary.digest), share, verdict))
     return verdict, share
+
+
+def unless_late(work: Work, stage: Stage, verdict: Verdict, late: bool) -> Verdict:
+    """Return a step's verdict; when time ran out right after a step that is not the last one, it is none."""
+    return too_late(work, verdict, ()) if late and not stage.last and verdict.outcome is not Outcome.ROLL_BACK else verdict
 
 
 def too_late(work: Work, verdict: Verdict, missing: tuple[str, ...]) -> Verdict:
