@@ -79,6 +79,11 @@ class Home:
         """Scratch space of releases; may be deleted when none is under way."""
         return self.root / "work"
 
+    @property
+    def reports(self) -> Path:
+        """Reports for people, one folder per subject; the HTTP API shows them below /reports."""
+        return self.root / "reports"
+
     def region(self, region: str) -> Path:
         """Everything of one local region."""
         return self.root / "regions" / region
@@ -86,6 +91,18 @@ class Home:
     def region_store(self, region: str) -> Path:
         """The object store of one local region."""
         return self.region(region) / "store"
+
+    def captured(self, region: str) -> Path:
+        """The rows that a local region answered: Parquet in its own store, bounded."""
+        return self.region_store(region) / "captured"
+
+    def usage(self, region: str) -> Path:
+        """What a local region's servers used: counters of the processes, and the meter's samples."""
+        return self.region(region) / "usage"
+
+    def bills(self, region: str) -> Path:
+        """The FOCUS bills of a local region."""
+        return self.region(region) / "bills"
 
     def revisions(self, region: str) -> Path:
         """The unpacked revisions that a local region serves."""

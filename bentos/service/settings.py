@@ -27,6 +27,8 @@ class ServiceSettings:
     `root` is the unpacked revision, `revision` the digest it must have; without it (a Bento started by hand) the
     service measures its files and answers under the digest it found. `model` is the name in the route; without it, the
     name that the Bento was built for. `slots` is how many requests may be inside at once, `body_bytes` the largest body.
+    `capture` is the folder that answered rows are kept in, `usage` the file of counters that outlives the process;
+    without them nothing is kept.
     """
 
     root: Path
@@ -37,6 +39,8 @@ class ServiceSettings:
     region: str = "unplaced"
     slots: int = 512
     body_bytes: int = 8 << 20
+    capture: Path | None = None
+    usage: Path | None = None
 
     @property
     def manifest_file(self) -> Path:
@@ -76,7 +80,7 @@ def quiet_libraries() -> None:
 
 
 def _value(name: str, text: str) -> Any:
-    if name == "root":
+    if name in ("root", "capture", "usage"):
         return Path(text).absolute()
     if name in LARGEST and not (re.fullmatch(r"[1-9][0-9]{0,15}", text) and int(text) <= LARGEST[name]):
         raise SettingsWrong(f"{PREFIX}{name.upper()}: must be a whole number from 1 to {LARGEST[name]}, not {text!r}")

@@ -61,6 +61,8 @@ class Placement:
             PREFIX + "MODEL": wanted.model,
             PREFIX + "REVISION": wanted.digest,
             PREFIX + "REGION": wanted.region,
+            PREFIX + "CAPTURE": str(home.captured(wanted.region) / wanted.model),
+            PREFIX + "USAGE": str(home.usage(wanted.region) / f"{self.program_name}.counters"),
         }
         return Program(
             name=self.program_name,
