@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue
 
 from fleet.canonical import canonical_json
 from fleet.phases import ReleasePhase
+from flows import effects
 from flows.desires import Desire, desires, release_stream
 from registry.ledger import Event, Ledger
 
@@ -52,7 +53,7 @@ def release_view(ledger: Ledger, desire: Desire, requested: datetime) -> Release
     events = ledger.stream(release_stream(desire.release))
     phases = tuple(_phase(event) for event in events if event.type == "phase.entered")
     now = ReleasePhase(phases[-1].phase) if phases else ReleasePhase.REQUESTED
-    packaged = _effect(events, "package")
+    packaged = _effect(events, effects.PACKAGE)
     judged = [event for event in events if event.type == "canary.judged"]
     return ReleaseView(
         release=desire.release,
@@ -68,7 +69,7 @@ def release_view(ledger: Ledger, desire: Desire, requested: datetime) -> Release
         phases=phases,
         seconds=_durations(requested, phases),
         canary=_json(judged[-1]) if judged else None,
-        counted=_effect(events, "count"),
+        counted=_effect(events, effects.COUNT),
     )
 
 

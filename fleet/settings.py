@@ -52,7 +52,7 @@ class Settings(BaseSettings):
     gate_seconds: Annotated[float, Field(gt=1, description="How long a model may run inside a gate before it is stopped.")] = 120.0
     keep_raw_logs: Annotated[bool, Field(description="Keep the edges' raw request logs instead of deleting what has been counted.")] = False
     crash_at: Annotated[
-        str | None, Field(description="For rehearsals: kill the controller at 'POINT EFFECT', POINT being before, between or after.")
+        str | None, Field(description="For rehearsals: kill the controller at 'POINT EFFECT', POINT being before, between, acted or after.")
     ] = None
 
 

@@ -14,6 +14,7 @@ from fleet.declared import Step
 from fleet.evidence import Attempts, Outcome, Verdict
 from fleet.phases import ReleasePhase
 from fleet.versions import Revision
+from flows import effects
 from flows.routing import set_weight, stable_is_warm, weights_at
 from flows.showing import Progress, show_progress, show_verdict
 from flows.work import Work
@@ -51,7 +52,7 @@ def canary(work: Work, revision: Revision) -> Verdict | None:
     if stable is None or stable.digest == revision.digest or work.proven is not None:
         return None
     work.journal.enter(ReleasePhase.CANARY)
-    began = work.journal.effect("canary", lambda: {"since": int(time.time())}, canary=revision.digest, stable=stable.digest)
+    began = work.journal.effect(effects.CANARY, lambda: {"since": int(time.time())}, canary=revision.digest, stable=stable.digest)
     pair = Pair(revision, stable, int(str(began["since"])))
     verdict, weight = look(work, pair), 0
     steps = work.declared.canary.steps
@@ -77,7 +78,7 @@ def walk(work: Work, pair: Pair, stage: Stage) -> Verdict:
         work.check()
         missing = stable_is_warm(work, pair.stable)
         if began is None and not missing:
-            work.journal.effect(f"weight:{step.weight}", partial(_switch, work, pair, step.weight), weight=step.weight)
+            work.journal.effect(effects.weight(step.weight), partial(_switch, work, pair, step.weight), weight=step.weight)
             began = time.time()
         weight = stage.before if began is None else step.weight
         verdict, share = tick(work, pair, weight, began or time.time())

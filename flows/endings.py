@@ -8,10 +8,11 @@ from functools import partial
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from fleet.errors import ConvoyError, OperationFailed, Unreachable
+from fleet.errors import ConvoyError, OperationFailed, TransientError, Unreachable
 from fleet.phases import ReleasePhase
 from fleet.versions import Revision
-from flows.desires import CHAMPION, model_stream
+from flows import effects
+from flows.desires import CHAMPION, Why, model_stream
 from flows.retrying import on_transient
 from flows.routing import counted_to, set_weight, weights_at
 from flows.shipping import retire
@@ -33,16 +34,15 @@ def promote(work: Work, revision: Revision) -> ReleasePhase:
     work.journal.enter(ReleasePhase.PROMOTING)
     before = work.stable
     work.claim.check(work.house)
-    work.journal.effect("weight:100", lambda: _weigh(work, revision, before, 100), weight=100)
-    work.journal.effect("stable", lambda: _make_stable(work, revision))
+    work.journal.effect(effects.weight(100), lambda: _weigh(work, revision, before, 100), weight=100)
+    work.journal.effect(effects.STABLE, lambda: _make_stable(work, revision))
     for region in work.regions:
-        work.journal.effect(f"point:{region}", partial(_point, work, revision, region), digest=revision.digest, region=region)
-    work.journal.effect("alias:champion", lambda: _name_champion(work, revision), version=revision.version)
-    left: tuple[str, ...] = ()
+        work.journal.effect(effects.point(region), partial(_point, work, revision, region), digest=revision.digest, region=region)
+    left = name_champion(work, revision)
     if before is not None and before.digest != revision.digest:
         wait_until_drained(work)
-        work.journal.effect("count", lambda: _count(work, revision))
-        left = retire(work, before)
+        work.journal.effect(effects.COUNT, lambda: _count(work, revision))
+        left += retire(work, before)
     says = f"version {revision.version} serves all traffic in {', '.join(work.regions)}"
     return end(work, ReleasePhase.PROMOTED, says, *left)
 
@@ -56,9 +56,9 @@ def roll_back(work: Work, *reasons: str) -> ReleasePhase:
     left: tuple[str, ...] = ()
     if revision is not None:
         if stable is not None:
-            work.journal.effect("weight:0", lambda: _weigh(work, revision, stable, 0), weight=0)
+            work.journal.effect(effects.weight(0), lambda: _weigh(work, revision, stable, 0), weight=0)
             wait_until_drained(work)
-            work.journal.effect("count", lambda: _count(work, revision))
+            work.journal.effect(effects.COUNT, lambda: _count(work, revision))
         left = retire(work, revision)
     return end(work, ReleasePhase.ROLLED_BACK, *why, *left)
 
@@ -75,9 +75,9 @@ def supersede(work: Work, why: str) -> ReleasePhase:
     left: tuple[str, ...] = ()
     if revision is not None and (stable is None or stable.digest != revision.digest):
         if stable is not None and work.phase in WITH_TRAFFIC:
-            work.journal.effect("weight:0", lambda: _weigh(work, revision, stable, 0), weight=0)
+            work.journal.effect(effects.weight(0), lambda: _weigh(work, revision, stable, 0), weight=0)
             wait_until_drained(work)
-            work.journal.effect("count", lambda: _count(work, revision))
+            work.journal.effect(effects.COUNT, lambda: _count(work, revision))
         left = retire(work, revision)
     return end(work, ReleasePhase.SUPERSEDED, why, *left)
 
@@ -89,7 +89,7 @@ def fail(work: Work, problem: ConvoyError) -> ReleasePhase:
     whose way back failed keeps its processes, for an edge may still route to them.
     """
     get_run_logger().error("%s: %s", work.desire.release, problem)
-    promoting, moved = work.phase is ReleasePhase.PROMOTING, work.journal.completed("stable")
+    promoting, moved = work.phase is ReleasePhase.PROMOTING, work.journal.completed(effects.STABLE)
     if work.phase in WITH_TRAFFIC or (promoting and work.stable is not None and not moved):
         return roll_back(work, str(problem))
     revision, stable = work.revision, work.stable
@@ -180,13 +180,29 @@ def _point(work: Work, revision: Revision, region: str) -> dict[str, JSON]:
     return {"region": region, "digest": ref.digest, "epoch": ref.epoch, "sequence": ref.sequence}
 
 
+def name_champion(work: Work, revision: Revision) -> tuple[str, ...]:
+    """Let the alias champion name the promoted version; returns, in words, what is left to do for a rollback.
+
+    A rollback needs no MLflow: with MLflow away it ends all the same, and reconcile names the champion. Any other
+    release came from MLflow moments ago and waits for it.
+    """
+    try:
+        work.journal.effect(effects.CHAMPION, lambda: _name_champion(work, revision), version=revision.version)
+    except TransientError as problem:
+        if work.desire.why is not Why.ROLLBACK:
+            raise
+        get_run_logger().warning("%s: %s", work.desire.release, problem)
+        return (f"alias {CHAMPION} is not set to {revision.version} yet, reconcile does it when it can: {problem.reason}",)
+    return ()
+
+
 def _name_champion(work: Work, revision: Revision) -> dict[str, JSON]:
     work.house.models.set_alias(work.model, CHAMPION, revision.version)
     return {"version": revision.version}
 
 
 def _count(work: Work, revision: Revision) -> dict[str, JSON]:
-    began = [event for event in work.journal.events() if event.type == "effect.completed" and event.effect_key == "canary"]
+    began = [event for event in work.journal.events() if event.type == "effect.completed" and event.effect_key == effects.CANARY]
     if not began:
         return {"attempts": 0, "bad": 0, "regions": {}}
     attempts = observe(work.house.edges, work.model, int(str(began[-1].payload["since"]))).of(revision.digest)

@@ -12,6 +12,7 @@ from fleet.errors import IntegrityError
 from fleet.evidence import GateOutcome, GateResult
 from fleet.phases import ReleasePhase
 from fleet.versions import DataLineage, ModelVersion
+from flows import effects
 from flows.retrying import on_transient
 from flows.showing import show_gates
 from flows.work import Work
@@ -41,7 +42,7 @@ def resolve(work: Work) -> Source:
     manifest = work.house.models.download(version, folder)
     lineage = read_tags(version.tags)
     seen = work.journal.effect(
-        "resolve",
+        effects.RESOLVE,
         lambda: {
             "source_digest": manifest.digest,
             "lineage": None if lineage is None else _lineage_payload(lineage),
@@ -60,7 +61,7 @@ def resolve(work: Work) -> Source:
 @task(cache_policy=NO_CACHE, **on_transient)
 def validate(work: Work, source: Source) -> tuple[str, ...]:
     """Let the gates look at the version; returns why it may not go on, or nothing."""
-    decided = work.journal.effect("gates", lambda: _decide(work, source))
+    decided = work.journal.effect(effects.GATES, lambda: _decide(work, source))
     refusals = decided.get("refusals", [])
     return tuple(str(reason) for reason in refusals) if isinstance(refusals, list) else ("the gates' answer cannot be read",)
 

@@ -11,20 +11,22 @@ from dataclasses import dataclass
 from fleet.errors import InputError
 from fleet.phases import ReleasePhase, step
 from flows.desires import Desire, phase_of, release_stream
+from flows.effects import Effect
 from registry.ledger import JSON, Event, Ledger, NewEvent
 
 Payload = Mapping[str, JSON]
 
-POINTS = ("before", "between", "after")
+POINTS = ("before", "between", "acted", "after")
+"""Before the intent; between intent and act; after the act, which nobody recorded yet; after its completion."""
 _ORDER = tuple(ReleasePhase)
 
 
 @dataclass(frozen=True, slots=True)
 class CrashPoint:
-    """Where a rehearsal kills the controller: before an effect's intent, between intent and completion, or after."""
+    """Where a rehearsal kills the controller: a point of an effect."""
 
     point: str
-    effect: str
+    effect: Effect
 
     @classmethod
     def parse(cls, text: str | None) -> CrashPoint | None:
@@ -34,7 +36,7 @@ class CrashPoint:
         point, _, effect = text.partition(" ")
         if point not in POINTS or not effect:
             raise InputError("CONVOY_CRASH_AT", f"is {text!r}", f"Write one of {', '.join(POINTS)}, a space and an effect's key.")
-        return cls(point, effect)
+        return cls(point, Effect(effect))
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,7 @@ class Journal:
         )
         return self.ledger.append(event)
 
-    def effect(self, key: str, act: Callable[[], Payload], **intended: JSON) -> Payload:
+    def effect(self, key: Effect, act: Callable[[], Payload], **intended: JSON) -> Payload:
         """Do something to the world once: intent, act, read-back, completion.
 
         `act` is idempotent and returns what it read back. A completed effect is not repeated: its result is returned
@@ -93,11 +95,12 @@ class Journal:
         self._reach("between", key)
         self.guard()
         result = act()
+        self._reach("acted", key)
         self.record("effect.completed", result, intent=intent.intent_id, effect=key)
         self._reach("after", key)
         return result
 
-    def completed(self, key: str) -> bool:
+    def completed(self, key: Effect) -> bool:
         """Whether an effect was done and read back."""
         return self._last(key, "effect.completed") is not None
 
@@ -105,10 +108,10 @@ class Journal:
         """Return the release's events so far."""
         return self.ledger.stream(release_stream(self.desire.release))
 
-    def _last(self, key: str, kind: str) -> Event | None:
+    def _last(self, key: Effect, kind: str) -> Event | None:
         found = [event for event in self.events() if event.type == kind and event.effect_key == key]
         return found[-1] if found else None
 
-    def _reach(self, point: str, key: str) -> None:
+    def _reach(self, point: str, key: Effect) -> None:
         if self.crash is not None and self.crash == CrashPoint(point, key):
             os.kill(os.getpid(), signal.SIGKILL)

@@ -15,6 +15,7 @@ from clouds.serving import Deployment, RevisionStatus, State
 from fleet.errors import IntegrityError, OperationFailed, Unreachable
 from fleet.phases import ReleasePhase
 from fleet.versions import Revision
+from flows import effects
 from flows.gating import Source
 from flows.house import House
 from flows.retrying import on_transient
@@ -29,7 +30,7 @@ def package(work: Work, source: Source) -> Revision:
     """Make the version one Bento in the origin store; two packagings of the same files agree on the digest."""
     work.journal.enter(ReleasePhase.PACKAGING)
     work.check()
-    done = work.journal.effect("package", lambda: _build(work, source), source_digest=source.digest)
+    done = work.journal.effect(effects.PACKAGE, lambda: _build(work, source), source_digest=source.digest)
     return Revision(work.model, work.desire.version, str(done["digest"]))
 
 
@@ -37,7 +38,7 @@ def take_proven(work: Work, proven: Revision) -> Revision:
     """Take the stored revision of a rollback as it is: it was validated and packaged before, and needs no MLflow now."""
     work.journal.enter(ReleasePhase.VALIDATING, "this revision was stable before and is still stored")
     work.journal.enter(ReleasePhase.PACKAGING)
-    work.journal.effect("package", lambda: {"digest": proven.digest, "files": 0, "bytes": 0})
+    work.journal.effect(effects.PACKAGE, lambda: {"digest": proven.digest, "files": 0, "bytes": 0})
     return proven
 
 
@@ -60,7 +61,7 @@ def replicate(work: Work, revision: Revision) -> None:
 @task(cache_policy=NO_CACHE, task_run_name="replicate-to-{region}", **on_transient)
 def replicate_to(work: Work, revision: Revision, region: str) -> None:
     """Copy the revision to one region's store, verified there part by part, and point the model's name at it."""
-    work.journal.effect(f"replicate:{region}", lambda: _copy(work, revision, region), digest=revision.digest, region=region)
+    work.journal.effect(effects.replicate(region), lambda: _copy(work, revision, region), digest=revision.digest, region=region)
 
 
 def _copy(work: Work, revision: Revision, region: str) -> dict[str, str | int]:
@@ -88,7 +89,7 @@ def everywhere(under_way: Iterable[PrefectFuture[None]]) -> None:
 @task(cache_policy=NO_CACHE, task_run_name="deploy-to-{region}", **on_transient)
 def deploy_to(work: Work, revision: Revision, region: str) -> None:
     """Start the revision in one region and wait until it is ready."""
-    work.journal.effect(f"deploy:{region}", lambda: _deploy(work.house, revision, region), digest=revision.digest, region=region)
+    work.journal.effect(effects.deploy(region), lambda: _deploy(work.house, revision, region), digest=revision.digest, region=region)
 
 
 def _deploy(house: House, revision: Revision, region: str) -> dict[str, str]:
@@ -122,9 +123,9 @@ def retire(work: Work, revision: Revision) -> tuple[str, ...]:
     """
     left = []
     for region in work.regions:
-        key = f"retire:{region}:{revision.digest}"
         try:
-            work.journal.effect(key, partial(_retire, work, revision, region), digest=revision.digest, region=region)
+            act = partial(_retire, work, revision, region)
+            work.journal.effect(effects.retire(region, revision.digest), act, digest=revision.digest, region=region)
         except (Unreachable, OperationFailed) as problem:
             left.append(f"version {revision.version} may still run in {region}: {problem}")
     return tuple(left)

@@ -15,6 +15,7 @@ from fleet.declared import Model
 from fleet.errors import Busy, ConvoyError
 from fleet.phases import ReleasePhase
 from fleet.versions import Revision
+from flows import effects
 from flows.desires import Desire, Why, desires, model_stream, release_stream
 from flows.house import House
 from flows.journal import CrashPoint, Journal
@@ -98,10 +99,7 @@ class Work:
     @property
     def proven(self) -> Revision | None:
         """For a rollback: the revision of the wanted version, which was stable before and is still stored."""
-        if self.desire.why is not Why.ROLLBACK:
-            return None
-        earlier = [found for found in once_stable(self.house, self.model) if found.version == self.desire.version]
-        return earlier[-1] if earlier and self.house.origin.has_blob(earlier[-1].digest) else None
+        return proven_revision(self.house, self.model, self.desire.version) if self.desire.why is Why.ROLLBACK else None
 
     @property
     def revision(self) -> Revision | None:
@@ -137,6 +135,12 @@ def once_stable(house: House, model: str) -> tuple[Revision, ...]:
     )
 
 
+def proven_revision(house: House, model: str, version: str) -> Revision | None:
+    """Return the revision of a version that was stable before and is still stored, None when there is none."""
+    earlier = [found for found in once_stable(house, model) if found.version == version]
+    return earlier[-1] if earlier and house.origin.has_blob(earlier[-1].digest) else None
+
+
 def stable_of(house: House, model: str, apart_from: str | None = None) -> Revision | None:
     """Return the last promoted revision of a model, leaving out one release's own promotion."""
     for event in reversed(house.ledger.stream(model_stream(model))):
@@ -148,5 +152,5 @@ def stable_of(house: House, model: str, apart_from: str | None = None) -> Revisi
 def release_revision(house: House, desire: Desire) -> Revision | None:
     """Return what a release packaged, None before it has."""
     events = house.ledger.stream(release_stream(desire.release))
-    packaged = [event for event in events if event.type == "effect.completed" and event.effect_key == "package"]
+    packaged = [event for event in events if event.type == "effect.completed" and event.effect_key == effects.PACKAGE]
     return Revision(desire.model, desire.version, str(packaged[-1].payload["digest"])) if packaged else None

@@ -20,6 +20,7 @@ from control.views import ReleaseView
 from fleet.canonical import digest_of_file
 from fleet.errors import OperationFailed
 from fleet.versions import DataLineage
+from flows import effects
 from flows.desires import CHAMPION, desires, model_stream, release_stream
 from registry.lineage import fetch
 
@@ -117,7 +118,7 @@ class Story:
         began = time.monotonic()
         house = self.driver.house
         release = desires(house.ledger, MODEL)[0].release
-        resolved = [event for event in house.ledger.stream(release_stream(release)) if event.effect_key == "resolve"][-1]
+        resolved = [event for event in house.ledger.stream(release_stream(release)) if event.effect_key == effects.RESOLVE][-1]
         lineage = DataLineage(**json.loads(json.dumps(resolved.payload["lineage"], default=dict)))
         file = fetch(lineage, house.home.work / "from-ledger" / data_path("v1"))
         found = digest_of_file(file)

@@ -13,6 +13,7 @@ from control.views import ReleaseView
 from fleet.canonical import canonical_json
 from fleet.evidence import GateOutcome, Outcome
 from fleet.phases import ReleasePhase
+from flows import effects
 from registry.ledger import Event
 
 WEBHOOK = "MLflow webhook"
@@ -94,7 +95,7 @@ def gate_outcomes(events: Iterable[Event]) -> dict[str, str]:
         payload: dict[str, JsonValue] = json.loads(canonical_json(event.payload))
         if event.type == "gate.decided":
             results: JsonValue = [payload]
-        elif event.type == "effect.completed" and event.effect_key == "gates":
+        elif event.type == "effect.completed" and event.effect_key == effects.GATES:
             results = payload.get("results", [])
         else:
             continue

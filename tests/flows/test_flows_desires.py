@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from fleet.phases import ReleasePhase
+from flows import effects
 from flows.desires import Desire, Why, ask_again, desires, observe_candidate, open_rollback, phase_of, unfinished
 from flows.journal import Journal
 from registry.ledger import Ledger
@@ -181,8 +182,8 @@ def test_an_effect_is_done_once_and_its_result_comes_from_the_ledger_afterwards(
         calls.append(1)
         return {"digest": f"call {len(calls)}"}
 
-    assert journal.effect("package", act)["digest"] == "call 1"
-    assert Journal(ledger, opened, 0, "another").effect("package", act)["digest"] == "call 1"
+    assert journal.effect(effects.PACKAGE, act)["digest"] == "call 1"
+    assert Journal(ledger, opened, 0, "another").effect(effects.PACKAGE, act)["digest"] == "call 1"
     assert len(calls) == 1
 
 
@@ -195,8 +196,8 @@ def test_an_effect_that_was_only_intended_is_done_again_under_the_same_intent(le
 
     journal = Journal(ledger, opened, 0, "test")
     with pytest.raises(RuntimeError):
-        journal.effect("deploy:mars", breaks)
-    journal.effect("deploy:mars", lambda: {"state": "ready"})
+        journal.effect(effects.deploy("mars"), breaks)
+    journal.effect(effects.deploy("mars"), lambda: {"state": "ready"})
     intended = [event for event in journal.events() if event.type == "effect.intended"]
     completed = [event for event in journal.events() if event.type == "effect.completed"]
     assert len(intended) == len(completed) == 1

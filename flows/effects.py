@@ -1,0 +1,150 @@
+"""Every effect of a release by its key, and which of them a release completes by the way it ends.
+
+Nothing else may name an effect: what is listed here is what a rehearsal kills the controller at. Keys stand in ledgers
+that must be read for ever, so a key that was ever written keeps its text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, NewType
+
+Effect = NewType("Effect", str)
+"""What a release does to the world once; the text is its key in the ledger."""
+
+RESOLVE: Final = Effect("resolve")
+GATES: Final = Effect("gates")
+PACKAGE: Final = Effect("package")
+CANARY: Final = Effect("canary")
+STABLE: Final = Effect("stable")
+CHAMPION: Final = Effect("alias:champion")
+COUNT: Final = Effect("count")
+
+
+def replicate(region: str) -> Effect:
+    """Copying the revision to a region's store."""
+    return Effect(f"replicate:{region}")
+
+
+def deploy(region: str) -> Effect:
+    """Starting the revision in a region."""
+    return Effect(f"deploy:{region}")
+
+
+def weight(percent: int) -> Effect:
+    """Giving the revision a share of the requests at every edge."""
+    return Effect(f"weight:{percent}")
+
+
+def point(region: str) -> Effect:
+    """Writing into a region's store which revision it serves."""
+    return Effect(f"point:{region}")
+
+
+def retire(region: str, digest: str) -> Effect:
+    """Stopping a revision in a region: the one before after a promotion, else the release's own."""
+    return Effect(f"retire:{region}:{digest}")
+
+
+class Ending(StrEnum):
+    """The ways in which a release ends that differ in what it does."""
+
+    FIRST = "first release promoted"
+    PROMOTED = "promoted after its canary"
+    ROLLED_BACK = "rolled back by the judge"
+    REJECTED = "rejected by a gate"
+    SUPERSEDED = "superseded by a newer version"
+    BACK = "rollback to a stable version"
+    FAILED = "failed to start in a region"
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """What the effects of a release depend on: its regions and revisions, and how far it got.
+
+    `weights` are the canary's steps that it reached, `lost` the regions in which its revision never became ready.
+    """
+
+    regions: tuple[str, ...]
+    revision: str = ""
+    stable: str = ""
+    weights: tuple[int, ...] = ()
+    lost: tuple[str, ...] = ()
+
+
+def effects_of(ending: Ending, course: Course) -> tuple[Effect, ...]:
+    """Return the effects that a release completes, each once, in the order of the story.
+
+    Regions are replicated to and deployed to at the same time; here they stand in the order of the declaration.
+    """
+    return _STORIES[ending](course)
+
+
+def intended_only(ending: Ending, course: Course) -> tuple[Effect, ...]:
+    """Return the effects that are intended and never completed."""
+    return tuple(map(deploy, course.lost)) if ending is Ending.FAILED else ()
+
+
+def _shipped(course: Course) -> tuple[Effect, ...]:
+    ready = (deploy(region) for region in course.regions if region not in course.lost)
+    return (*map(replicate, course.regions), *ready)
+
+
+def _made(course: Course) -> tuple[Effect, ...]:
+    return (RESOLVE, GATES, PACKAGE, *_shipped(course))
+
+
+def _tried(course: Course) -> tuple[Effect, ...]:
+    return (CANARY, *map(weight, course.weights))
+
+
+def _promoted(course: Course) -> tuple[Effect, ...]:
+    return (weight(100), STABLE, *map(point, course.regions), CHAMPION)
+
+
+def _retired(course: Course, digest: str) -> tuple[Effect, ...]:
+    return tuple(retire(region, digest) for region in course.regions)
+
+
+def _first(course: Course) -> tuple[Effect, ...]:
+    return (*_made(course), *_promoted(course))
+
+
+def _promoted_after_canary(course: Course) -> tuple[Effect, ...]:
+    return (*_made(course), *_tried(course), *_promoted(course), COUNT, *_retired(course, course.stable))
+
+
+def _rolled_back(course: Course) -> tuple[Effect, ...]:
+    return (*_made(course), *_tried(course), weight(0), COUNT, *_retired(course, course.revision))
+
+
+def _rejected(course: Course) -> tuple[Effect, ...]:
+    return (RESOLVE, GATES)
+
+
+def _superseded(course: Course) -> tuple[Effect, ...]:
+    """One that has no traffic yet has none to take back."""
+    taken_back = (*_tried(course), weight(0), COUNT) if course.weights else ()
+    return (*_made(course), *taken_back, *_retired(course, course.revision))
+
+
+def _back(course: Course) -> tuple[Effect, ...]:
+    """A revision that was stable before is neither validated nor built again, and has no canary."""
+    return (PACKAGE, *_shipped(course), *_promoted(course), COUNT, *_retired(course, course.stable))
+
+
+def _failed(course: Course) -> tuple[Effect, ...]:
+    return (*_made(course), *_retired(course, course.revision))
+
+
+_STORIES: Final[dict[Ending, Callable[[Course], tuple[Effect, ...]]]] = {
+    Ending.FIRST: _first,
+    Ending.PROMOTED: _promoted_after_canary,
+    Ending.ROLLED_BACK: _rolled_back,
+    Ending.REJECTED: _rejected,
+    Ending.SUPERSEDED: _superseded,
+    Ending.BACK: _back,
+    Ending.FAILED: _failed,
+}

@@ -1,0 +1,115 @@
+"""The code names its own effects, all in one place, and says which of them each way to end completes."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from pathlib import Path
+
+import pytest
+
+from flows import effects
+from flows.effects import Course, Ending, effects_of, intended_only
+from flows.journal import POINTS, CrashPoint
+
+ROOT = Path(__file__).parents[2]
+COURSE = Course(("us", "eu"), "sha256:new", "sha256:old", (20, 50))
+LOST = Course(("us", "eu"), "sha256:new", lost=("eu",))
+
+
+def effect_calls() -> list[tuple[str, ast.expr]]:
+    """Return where flows do effects, and what they give as the key."""
+    trees = [(file.name, ast.parse(file.read_text())) for file in sorted((ROOT / "flows").glob("*.py"))]
+    calls = [(name, node) for name, tree in trees for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    return [
+        (f"{name}:{call.lineno}", call.args[0])
+        for name, call in calls
+        if isinstance(call.func, ast.Attribute) and call.func.attr == "effect"
+    ]
+
+
+def name_of(key: ast.expr) -> str | None:
+    """Return which name of flows/effects.py makes a key, None for anything else."""
+    made_by = key.func if isinstance(key, ast.Call) else key
+    of_module = isinstance(made_by, ast.Attribute) and isinstance(made_by.value, ast.Name) and made_by.value.id == "effects"
+    return made_by.attr if of_module else None  # type: ignore[union-attr]
+
+
+def declared() -> set[str]:
+    """Return every name of flows/effects.py that is an effect or makes one."""
+    constants = {name for name, value in vars(effects).items() if name.isupper() and isinstance(value, str)}
+    makers = {
+        name for name, value in vars(effects).items() if inspect.isfunction(value) and value.__annotations__.get("return") == "Effect"
+    }
+    return constants | makers
+
+
+def test_no_flow_names_an_effect_by_a_text_of_its_own() -> None:
+    calls = effect_calls()
+    assert len(calls) >= 12
+    assert [(where, ast.unparse(key)) for where, key in calls if name_of(key) not in declared()] == []
+
+
+def test_every_declared_effect_is_done_by_a_flow_and_belongs_to_a_way_to_end() -> None:
+    assert {name_of(key) for _, key in effect_calls()} == declared()
+    kinds = {str(key).partition(":")[0] for ending in Ending for key in effects_of(ending, COURSE)}
+    assert kinds == {
+        "resolve",
+        "gates",
+        "package",
+        "replicate",
+        "deploy",
+        "canary",
+        "weight",
+        "stable",
+        "point",
+        "alias",
+        "count",
+        "retire",
+    }
+
+
+def test_keys_keep_the_text_that_stands_in_old_ledgers() -> None:
+    assert effects_of(Ending.PROMOTED, COURSE) == (
+        "resolve",
+        "gates",
+        "package",
+        "replicate:us",
+        "replicate:eu",
+        "deploy:us",
+        "deploy:eu",
+        "canary",
+        "weight:20",
+        "weight:50",
+        "weight:100",
+        "stable",
+        "point:us",
+        "point:eu",
+        "alias:champion",
+        "count",
+        "retire:us:sha256:old",
+        "retire:eu:sha256:old",
+    )
+
+
+@pytest.mark.parametrize("ending", Ending)
+def test_no_ending_names_an_effect_twice(ending: Ending) -> None:
+    named = effects_of(ending, COURSE)
+    assert len(named) == len(set(named))
+
+
+def test_a_release_that_leaves_before_its_canary_takes_no_traffic_back() -> None:
+    early = effects_of(Ending.SUPERSEDED, Course(("us",), "sha256:new", "sha256:old"))
+    assert early == ("resolve", "gates", "package", "replicate:us", "deploy:us", "retire:us:sha256:new")
+
+
+def test_a_region_that_never_became_ready_has_an_intent_alone() -> None:
+    assert intended_only(Ending.FAILED, LOST) == ("deploy:eu",)
+    assert "deploy:eu" not in effects_of(Ending.FAILED, LOST)
+    assert {"deploy:us", "retire:eu:sha256:new"} <= set(effects_of(Ending.FAILED, LOST))
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_every_effect_can_be_named_as_the_place_of_a_crash(point: str) -> None:
+    for key in effects_of(Ending.ROLLED_BACK, COURSE):
+        assert CrashPoint.parse(f"{point} {key}") == CrashPoint(point, key)
