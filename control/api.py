@@ -15,13 +15,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from control.doors import Answer, request_release, request_rollback, woken
 from control.views import ReleaseView, release_view, release_views
 from control.webhooks import read_bounded, read_delivery
+from fleet.about import VERSION
 from fleet.errors import Busy, ConvoyError, Refused, UnknownName, Unreachable
 from flows.desires import CANDIDATE, model_stream
 from flows.house import House
 from flows.rollback_request import observe
 from registry.ledger import NewEvent
 
-VERSION = "0.1.0"
 ACTOR = "control API"
 bearer = HTTPBearer(auto_error=False, description="The api_token of the stack's credentials file.")
 

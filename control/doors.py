@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import tempfile
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
 
 from fleet.errors import Busy, InputError, Unreachable
-from flows.desires import CANDIDATE, Desire, ask_again, desires, phase_of
+from flows.desires import CANDIDATE, Desire, alias_owed, ask_again, desires, phase_of
 from flows.house import House
 from flows.rollback_request import ask_for, observe
 
@@ -20,11 +20,15 @@ EVENT = "convoy.candidate.set"
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The desire that answers a wish; `says` is what happens next, `woken` whether Prefect knows of it."""
+    """The desire that answers a wish; `says` is what happens next, `woken` whether Prefect knows of it.
+
+    `missing` says what else could not be done yet, and who does it.
+    """
 
     desire: Desire
     says: str
     woken: bool
+    missing: str = ""
 
 
 def request_release(house: House, model: str, version: str, again: bool, actor: str) -> Answer:
@@ -45,8 +49,13 @@ def request_release(house: House, model: str, version: str, again: bool, actor: 
 
 
 def request_rollback(house: House, model: str, version: str | None, actor: str) -> Answer:
-    """Want an earlier stable version back."""
-    return woken(house, ask_for(house, model, version, actor))
+    """Want an earlier stable version back; MLflow may be away as long as the revision is still stored."""
+    answer = woken(house, ask_for(house, model, version, actor))
+    owed = alias_owed(house.ledger, model)
+    if owed is None:
+        return answer
+    missing = f"MLflow cannot be told now: reconcile lets the aliases follow to version {owed} within a minute of its return"
+    return replace(answer, says=f"{answer.says}; {missing}", missing=missing)
 
 
 def _answering(house: House, model: str, version: str, known: int, again: bool, actor: str) -> Desire:
@@ -99,7 +108,7 @@ def announce(house: House, model: str, version: str) -> None:
     }
     url = f"{house.stack.prefect_url}/api/events"
     try:
-        answer = httpx.post(url, json=[event], timeout=5.0)
+        answer = httpx.post(url, json=[event], timeout=5.0, trust_env=False)
     except httpx.TransportError as problem:
         raise Unreachable("Prefect", f"does not answer at {url} ({type(problem).__name__})", "Run `convoy up`.") from problem
     if not answer.is_success:

@@ -80,7 +80,7 @@ def wait_for_end(house: House, model: str, release: str, quiet: bool = False, se
 
 def _follow(house: House, answer: Answer, following: Following) -> ExitCode:
     desire = answer.desire
-    if not answer.woken:
+    if answer.missing or not answer.woken:
         progress.print(f"[yellow]warning[/] {escape(answer.says)}")
     if following.wait:
         view = wait_for_end(house, desire.model, desire.release, seconds=following.seconds)

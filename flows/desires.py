@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from fleet.errors import Busy
+from fleet.errors import Busy, TransientError
 from fleet.phases import ReleasePhase
 from registry.ledger import JSON, Event, Ledger, NewEvent
 
@@ -119,11 +119,12 @@ def ask_again(ledger: Ledger, model: str, version: str, actor: str) -> Desire:
 def open_rollback(ledger: Ledger, model: str, version: str, read: Callable[[], str | None], actor: str) -> Desire:
     """Open the desire for a rollback before the alias moves, whatever `candidate` names; return a running one to it instead.
 
-    `read` tells what the alias names now.
+    `read` tells what the alias names now; while it cannot, what the ledger last saw counts. A move that nobody saw
+    is then a move as ever, once it is seen.
     """
     for _ in range(TRIES):
         events = ledger.stream(model_stream(model))
-        named = read()
+        named = _named(read, events)
         running, owed = _running(ledger, model, events), _owed(events)
         unmoved = named == version or (owed is not None and named == owed.payload["instead_of"])
         if running is not None and running.why is Why.ROLLBACK and running.version == version and unmoved:
@@ -134,6 +135,22 @@ def open_rollback(ledger: Ledger, model: str, version: str, read: Callable[[], s
         if _appended(ledger, model, OBSERVED, payload, actor, events):
             return _desire(model, payload)
     raise _too_fast(model)
+
+
+def alias_owed(ledger: Ledger, model: str) -> str | None:
+    """Return the version of a rollback that the alias `candidate` has still to follow, None when it owes nothing."""
+    owed = _owed(ledger.stream(model_stream(model)))
+    return None if owed is None else str(owed.payload["version"])
+
+
+def _named(read: Callable[[], str | None], events: Sequence[Event]) -> str | None:
+    """Return what the alias names, or what it named when it was last seen, for one who cannot read it now."""
+    try:
+        return read()
+    except TransientError:
+        owed = _owed(events)
+        before = None if owed is None else owed.payload["instead_of"]
+        return _last_seen(events) if owed is None else None if before is None else str(before)
 
 
 def _desires(model: str, events: Sequence[Event]) -> tuple[Desire, ...]:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
 
-from fleet.errors import InputError
+from fleet.errors import InputError, TransientError, Unreachable
 from flows.desires import CANDIDATE, Desire, Why, observe_candidate, open_rollback, unfinished
 from flows.house import House
-from flows.work import once_stable
+from flows.work import once_stable, proven_revision
 
 
 def ask_for(house: House, model: str, version: str | None, actor: str) -> Desire:
     """Open the desire for an earlier stable version, then let the alias follow; nothing else is done.
 
-    Asked twice, the rollback under way is returned. Raises InputError when no such version was ever stable,
-    and UnknownName when MLflow does not have it any more, before anything is changed.
+    Asked twice, the rollback under way is returned. MLflow may be away: what serves comes out of our own store, and
+    reconcile lets the alias follow once MLflow is back. Raises InputError when no such version was ever stable,
+    UnknownName when MLflow does not have it any more, and Unreachable when MLflow is away and the revision is not
+    stored any more either, before anything is changed.
     """
     house.model(model)
     wanted = version or _under_way(house, model) or _before(house, model)
@@ -23,11 +26,23 @@ def ask_for(house: House, model: str, version: str | None, actor: str) -> Desire
         versions = f"Once stable: {', '.join(dict.fromkeys(known))}." if known else "Release one first."
         reason = f"there is no earlier stable version {version or ''}".rstrip() if known else "no version was ever promoted"
         raise InputError(f"model '{model}'", reason, versions)
-    # Once the desire is open the alias must be able to follow it.
-    house.models.version(model, wanted)
+    _check_that_it_can_be_followed(house, model, wanted)
     desire = open_rollback(house.ledger, model, wanted, lambda: house.models.alias(model, CANDIDATE), actor)
-    observe(house, model, actor)
+    # An alias that cannot follow now is owed in the ledger, and whoever observes it next settles it.
+    with suppress(TransientError):
+        observe(house, model, actor)
     return desire
+
+
+def _check_that_it_can_be_followed(house: House, model: str, version: str) -> None:
+    """Raise unless the alias will be able to follow: MLflow has the version, or is away and the revision is stored."""
+    try:
+        house.models.version(model, version)
+    except TransientError as problem:
+        revision = proven_revision(house, model, version)
+        if revision is None:
+            reason = "its revision is not stored any more, and without MLflow it cannot be packaged again"
+            raise Unreachable(f"model '{model}' version {version}", f"{reason} ({problem.reason})", problem.remedy) from problem
 
 
 def observe(house: House, model: str, actor: str) -> Desire | None:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import fcntl
+import glob
 import hashlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fleet.errors import IntegrityError
 from fleet.manifest import Entry, Manifest, Part
+
+LEFT_SECONDS = 3600.0
+RANDOM_CHARACTERS = 8
+"""How many `tempfile.mkdtemp` appends, of `[a-z0-9_]`."""
 
 
 def pieces(root: Path, manifest: Manifest) -> Iterator[tuple[Part, bytes]]:
@@ -29,14 +36,54 @@ def pieces(root: Path, manifest: Manifest) -> Iterator[tuple[Part, bytes]]:
 
 @contextmanager
 def built_aside(to: Path) -> Iterator[Path]:
-    """Give an empty folder beside `to` that the block fills and renames; what is not renamed is deleted."""
+    """Give an empty folder beside `to` that the block fills and renames; what is not renamed is deleted.
+
+    So is what one who was killed left beside the same `to` more than an hour ago.
+    """
     to.parent.mkdir(parents=True, exist_ok=True)
+    for left in left_aside(to.parent, to.name):
+        shutil.rmtree(left, ignore_errors=True)
     aside = Path(tempfile.mkdtemp(dir=to.parent, prefix=f".{to.name}-"))
+    with _in_use(aside):
+        try:
+            aside.chmod(0o755)
+            yield aside
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
+
+def left_aside(parent: Path, name: str = "*", seconds: float = LEFT_SECONDS) -> tuple[Path, ...]:
+    """Return the folders of `built_aside` in a parent that nobody fills any more and that are older than `seconds`."""
+    pattern = f".{glob.escape(name) if name != '*' else name}-" + "[a-z0-9_]" * RANDOM_CHARACTERS
+    found = []
+    for folder in sorted(parent.glob(pattern)):
+        # What was renamed or deleted meanwhile is no leftover.
+        with suppress(FileNotFoundError):
+            if folder.is_dir() and time.time() - folder.stat().st_mtime > seconds and not _is_in_use(folder):
+                found.append(folder)
+    return tuple(found)
+
+
+@contextmanager
+def _in_use(folder: Path) -> Iterator[None]:
+    """Hold a lock on a folder, which the kernel releases however the process ends."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        aside.chmod(0o755)
-        yield aside
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        os.close(descriptor)
+
+
+def _is_in_use(folder: Path) -> bool:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def unpack(manifest: Manifest, read: Callable[[str], bytes], to: Path) -> None:

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from fleet.about import VERSION
 from fleet.errors import ConvoyError, InputError, Refused
 from fleet.evidence import Attempts
 from traffic.keeper import Keeper
@@ -56,9 +57,9 @@ class AgentService:
         )
 
     def health(self, _request: Request) -> Response:
-        """Answer 200 when the edge's Envoy serves, else 503."""
+        """Answer 200 when the edge's Envoy serves, else 503; with the version of Convoy that the agent runs."""
         ready = self._keeper.ready()
-        return _json(orjson.dumps({"edge": self._edge, "envoy_ready": ready}), 200 if ready else 503)
+        return _json(orjson.dumps({"edge": self._edge, "envoy_ready": ready, "version": VERSION}), 200 if ready else 503)
 
     def state(self, _request: Request, _body: bytes) -> bytes:
         """Return every model's table and what Envoy reports about it."""

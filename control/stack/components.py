@@ -127,6 +127,8 @@ def components(site: Site) -> tuple[Component, ...]:
             directory=site.home.edge(EDGE),
             url=stack.agent_url,
             health=f"{stack.agent_url}/health",
+            version_url=f"{stack.agent_url}/health",
+            version=_version_field,
         ),
         Component(
             name="runner",
@@ -143,6 +145,8 @@ def components(site: Site) -> tuple[Component, ...]:
             directory=ROOT,
             url=f"{stack.prefect_url}/work-pools/work-pool/{site.settings.work_pool}",
             health=f"http://{HOST}:{runner}/health",
+            version_url=f"http://{HOST}:{runner}/health",
+            version=_installed_prefect,
             # After one SIGTERM it only waits for its runs; the ledger makes their end safe
             stop_seconds=2,
             held=True,
@@ -242,6 +246,13 @@ def _json_text(answer: httpx.Response) -> str:
 
 def _version_field(answer: httpx.Response) -> str:
     return str(answer.json()["version"])
+
+
+def _installed_prefect(_: httpx.Response) -> str:
+    """Return the version of the Prefect that the runner was started from, our own: a worker's answers tell none."""
+    from importlib.metadata import version
+
+    return version("prefect")
 
 
 def _envoy_version(answer: httpx.Response) -> str:

@@ -16,13 +16,14 @@ from control.api import make_app, receive
 from control.doors import request_release, request_rollback
 from control.release_commands import wait_for_end
 from control.stack.records import ensure_credentials, record_stack
-from fleet.errors import InputError, OperationFailed, UnknownName
+from fleet.errors import InputError, OperationFailed, UnknownName, Unreachable
 from fleet.home import Home
 from fleet.phases import ReleasePhase
 from fleet.settings import Settings
-from flows.desires import Desire, Why, desires, model_stream, observe_candidate
+from flows.desires import Desire, Why, alias_owed, desires, model_stream, observe_candidate
 from flows.house import House
 from flows.journal import Journal
+from flows.rollback_request import observe
 from registry.ledger import NewEvent
 from support.stack import toy_fleet, write_fleet
 
@@ -164,6 +165,78 @@ def test_a_rollback_to_a_version_that_mlflow_has_no_more_changes_nothing(house: 
     vars(house)["models"] = Deleted("2")
     before = house.ledger.verify()
     with pytest.raises(UnknownName, match="version 1"):
+        request_rollback(house, "toy", None, "test")
+    assert house.ledger.verify() == before
+
+
+class Away(Aliases):
+    """MLflow does not answer."""
+
+    def alias(self, _model: str, _name: str) -> str | None:
+        raise Unreachable("MLflow", "did not answer", "Run `convoy up`.")
+
+    def set_alias(self, *_: str) -> None:
+        raise Unreachable("MLflow", "did not answer", "Run `convoy up`.")
+
+    def version(self, *_: object) -> None:
+        raise Unreachable("MLflow", "did not answer", "Run `convoy up`.")
+
+
+def two_stable_versions(house: House, tmp_path: Path) -> None:
+    """Versions 1 and 2 were stable, 2 last; the revision of version 1 is stored."""
+    (tmp_path / "bento").mkdir()
+    (tmp_path / "bento" / "model").write_text("version 1")
+    stored = house.origin.put_tree(tmp_path / "bento").digest
+    for version, digest in (("1", stored), ("2", f"sha256:{2:064}")):
+        finish(house, wanted(house, version))
+        payload = {"version": version, "digest": digest, "release": f"toy-{version}"}
+        house.ledger.append(NewEvent(model_stream("toy"), "stable.set", payload, "test", model="toy"))
+
+
+def test_a_rollback_needs_no_mlflow_and_the_alias_follows_once_it_is_back(house: House, aliases: Aliases, tmp_path: Path) -> None:
+    two_stable_versions(house, tmp_path)
+    vars(house)["models"] = Away()
+    answer = request_rollback(house, "toy", None, "test")
+    assert (answer.desire.release, answer.desire.version, answer.desire.why) == ("toy-3", "1", Why.ROLLBACK)
+    assert "version 1 within a minute of its return" in answer.missing
+    assert request_rollback(house, "toy", None, "test").desire == answer.desire
+
+    vars(house)["models"] = aliases
+    assert aliases.named == "2"
+    assert observe(house, "toy", "reconcile") is None
+    assert aliases.named == "1"
+    assert alias_owed(house.ledger, "toy") is None
+    assert len(desires(house.ledger, "toy")) == 3
+
+
+def test_an_alias_that_somebody_moved_unseen_before_a_rollback_without_mlflow_is_a_move_as_ever(
+    house: House, aliases: Aliases, tmp_path: Path
+) -> None:
+    two_stable_versions(house, tmp_path)
+    vars(house)["models"] = Away()
+    request_rollback(house, "toy", None, "test")
+    vars(house)["models"] = Aliases("3")
+    assert observe(house, "toy", "reconcile") == Desire("toy-4", "toy", "3", Why.ALIAS)
+
+
+def test_a_second_rollback_without_mlflow_still_knows_what_the_alias_names(house: House, aliases: Aliases, tmp_path: Path) -> None:
+    two_stable_versions(house, tmp_path)
+    vars(house)["models"] = Away()
+    finish(house, request_rollback(house, "toy", None, "test").desire, ReleasePhase.FAILED)
+    assert request_rollback(house, "toy", "1", "test").desire.release == "toy-4"
+    vars(house)["models"] = aliases
+    assert observe(house, "toy", "reconcile") is None
+    assert aliases.named == "1"
+
+
+def test_a_rollback_to_what_is_neither_stored_nor_in_mlflow_now_changes_nothing(house: House, aliases: Aliases) -> None:
+    for version in ("1", "2"):
+        finish(house, wanted(house, version))
+        payload = {"version": version, "digest": f"sha256:{version:0>64}", "release": f"toy-{version}"}
+        house.ledger.append(NewEvent(model_stream("toy"), "stable.set", payload, "test", model="toy"))
+    vars(house)["models"] = Away()
+    before = house.ledger.verify()
+    with pytest.raises(Unreachable, match="not stored any more"):
         request_rollback(house, "toy", None, "test")
     assert house.ledger.verify() == before
 

@@ -95,7 +95,7 @@ def test_up_again_leaves_every_process_alone_and_is_quick(running: Started) -> N
 
 def test_versions_are_those_of_the_running_servers(running: Started) -> None:
     versions = {component.name: component.version for component in view(running.settings).components}
-    assert all(versions[name] for name in ("prefect", "mlflow", "control", "edge"))
+    assert all(versions[name] for name in NAMES)
 
 
 def test_a_component_that_is_down_is_seen_and_repaired(running: Started) -> None:
