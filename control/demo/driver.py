@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 from pydantic import TypeAdapter
 
 from control.demo.classification import Classification
-from control.demo.load import Totals
 from control.demo.register import DataRepository, Registrar
 from control.demo.rows import FEATURES, NUMERIC, Pair
 from control.demo.versions import Version
 from fleet.errors import OperationFailed
 from fleet.settings import STACK_MARK, inherited_environment
 from flows.house import EDGE, House
+from traffic.load import Totals
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -89,7 +89,7 @@ class Driver:
         """Start the open-loop load; it goes on until `stop_load`."""
         url = f"{self.house.stack.edge_url}/v2/models/{self.model}/infer"
         options = {"--url": url, "--rate": str(rate), "--seed": str(seed), "--bodies": str(self.bodies_file), "--log": str(self.client_log)}
-        command = [sys.executable, "-m", "control.demo.load", *(text for pair in options.items() for text in pair)]
+        command = [sys.executable, "-m", "traffic.load", *(text for pair in options.items() for text in pair)]
         environment = inherited_environment() | {STACK_MARK: self.house.stack.stack_id}
         self.load = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, cwd=Path(__file__).parents[2])
 

@@ -9,11 +9,11 @@ from pydantic import JsonValue
 from rich.markup import escape
 
 from control.demo.classification import ByRevision, Classification
-from control.demo.load import Totals
 from control.demo.story import MODEL, Chapter, Story
 from control.printing import out, print_json, print_table
 from control.views import ReleaseView, release_views
 from fleet.phases import ReleasePhase
+from traffic.load import Totals
 
 LEAST_RATE = 50.0
 MOST_LAG_MS = 1000.0

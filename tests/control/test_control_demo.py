@@ -13,7 +13,6 @@ import pytest
 
 from control.demo.classification import Classification
 from control.demo.command import MARKER, Options, clear, material, prepare, settings_of, tale_of
-from control.demo.load import Totals
 from control.demo.rows import Pair
 from control.demo.story import Tale
 from control.demo.summary import Summary, load_problems, request_problems, show, strangers, uncounted
@@ -23,6 +22,7 @@ from fleet.errors import InputError
 from fleet.home import Home
 from fleet.settings import Settings
 from registry.ledger import Event
+from traffic.load import Totals
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 GOOD_LOAD = Totals(scheduled=600, sent=600, answered=600, rate=60.0, p99_lag_ms=3.0, max_lag_ms=20.0)

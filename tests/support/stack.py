@@ -149,7 +149,7 @@ class TestStack:
         bodies, log = folder / f"{model}.bodies", folder / f"{model}.jsonl"
         bodies.write_text("".join(json.dumps(request(float(number))) + "\n" for number in range(50)))
         url = f"{self.house.stack.edge_url}/v2/models/{model}/infer"
-        command = [sys.executable, "-m", "control.demo.load", "--url", url, "--rate", str(rate), "--bodies", str(bodies), "--log", str(log)]
+        command = [sys.executable, "-m", "traffic.load", "--url", url, "--rate", str(rate), "--bodies", str(bodies), "--log", str(log)]
         process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env=inherited_environment())
         found = Load(log)
         try:

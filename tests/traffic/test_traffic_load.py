@@ -7,13 +7,21 @@ import io
 import json
 import math
 import random
+import subprocess
+import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
 
-from control.demo.load import CATCH_UP_SECONDS, Plan, Totals, due_by, run
+from support.waiting import wait_until
+from traffic.load import CATCH_UP_SECONDS, Plan, Totals, due_by, run
 
 RATE = 100.0
 BODIES = tuple(b'{"row": %d}' % number for number in range(10))
@@ -68,3 +76,49 @@ def test_a_generator_that_fell_behind_has_sent_less_than_was_due() -> None:
     totals, records, _ = asyncio.run(load(0.5, stall))
     assert totals.sent == len(records)
     assert totals.scheduled - totals.sent >= math.floor((stall - CATCH_UP_SECONDS) * RATE / 2)
+
+
+@contextmanager
+def listening(seen: list[str | None]) -> Iterator[str]:
+    """Answer every request while the block runs, and keep its x-key."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            seen.append(self.headers["x-key"])
+            self.rfile.read(int(self.headers["content-length"]))
+            self.send_response(200)
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_held_load_sends_the_headers_of_its_stdin_and_ends_with_it(tmp_path: Path) -> None:
+    seen: list[str | None] = []
+    bodies, log = tmp_path / "bodies", tmp_path / "log"
+    bodies.write_text("{}\n")
+    with listening(seen) as url:
+        command = [sys.executable, "-m", "traffic.load", "--url", url, "--rate", "50", "--bodies", str(bodies), "--log", str(log), "--held"]
+        held = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2])
+        assert held.stdin is not None
+        assert held.stdout is not None
+        held.stdin.write(json.dumps({"x-key": "of a drill"}) + "\n")
+        held.stdin.flush()
+        wait_until(
+            lambda: len(seen) > 5 and log.exists() and len(log.read_text().splitlines()) > 3, 60, what="requests are sent and logged"
+        )
+        assert "of a drill" not in Path(f"/proc/{held.pid}/cmdline").read_text()
+        held.stdin.close()
+        assert held.wait(60) == 0
+        assert json.loads(held.stdout.read())["sent"] == len(seen)
+        held.stdout.close()
+    assert set(seen) == {"of a drill"}

@@ -1,8 +1,9 @@
-"""An open-loop load generator: `python -m control.demo.load`.
+"""An open-loop load generator: `python -m traffic.load`.
 
 Requests leave at a constant rate whatever the answers do, and latency counts from the moment when a request should
 have gone out (https://github.com/giltene/wrk2), so an outage is not hidden by a client that waits. One JSON line per
-request goes to the log; the totals go to stdout when SIGTERM ends the load.
+request goes to the log as soon as it has ended; the totals go to stdout when SIGTERM ends the load. One that is `--held`
+ends with its stdin too, and so never outlives whoever started it.
 """
 
 from __future__ import annotations
@@ -12,9 +13,13 @@ import asyncio
 import contextlib
 import json
 import math
+import os
 import random
 import signal
+import sys
+import threading
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TextIO
@@ -47,12 +52,17 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Where to send, how many requests a second, and the bodies to choose from."""
+    """Where to send, how many requests a second, and the bodies to choose from.
+
+    `headers` go with every request; one without an answer for `answer_seconds` is given up.
+    """
 
     url: str
     rate: float
     seed: int
     bodies: tuple[bytes, ...]
+    headers: Mapping[str, str] = field(default_factory=dict)
+    answer_seconds: float = ANSWER_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +114,7 @@ class Sender:
         self.lags.append(sent - due)
         name = f"load-{self.plan.seed}-{number + 1:08d}"
         status, revision, region, error = 0, "", "", ""
-        headers = {"content-type": "application/json", "x-request-id": name}
+        headers = {**self.plan.headers, "content-type": "application/json", "x-request-id": name}
         try:
             async with self.session.post(self.plan.url, data=self.plan.bodies[body], headers=headers) as answer:
                 await answer.read()
@@ -140,7 +150,7 @@ async def run(plan: Plan, log: TextIO, stop: asyncio.Event) -> Totals:
     """Send until told to stop, wait for what is under way, and return the totals."""
     pending = set[asyncio.Task[None]]()
     choice = random.Random(plan.seed)  # noqa: S311 - which row comes next is no secret
-    timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS)
+    timeout = aiohttp.ClientTimeout(total=plan.answer_seconds)
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=timeout) as session:
         sender, number = Sender(session, plan, log, Clock()), 0
 
@@ -171,12 +181,31 @@ async def _wait(stop: asyncio.Event, seconds: float) -> None:
         await asyncio.wait_for(stop.wait(), seconds)
 
 
-async def _until_stopped(plan: Plan, log_file: Path) -> Totals:
-    stop = asyncio.Event()
+async def _until_stopped(plan: Plan, log_file: Path, held: bool) -> Totals:
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(name, stop.set)
-    with log_file.open("w", encoding="utf-8", buffering=1 << 16) as log:
+        loop.add_signal_handler(name, stop.set)
+    if held:
+        threading.Thread(target=_let_go, args=(loop, stop), daemon=True).start()
+    # Line by line: a drill reads along
+    with log_file.open("w", encoding="utf-8", buffering=1) as log:
         return await run(plan, log, stop)
+
+
+def _let_go(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
+    """Stop the load when whoever holds the other end of stdin lets go of it, or is dead."""
+    while os.read(sys.stdin.fileno(), 4096):
+        pass
+    with contextlib.suppress(RuntimeError):  # the load has ended already
+        loop.call_soon_threadsafe(stop.set)
+
+
+def _headers() -> dict[str, str]:
+    """Return the headers that the first line of stdin holds; read byte by byte, so that nothing behind it is lost."""
+    line = bytearray()
+    while (byte := os.read(sys.stdin.fileno(), 1)) not in (b"", b"\n"):
+        line += byte
+    return {str(name): str(value) for name, value in json.loads(bytes(line) or b"{}").items()}
 
 
 def main() -> None:
@@ -187,10 +216,15 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--bodies", type=Path, required=True, help="one request body a line")
     parser.add_argument("--log", type=Path, required=True)
+    parser.add_argument("--answer-seconds", type=float, default=ANSWER_SECONDS)
+    parser.add_argument("--held", action="store_true", help="more headers come as JSON on stdin's first line; its end ends the load")
     given = parser.parse_args()
     bodies = tuple(given.bodies.read_bytes().splitlines())
-    totals = asyncio.run(_until_stopped(Plan(given.url, given.rate, given.seed, bodies), given.log))
-    print(json.dumps(asdict(totals)), flush=True)  # noqa: T201 - its answer
+    plan = Plan(given.url, given.rate, given.seed, bodies, _headers() if given.held else {}, given.answer_seconds)
+    totals = asyncio.run(_until_stopped(plan, given.log, given.held))
+    # Nobody is there to read them when the parent is dead
+    with contextlib.suppress(BrokenPipeError):
+        print(json.dumps(asdict(totals)), flush=True)  # noqa: T201 - its answer
 
 
 if __name__ == "__main__":
