@@ -6,15 +6,14 @@ import time
 
 from prefect import get_run_logger
 
-from clouds.serving import State
-from fleet.canonical import short
 from fleet.errors import ConvoyError, TransientError
 from fleet.versions import Revision
-from flows.desires import CHAMPION, unfinished
+from flows.behind import champion_behind, edges_behind, region_behind, strays
+from flows.desires import CHAMPION
 from flows.house import House
 from flows.routing import apply, backends
 from flows.shipping import start_and_wait
-from flows.work import Claim, release_revision, stable_of
+from flows.work import Claim, stable_of
 from registry.store import copy
 from traffic.table import RoutingTable, Share
 
@@ -24,48 +23,17 @@ def behind(house: House, model: str) -> list[str]:
     stable = stable_of(house, model)
     if stable is None:
         return []
-    found = []
-    for region in house.model(model).regions:
-        status = house.target(region).status_of(region, model, stable.digest)
-        if status.state is not State.READY:
-            found.append(f"{region}: {short(stable.digest)} is {status.state.value}")
-        ref = house.region_store(region).resolve(model)
-        if ref is None or ref.digest != stable.digest:
-            found.append(f"{region}: its store does not name {short(stable.digest)}")
-        found += [f"{region}: {short(digest)} runs and nobody wants it" for digest in strays(house, model, region)]
-    return found + edges_behind(house, stable) + champion_behind(house, stable)
+    regions = [reason for region in house.model(model).regions for reason in region_behind(house, stable, region)]
+    return regions + edges_behind(house, stable) + champion_behind_if_known(house, stable)
 
 
-def strays(house: House, model: str, region: str) -> list[str]:
-    """Return the revisions that run in a region and are neither stable nor of a release under way."""
-    stable = stable_of(house, model)
-    under_way = [release_revision(house, desire) for desire in unfinished(house.ledger, model)]
-    wanted = {found.digest for found in (stable, *under_way) if found is not None}
-    return [status.revision for status in house.target(region).status(model, region) if status.revision not in wanted]
-
-
-def champion_behind(house: House, stable: Revision) -> list[str]:
-    """Return whether the alias champion, which Convoy alone writes, names something else than the stable version."""
+def champion_behind_if_known(house: House, stable: Revision) -> list[str]:
+    """Return whether the alias champion is wrong; nothing, and a warning in the log, when MLflow cannot be asked."""
     try:
-        champion = house.models.alias(stable.model, CHAMPION)
+        return champion_behind(house, stable)
     except TransientError as problem:
         get_run_logger().warning("%s: %s", stable.model, problem)
         return []
-    return [] if champion == stable.version else [f"alias {CHAMPION} names {champion or 'nothing'} instead of {stable.version}"]
-
-
-def edges_behind(house: House, stable: Revision) -> list[str]:
-    """Return which edges do not send everything to the stable revision."""
-    found = []
-    for edge in house.edges:
-        try:
-            state = edge.state().of(stable.model)
-        except TransientError as problem:
-            found.append(str(problem))
-            continue
-        if state is None or state.percent_of(stable.digest) != 100:
-            found.append(f"edge {edge.name}: {short(stable.digest)} does not have all requests")
-    return found
 
 
 def restore_stable(house: House, model: str, claim: Claim) -> list[str]:
@@ -80,7 +48,7 @@ def restore_stable(house: House, model: str, claim: Claim) -> list[str]:
     problems = [problem for region in house.model(model).regions if (problem := restore_region(house, stable, region, claim)) is not None]
     if edges_behind(house, stable):
         route_to_stable(house, stable, claim)
-    if champion_behind(house, stable):
+    if champion_behind_if_known(house, stable):
         claim.check(house)
         house.models.set_alias(model, CHAMPION, stable.version)
     if problems:

@@ -1,0 +1,54 @@
+"""What is behind the last promotion: looked at only, nothing is changed and Prefect is not needed."""
+
+from __future__ import annotations
+
+from clouds.serving import State
+from fleet.canonical import short
+from fleet.errors import TransientError
+from fleet.versions import Revision
+from flows.desires import CHAMPION, unfinished
+from flows.house import House
+from flows.work import release_revision, stable_of
+
+
+def region_behind(house: House, stable: Revision, region: str) -> list[str]:
+    """Return why a region is behind the stable revision, in words; nothing when it is not."""
+    found = []
+    status = house.target(region).status_of(region, stable.model, stable.digest)
+    if status.state is not State.READY:
+        found.append(f"{region}: {short(stable.digest)} is {status.state.value}")
+    ref = house.region_store(region).resolve(stable.model)
+    if ref is None or ref.digest != stable.digest:
+        found.append(f"{region}: its store does not name {short(stable.digest)}")
+    return found + [f"{region}: {short(digest)} runs and nobody wants it" for digest in strays(house, stable.model, region)]
+
+
+def strays(house: House, model: str, region: str) -> list[str]:
+    """Return the revisions that run in a region and are neither stable nor of a release under way."""
+    stable = stable_of(house, model)
+    under_way = [release_revision(house, desire) for desire in unfinished(house.ledger, model)]
+    wanted = {found.digest for found in (stable, *under_way) if found is not None}
+    return [status.revision for status in house.target(region).status(model, region) if status.revision not in wanted]
+
+
+def edges_behind(house: House, stable: Revision) -> list[str]:
+    """Return which edges do not send everything to the stable revision."""
+    found = []
+    for edge in house.edges:
+        try:
+            state = edge.state().of(stable.model)
+        except TransientError as problem:
+            found.append(str(problem))
+            continue
+        if state is None or state.percent_of(stable.digest) != 100:
+            found.append(f"edge {edge.name}: {short(stable.digest)} does not have all requests")
+    return found
+
+
+def champion_behind(house: House, stable: Revision) -> list[str]:
+    """Return whether the alias champion, which Convoy alone writes, names something else than the stable version.
+
+    Raises TransientError when MLflow cannot be asked.
+    """
+    champion = house.models.alias(stable.model, CHAMPION)
+    return [] if champion == stable.version else [f"alias {CHAMPION} names {champion or 'nothing'} instead of {stable.version}"]
