@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterable
 from functools import partial
@@ -44,6 +45,9 @@ def take_proven(work: Work, proven: Revision) -> Revision:
 
 def _build(work: Work, source: Source) -> dict[str, str | int]:
     bento = work.folder / "bento"
+    if bento.exists():
+        # A controller that was killed right here left it, whole or not
+        shutil.rmtree(bento)
     manifest = build(source.folder, work.model, work.desire.version, bento)
     stored = work.house.origin.put_tree(bento)
     if stored.digest != manifest.digest:
