@@ -27,6 +27,13 @@ class Exchange:
         self._headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))
         self._receive = receive
         self._send = send
+        self.received = 0
+        """Bytes of the body that were read."""
+
+    @property
+    def traffic(self) -> bytes:
+        """The kind of traffic as the edge labelled it; empty when it came past no edge."""
+        return self._headers.get(b"x-convoy-traffic", b"")
 
     @property
     def request_id(self) -> bytes:
@@ -44,15 +51,15 @@ class Exchange:
         too_large = TooLarge(f"the body must not have more than {limit} bytes")
         if int(self._headers.get(b"content-length", b"0")) > limit:
             raise too_large
-        chunks, size, more = [], 0, True
+        chunks, more = [], True
         while more:
             message = await self._receive()
             if message["type"] == "http.disconnect":
                 raise ClientLeft
             chunk: bytes = message.get("body", b"")
             chunks.append(chunk)
-            size += len(chunk)
-            if size > limit:
+            self.received += len(chunk)
+            if self.received > limit:
                 raise too_large
             more = message.get("more_body", False)
         return b"".join(chunks)

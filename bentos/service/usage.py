@@ -1,0 +1,100 @@
+"""How much a serving process answered, by kind of traffic: counters in a small mapped file that outlives the process.
+
+The file is self-describing, so that whoever bills needs no other record (all numbers are 64 bits, in the machine's order):
+
+    0      b"CONVOYU1"
+    8      the process that writes now
+    16     per traffic in the order of TRAFFIC: requests, failed, bytes in, bytes out
+    512    {"model":..,"region":..,"revision":..} as JSON, filled up with spaces to the file's end
+
+The pages belong to the kernel: SIGKILL loses nothing that was counted, and the next process goes on adding.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import mmap
+import os
+from pathlib import Path
+
+from .errors import told
+from .log import say
+from .settings import ServiceSettings
+
+MAGIC = b"CONVOYU1"
+TRAFFIC = ("live", "canary", "drill", "unlabelled")
+"""What the edge writes into the request's header, and `unlabelled` for what did not come through an edge."""
+FIGURES = 4
+FIRST = 2
+LABEL_AT = 512
+SIZE = 4096
+
+
+class Usage:
+    """Counts the answers of one process; without a file, or with one that cannot be had, it counts nothing.
+
+    Not for several threads: the event loop alone counts.
+    """
+
+    def __init__(self, settings: ServiceSettings) -> None:
+        self._words: memoryview | None = None
+        if settings.usage is None:
+            return
+        label = {"model": settings.model or "", "region": settings.region, "revision": settings.revision or ""}
+        try:
+            self._words = _mapped(settings.usage, json.dumps(label, sort_keys=True).encode())
+        except OSError as problem:
+            # Callers are answered all the same: what cannot be billed is said, not refused
+            say(f"usage is not counted: {settings.usage}: {told(problem)}")
+
+    def count(self, traffic: bytes, status: int, size_in: int, size_out: int) -> None:
+        """Count one answered request: its label from the edge, the answer's status, the bytes of both bodies."""
+        if self._words is None:
+            return
+        at = FIRST + FIGURES * LABELS.get(traffic, UNLABELLED)
+        # Each store is one aligned word, so that a reader never sees half a number
+        self._words[at] += 1
+        self._words[at + 1] += 0 if 200 <= status < 300 else 1
+        self._words[at + 2] += size_in
+        self._words[at + 3] += size_out
+
+
+LABELS = {name.encode(): index for index, name in enumerate(TRAFFIC)}
+UNLABELLED = LABELS[b"unlabelled"]
+
+
+def _mapped(path: Path, label: bytes) -> memoryview:
+    """Return the file's words, the file made or begun anew where it is not ours; raises OSError, also when another process has it."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = _locked(path)
+    try:
+        before = os.pread(descriptor, SIZE, 0)
+        # Reserved on the disk now: a full disk must be an error here, not a SIGBUS at the first answer
+        os.posix_fallocate(descriptor, 0, SIZE)
+        # It keeps a descriptor of its own, and with it the lock
+        mapped = mmap.mmap(descriptor, SIZE)
+    finally:
+        os.close(descriptor)
+    if before[:8] != MAGIC or before[LABEL_AT:].rstrip() != label:
+        mapped[:] = bytes(LABEL_AT) + label.ljust(SIZE - LABEL_AT)
+        mapped[:8] = MAGIC
+    words = memoryview(mapped).cast("Q")
+    words[1] = os.getpid()
+    return words
+
+
+def _locked(path: Path) -> int:
+    """Open the file and hold it for as long as the process lives; whoever tidies up takes the same lock before deleting."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(descriptor), path.stat()):
+                return descriptor
+        except FileNotFoundError:
+            pass
+        except OSError:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
