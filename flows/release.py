@@ -14,7 +14,7 @@ from flows.gating import resolve, validate
 from flows.house import House
 from flows.keeping import restore_stable
 from flows.shipping import deploy, package, replicate, take_proven
-from flows.work import SupersededError, Work, claim
+from flows.work import SupersededError, Work, claim, drop_scratch
 
 
 @flow(name="release", flow_run_name="release-{model}", description="Bring the wanted version of a model to every region, on evidence.")
@@ -33,6 +33,7 @@ def release(model: str) -> str:
         while waiting := unfinished(house.ledger, model):
             phase = tell(Work.of(house, waiting[0], claimed))
             ended.append(f"{waiting[0].release} (version {waiting[0].version}) {phase.value}")
+        drop_scratch(house, model)
         restored = restore_stable(house, model, claimed)
         return "; ".join(ended + restored) or f"{model}: nothing to do"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from fleet.errors import Busy, ConvoyError
 from fleet.phases import ReleasePhase
 from fleet.versions import Revision
 from flows import effects
-from flows.desires import Desire, Why, desires, model_stream, release_stream
+from flows.desires import Desire, Why, desires, model_stream, phase_of, release_stream
 from flows.house import House
 from flows.journal import CrashPoint, Journal
 from registry.leases import Held, Lease
@@ -124,6 +125,14 @@ def claim(house: House, model: str, actor: str) -> Iterator[Claim | None]:
         return
     with house.leases.held(lease) as held:
         yield Claim(held)
+
+
+def drop_scratch(house: House, model: str) -> None:
+    """Delete the scratch folders of a model's ended releases, those of controllers that were killed as well."""
+    for desire in desires(house.ledger, model):
+        folder = house.home.work / desire.release
+        if folder.exists() and phase_of(house.ledger, desire.release).terminal:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def once_stable(house: House, model: str) -> tuple[Revision, ...]:

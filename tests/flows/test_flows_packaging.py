@@ -1,4 +1,4 @@
-"""Packaging after a kill: what the dead controller left in the scratch folder is no part of the Bento."""
+"""A release's scratch folder: what a dead controller left in it is no part of the Bento, and it goes when the release ends."""
 
 from __future__ import annotations
 
@@ -6,8 +6,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from fleet.home import Home
+from fleet.phases import ReleasePhase
+from flows.desires import desires, observe_candidate
 from flows.gating import Source
+from flows.journal import Journal
 from flows.shipping import _build
+from flows.work import drop_scratch
+from registry.ledger import Ledger
 from registry.store import ContentStore
 
 MLMODEL = "flavors:\n  python_function:\n    loader_module: mlflow.pyfunc.model\n"
@@ -27,3 +33,16 @@ def test_a_bento_that_a_killed_controller_left_half_built_is_built_anew_with_the
     next((work.folder / "bento").rglob("MLmodel")).unlink()
     (work.folder / "bento" / "left.tmp").write_text("half a file")
     assert _build(work, source)["digest"] == whole["digest"]
+
+
+def test_the_scratch_folders_of_ended_releases_go_and_the_one_under_way_stays(tmp_path: Path) -> None:
+    ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
+    ledger.migrate()
+    house: Any = SimpleNamespace(ledger=ledger, home=Home(tmp_path))
+    for version in ("1", "2"):
+        opened = observe_candidate(ledger, "toy", version, "test")
+        assert opened is not None
+        (tmp_path / "work" / opened.release / "source").mkdir(parents=True)
+    Journal(ledger, desires(ledger, "toy")[0], 0, "test").enter(ReleasePhase.REJECTED)
+    drop_scratch(house, "toy")
+    assert [folder.name for folder in (tmp_path / "work").iterdir()] == ["toy-2"]
