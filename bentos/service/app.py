@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
+
 from . import SERVICE_VERSION
 from .errors import ClientLeft, ModelFailed, NotFound, NotReady, Problem, WrongMethod, told
 from .exchange import Exchange, Headers, Message, Receive, Send
-from .readiness import Readiness, say
+from .log import say
+from .readiness import Readiness
 from .scorer import Scorer
 from .settings import ServiceSettings
+from .usage import Usage
 from .worker import Worker
 
 READS = ("GET", "HEAD")
@@ -23,6 +27,7 @@ class App:
         self._settings = settings
         self._readiness = readiness
         self._worker = worker
+        self._usage = Usage(settings)
         self._region = settings.region.encode()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -35,7 +40,7 @@ class App:
         ]
         try:
             if exchange.path.endswith("/infer"):
-                await exchange.answer(200, await self._inferred(exchange), headers)
+                await self._infer(exchange, headers)
             else:
                 await exchange.answer_json(200, self._read(exchange), headers)
         except ClientLeft:
@@ -43,16 +48,26 @@ class App:
         except Problem as problem:
             if isinstance(problem, ModelFailed):
                 say(f"request {headers[2][1].decode('latin-1')}: the model failed: {_class_name(problem)}")
-            await exchange.answer_json(problem.status, _error(problem), headers)
+            await self._answer(exchange, problem.status, orjson.dumps(_error(problem)), headers)
         except Exception as problem:
-            await exchange.answer_json(500, {"error": f"unexpected: {told(problem)}"}, headers)
+            await self._answer(exchange, 500, orjson.dumps({"error": f"unexpected: {told(problem)}"}), headers)
             raise
 
-    async def _inferred(self, exchange: Exchange) -> bytes:
+    async def _answer(self, exchange: Exchange, status: int, body: bytes, headers: Headers) -> None:
+        """Count a prediction's answer, then send it: whoever has an answer finds it counted, whenever the process is killed."""
+        if exchange.path.endswith("/infer"):
+            self._usage.count(exchange.traffic, status, exchange.received, len(body))
+        await exchange.answer(status, body, headers)
+
+    async def _infer(self, exchange: Exchange, headers: Headers) -> None:
         scorer = self._scorer(exchange.path.removesuffix("/infer"))
         _allow(exchange, "POST")
         body = await exchange.json_body(self._settings.body_bytes)
-        return await self._worker.run(lambda: scorer.answer(body))
+        answer = await self._worker.run(lambda: scorer.answer(body))
+        await self._answer(exchange, 200, answer, headers)
+        # a drill's rows are nobody's
+        if self._readiness.capture is not None and exchange.traffic != b"drill":
+            self._readiness.capture.offer(headers[2][1], body, answer)
 
     def _read(self, exchange: Exchange) -> dict[str, Any]:
         """Return the document of a path that only reads."""

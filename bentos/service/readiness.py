@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from .capture import Capture, capturing
 from .errors import NotReady, Unfit, told
 from .integrity import digest_of_folder, verify
+from .log import say
 from .scorer import Scorer, load, read_label
 from .settings import ServiceSettings
 from .warming import warm
@@ -17,13 +18,14 @@ from .warming import warm
 class Readiness:
     """Written by the starting thread, read by the event loop.
 
-    `revision` is the digest that answers carry: the one asked for, else the one measured. `scorer` is set last, and
-    only for files that were verified.
+    `revision` is the digest that answers carry: the one asked for, else the one measured. `capture` keeps answered rows,
+    where they are wanted. `scorer` is set last, and only for files that were verified.
     """
 
     revision: str
     reason: str = "starting"
     exit_code: int = 0
+    capture: Capture | None = None
     scorer: Scorer | None = None
 
     def ready(self) -> Scorer:
@@ -43,13 +45,9 @@ def start(settings: ServiceSettings, readiness: Readiness, failed: Callable[[], 
         _fail(readiness, f"unexpected: {told(problem)}", Unfit.exit_code, failed)
         raise
     else:
+        readiness.capture = capturing(settings.capture, scorer, (readiness.revision, settings.region))
         readiness.scorer = scorer
         readiness.reason = "ready"
-
-
-def say(text: str) -> None:
-    """Write a line to the process's log, which is its standard error."""
-    print(f"convoy_service: {text}", file=sys.stderr, flush=True)  # noqa: T201  the log of a supervised process
 
 
 def _prepared(settings: ServiceSettings, readiness: Readiness) -> Scorer:

@@ -45,6 +45,8 @@ def serve(settings: ServiceSettings) -> int:
     configuration = _configuration(settings, App(settings, readiness, Worker(settings.slots)))
     with asyncio.Runner(loop_factory=configuration.get_loop_factory()) as runner:
         runner.run(_run(Draining(configuration), listening, settings, readiness))
+    if readiness.capture is not None:
+        readiness.capture.close()
     return readiness.exit_code
 
 

@@ -109,10 +109,14 @@ def _shape(field: Field, shape: Any) -> list[int]:
 
 
 def _flat(field: Field, data: Any, dimensions: int) -> list[Any]:
-    """Return the values in row-major order; the protocol allows them nested as well."""
     if not isinstance(data, list):
         raise BadRequest(f"column '{field.name}': data must be a list of {field.allowed}")
-    values: list[Any] = data
+    return flat(data, dimensions)
+
+
+def flat(data: list[Any], dimensions: int) -> list[Any]:
+    """Return a tensor's values in row-major order; the protocol allows them nested as well."""
+    values = data
     for _ in range(min(dimensions, MOST_DIMENSIONS) - 1):
         if not values or not all(type(row) is list for row in values):
             break
