@@ -57,6 +57,7 @@ def run(options: AgentOptions) -> ExitCode:
 
     from traffic.attempts.folder import Folder
     from traffic.chores import Chores
+    from traffic.drill_key import drill_key
     from traffic.gateway import bootstrap
     from traffic.keeper import Keeper
     from traffic.service import AgentService
@@ -65,7 +66,7 @@ def run(options: AgentOptions) -> ExitCode:
     options.folder.mkdir(parents=True, exist_ok=True)
     with _sole_writer(options.folder):
         bootstrap(options.folder, options.edge, options.ports)
-        keeper = Keeper(options.edge, options.folder, options.ports)
+        keeper = Keeper(options.edge, options.folder, options.ports, drills=drill_key(token))
         folder = Folder(options.folder, options.edge, keeper.latency_ms, options.keep_raw_logs, time.time, keeper.reopen_logs)
         application = AgentService(options.edge, token, keeper, folder).application()
         server = uvicorn.Server(

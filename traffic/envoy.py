@@ -16,6 +16,7 @@ import orjson
 from fleet.canonical import canonical_json, digest_of
 from traffic.attempts.formats import ACCESS_LOG, ACCESS_LOG_FORMAT, ATTEMPTS_LOG, METADATA, ROUTER_LOG_FORMAT
 from traffic.clusters import TYPE, Cluster, Timeouts, cluster_name, seconds
+from traffic.drill_key import DRILL_HEADER
 from traffic.table import RoutingTable
 
 LOOPBACK = "127.0.0.1"
@@ -23,6 +24,11 @@ ROUTES = "main"
 STAT_PREFIX = "edge"
 LARGEST_REQUEST = 8 * 1024 * 1024
 NO_TABLES = "none"
+NO_DRILLS = ""
+"""In the place of a drill's key: nothing is labelled as a drill."""
+TRAFFIC_HEADER = "x-convoy-traffic"
+"""Says to the model's server, which counts by it, what kind of traffic a request is."""
+LIVE, CANARY, DRILL = "live", "canary", "drill"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +68,9 @@ def clusters_in(file: bytes) -> tuple[Cluster, ...]:
     return tuple(Cluster(resource["name"], canonical_json(resource)) for resource in orjson.loads(file)["resources"])
 
 
-def routes_file(tables: Sequence[RoutingTable], version: str) -> WatchedFile:
-    """Return the routes file, under a version that Envoy will report back."""
-    return _watched(version, [_route_configuration(tables, version)])
+def routes_file(tables: Sequence[RoutingTable], version: str, drills: str = NO_DRILLS) -> WatchedFile:
+    """Return the routes file, under a version that Envoy will report back; `drills` is the key of `drill_key`."""
+    return _watched(version, [_route_configuration(tables, version, drills)])
 
 
 def listeners_file(ports: EdgePorts, logs: Path) -> WatchedFile:
@@ -89,7 +95,7 @@ def bootstrap_file(edge: str, ports: EdgePorts, folder: Path) -> bytes:
 
 def whole_file(ports: EdgePorts, logs: Path, clusters: Iterable[Cluster], tables: Sequence[RoutingTable]) -> bytes:
     """Return everything as one static configuration, for `envoy --mode validate`, which does not read watched files."""
-    listener = _listener(ports, logs, {"route_config": _untyped(_route_configuration(tables, NO_TABLES))})
+    listener = _listener(ports, logs, {"route_config": _untyped(_route_configuration(tables, NO_TABLES, "validate"))})
     resources = {"listeners": [_untyped(listener)], "clusters": [_untyped(orjson.loads(cluster.definition)) for cluster in clusters]}
     return canonical_json({**_identity("validate", ports), "static_resources": resources})
 
@@ -119,7 +125,8 @@ def _address(port: int) -> dict[str, object]:
     return {"socket_address": {"address": LOOPBACK, "port_value": port}}
 
 
-def _route_configuration(tables: Sequence[RoutingTable], version: str) -> dict[str, object]:
+def _route_configuration(tables: Sequence[RoutingTable], version: str, drills: str) -> dict[str, object]:
+    by_model = sorted(tables, key=lambda table: table.model)
     return {
         "@type": f"{TYPE}.config.route.v3.RouteConfiguration",
         "name": ROUTES,
@@ -130,19 +137,28 @@ def _route_configuration(tables: Sequence[RoutingTable], version: str) -> dict[s
             {
                 "name": "models",
                 "domains": ["*"],
-                "routes": [*(_route(table) for table in sorted(tables, key=lambda table: table.model)), _nothing_here()],
+                "routes": [*(route for table in by_model for route in _routes_of(table, drills)), _nothing_here()],
             }
         ],
     }
 
 
-def _route(table: RoutingTable) -> dict[str, object]:
+def _routes_of(table: RoutingTable, drills: str) -> list[dict[str, object]]:
+    """Return the model's route, before it the same one for whoever knows the key of a drill; they differ in the label alone."""
+    everybody: dict[str, object] = {"path_separated_prefix": table.entry.rstrip("/")}
+    drill = {**everybody, "headers": [{"name": DRILL_HEADER, "string_match": {"exact": drills}}]}
+    labelled = {name: LIVE if revision == table.stable else CANARY for revision, name, _ in cluster_shares(table)}
+    routes = [_route(table, table.model, everybody, labelled)]
+    return [_route(table, f"{table.model}/{DRILL}", drill, dict.fromkeys(labelled, DRILL)), *routes] if drills else routes
+
+
+def _route(table: RoutingTable, name: str, match: Mapping[str, object], labelled: Mapping[str, str]) -> dict[str, object]:
     timeouts = Timeouts.of(table.latency_ms)
     return {
-        "name": table.model,
-        "match": {"path_separated_prefix": table.entry.rstrip("/")},
+        "name": name,
+        "match": match,
         "route": {
-            "weighted_clusters": {"clusters": [{"name": name, "weight": weight} for name, weight in cluster_weights(table)]},
+            "weighted_clusters": {"clusters": [_share(cluster, weight, labelled[cluster]) for cluster, weight in cluster_weights(table)]},
             "timeout": seconds(timeouts.whole),
             "retry_policy": {
                 "retry_on": "connect-failure,refused-stream,reset",
@@ -161,12 +177,28 @@ def _route(table: RoutingTable) -> dict[str, object]:
     }
 
 
+def _share(cluster: str, weight: int, traffic: str) -> dict[str, object]:
+    """Return a cluster's share; the label that its requests carry on is ours, whatever a caller sent."""
+    label = {"header": {"key": TRAFFIC_HEADER, "value": traffic}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+    return {
+        "name": cluster,
+        "weight": weight,
+        "request_headers_to_add": [label],
+        "request_headers_to_remove": [TRAFFIC_HEADER, DRILL_HEADER],
+    }
+
+
 def cluster_weights(table: RoutingTable) -> list[tuple[str, int]]:
     """Return each cluster's weight: a revision's share split evenly over its regions, in whole numbers without loss."""
+    return [(name, weight) for _, name, weight in cluster_shares(table)]
+
+
+def cluster_shares(table: RoutingTable) -> list[tuple[str, str, int]]:
+    """Return revision, cluster and weight of each share."""
     live = [(share, table.regions_of(share.revision)) for share in table.shares if share.weight > 0]
     unit = math.lcm(*(len(regions) for _, regions in live))
     return [
-        (cluster_name(table.model, share.revision, region), share.weight * unit // len(regions))
+        (share.revision, cluster_name(table.model, share.revision, region), share.weight * unit // len(regions))
         for share, regions in live
         for region in regions
     ]

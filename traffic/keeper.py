@@ -20,17 +20,17 @@ from fleet.errors import ConvoyError, OperationFailed, Refused, UnknownName, Unr
 from traffic.admin import EnvoyAdmin, Report
 from traffic.clusters import clusters_of
 from traffic.edge_state import EdgeState
-from traffic.envoy import EdgePorts
-from traffic.gateway import validate
+from traffic.envoy import NO_DRILLS, EdgePorts
 from traffic.memory import Held, Memory
 from traffic.table import Backend, RoutingTable, raised_revisions
+from traffic.validation import Validator
 from traffic.view import dead_revisions, model_state, unwell
 from traffic.writer import Wanted, Writer
 
 PREPARE_SECONDS = 10.0
 CONFIRM_SECONDS = 5.0
 PREPARED_HOLDS_SECONDS = 60.0
-POLL_SECONDS = 0.03
+POLL_SECONDS = 0.01
 LOOKS_UNTIL_DEAD = 2
 NOTHING = "Nothing was changed."
 log = logging.getLogger(__name__)
@@ -48,17 +48,17 @@ class Prepared:
 class Keeper:
     """Holds the tables of one edge's models; its verbs may be called from several threads.
 
-    `now` is Unix time in seconds, by which tables expire.
+    `now` is Unix time in seconds, by which tables expire; `drills` is the key that drills send (`drill_key`).
     """
 
-    def __init__(self, edge: str, folder: Path, ports: EdgePorts, now: Callable[[], float] = time.time) -> None:
+    def __init__(self, edge: str, folder: Path, ports: EdgePorts, now: Callable[[], float] = time.time, drills: str = NO_DRILLS) -> None:
         self._edge = edge
-        self._ports = ports
+        self._validator = Validator(ports)
         self._now = now
         self._lock = threading.RLock()
         self._admin = EnvoyAdmin(ports.admin)
         self._memory = Memory(folder.absolute() / "agent.json")
-        self._writer = Writer(folder)
+        self._writer = Writer(folder, drills)
         self._held = self._memory.read()
         self._prepared: dict[str, Prepared] = {}
         self._dead_looks: Counter[tuple[str, str]] = Counter()
@@ -85,7 +85,7 @@ class Keeper:
             self._check(table)
             rest = [held.in_force for held in self._held.values() if held.table.model != table.model]
             clusters = list(Wanted(tuple(self._held.values()), (table,)).clusters().values())
-        validate(self._ports, clusters, [*rest, table])
+        self._validator.check(clusters, [*rest, table])
         with self._lock:
             self._check(table)
             places = self._raised_places(table)

@@ -149,6 +149,15 @@ class RealEdge:
         assert [answer.status_code for answer in answers] == [200] * requests
         return Counter(answer.headers["x-convoy-revision"] for answer in answers)
 
+    def labels(self, headers: list[tuple[str, str]], requests: int = 40) -> dict[str, set[tuple[str, ...]]]:
+        """Return the labels with which each revision's upstreams saw requests that carried these headers."""
+        seen: dict[str, set[tuple[str, ...]]] = {}
+        with httpx.Client(trust_env=False, timeout=10) as client:
+            for _ in range(requests):
+                answer = client.post(f"{self.url}/v2/models/employment/infer", content=b"{}", headers=headers)
+                seen.setdefault(answer.headers["x-convoy-revision"], set()).add(tuple(answer.json()["labels"]))
+        return seen
+
     def files(self) -> tuple[bytes, ...]:
         return tuple((self.folder / "envoy" / name).read_bytes() for name in ("cds.json", "rds.json"))
 

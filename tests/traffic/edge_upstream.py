@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import socket
 import struct
 
@@ -25,7 +26,8 @@ async def serve(options: argparse.Namespace) -> None:
                     abort(writer)
                     return
                 await asyncio.sleep(options.delay_ms / 1000)
-                answer = f'{{"received":{len(body)}}}'.encode()
+                seen = [line.lower() for line in head.split("\r\n") if line.lower().startswith(("x-convoy-traffic:", "x-convoy-drill:"))]
+                answer = json.dumps({"received": len(body), "labels": seen}).encode()
                 writer.write(
                     f"HTTP/1.1 {options.status} X\r\ncontent-type: application/json\r\ncontent-length: {len(answer)}\r\n"
                     f"x-convoy-revision: {options.revision}\r\nx-convoy-region: {options.region}\r\n\r\n".encode()

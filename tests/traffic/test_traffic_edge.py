@@ -10,10 +10,11 @@ from pathlib import Path
 
 import httpx
 import pytest
-from edge_harness import CANARY, STABLE, Load, RealEdge, wait_until
+from edge_harness import CANARY, STABLE, TOKEN, Load, RealEdge, wait_until
 
 from fleet.errors import Denied, InputError, Refused, UnknownName, Unreachable
 from fleet.settings import inherited_environment
+from traffic.drill_key import DRILL_HEADER, drill_key
 from traffic.edges import Edge, observe, shift
 from traffic.table import Backend, Share
 
@@ -264,6 +265,19 @@ def test_a_request_that_is_too_large_is_answered_413(canary_edge: RealEdge) -> N
 def test_a_caller_cannot_set_envoys_timeouts(canary_edge: RealEdge) -> None:
     answers = [canary_edge.predict(body=b"x" * 500_000, x_envoy_upstream_rq_timeout_ms="1") for _ in range(30)]
     assert [answer.status_code for answer in answers] == [200] * 30
+
+
+@pytest.mark.parametrize("forged", [[], ["drill"], ["live", "drill"]])
+def test_the_edge_alone_says_what_kind_of_traffic_a_request_is(canary_edge: RealEdge, forged: list[str]) -> None:
+    headers = [("x-convoy-traffic", label) for label in forged] + [("x-convoy-drill", "a guess")] * len(forged)
+    labels = {STABLE: "live", CANARY: "canary"}
+    assert canary_edge.labels(headers) == {revision: {(f"x-convoy-traffic: {label}",)} for revision, label in labels.items()}
+
+
+def test_a_drill_that_knows_the_key_is_labelled_so_with_the_same_weights(canary_edge: RealEdge) -> None:
+    headers = [(DRILL_HEADER, drill_key(TOKEN)), ("x-convoy-traffic", "live")]
+    assert canary_edge.labels(headers) == {revision: {("x-convoy-traffic: drill",)} for revision in (STABLE, CANARY)}
+    assert drill_key(TOKEN) != drill_key(TOKEN + "!")
 
 
 def test_attempts_of_both_revisions_come_back_through_the_agent(canary_edge: RealEdge) -> None:
