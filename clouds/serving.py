@@ -91,6 +91,7 @@ class Capability(StrEnum):
     SIDE_BY_SIDE = "side by side"
     DIRECT_ENDPOINT = "direct endpoint"
     SELF_HEALING = "self healing"
+    BREAKABLE = "breakable"
     GPU = "gpu"
 
 

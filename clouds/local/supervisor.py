@@ -6,6 +6,8 @@ Whoever may open the socket may run anything, so the socket and all its folder b
 from __future__ import annotations
 
 import http.client
+import os
+import signal as signals
 import socket as sockets
 import subprocess
 import sys
@@ -204,6 +206,37 @@ class Supervisor:
         self._call("stopProcess", name, False, accept=(FAULT_NOT_RUNNING,))
         if not _within(STOP_SECONDS, lambda: self.state(name) in STOPPED_STATES):
             raise OperationFailed(f"program '{name}'", f"still runs {STOP_SECONDS:.0f} s after it was told to stop")
+
+    def kill(self, name: str) -> bool:
+        """SIGKILL a program's whole group and have it stay ended; False when it does not run, else returns once it is gone.
+
+        supervisord starts a killed program again unless it believes to have stopped it, and stopping begins with
+        SIGTERM. So the group is frozen first: it dies of the SIGKILL before it could handle the SIGTERM.
+        """
+        process = self.process(name)
+        if process is None or process.pid is None:
+            return False
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signals.SIGSTOP)
+            try:
+                self._call("stopProcess", name, False, accept=(FAULT_NOT_RUNNING,))
+            except BaseException:
+                os.killpg(process.pid, signals.SIGCONT)
+                raise
+            os.killpg(process.pid, signals.SIGKILL)
+        if not _within(STOP_SECONDS, lambda: self.state(name) in STOPPED_STATES):
+            raise OperationFailed(f"program '{name}'", f"still runs {STOP_SECONDS:.0f} s after it was killed")
+        return True
+
+    def thaw(self, name: str) -> None:
+        """Let a program go on, or end, whose killer was itself killed after it had frozen it; any other is not disturbed."""
+        process = self.process(name)
+        if process is None or process.pid is None:
+            return
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signals.SIGCONT)
+        if process.state is ProcessState.STOPPING:
+            self.stop(name)
 
     def signal(self, name: str, signal: str) -> None:
         """Send a signal, such as `HUP`, to a running program."""

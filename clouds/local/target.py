@@ -21,7 +21,7 @@ from clouds.local.placements import (
 )
 from clouds.local.supervisor import STOPPED_STATES, Supervisor
 from clouds.serving import Capability, Deployment, Fetch, RevisionStatus, State, Support
-from fleet.errors import IntegrityError, UnknownName
+from fleet.errors import IntegrityError, OperationFailed, UnknownName
 from fleet.home import Home
 from fleet.manifest import Manifest, manifest_of
 
@@ -31,6 +31,7 @@ CAPABILITIES = {
     Capability.SIDE_BY_SIDE: Support(True, "each revision has a process and a port of its own"),
     Capability.DIRECT_ENDPOINT: Support(True, "the edge reaches the process on loopback"),
     Capability.SELF_HEALING: Support(True, "supervisord starts a process again that ended"),
+    Capability.BREAKABLE: Support(True, "a process can be killed and kept down by its supervisor"),
     Capability.GPU: Support(False, "local processes share one machine and nothing places them on its devices"),
 }
 
@@ -54,10 +55,7 @@ class LocalTarget:
         """
         with self._alone(deployment.region):
             self._unpack(deployment, fetch)
-            placement = self._place(deployment)
-            self.supervisor.add(placement.program(self.home, self.stack_id))
-            if self.supervisor.state(placement.program_name) in STOPPED_STATES:
-                self.supervisor.start(placement.program_name)
+            self._serve(self._place(deployment))
 
     def status(self, model: str, region: str) -> tuple[RevisionStatus, ...]:
         """Return every revision of a model that was deployed to a region."""
@@ -81,6 +79,25 @@ class LocalTarget:
             self.supervisor.remove(program_name(deployment))
             if not any(each.deployment.digest == digest and each.deployment.region == region for each in placements(self.home.programs)):
                 _delete(revision_root(self.home, deployment))
+
+    def break_(self, deployment: Deployment) -> None:
+        """SIGKILL the revision's process and all its children; the supervisor keeps it down until it is told otherwise.
+
+        The program's file stays as it is, so a supervisor that is itself started again starts the revision too.
+        """
+        with self._alone(deployment.region):
+            if placement_of(self.home.programs, deployment) is None or not self.supervisor.kill(program_name(deployment)):
+                raise OperationFailed(
+                    f"region '{deployment.region}'", f"does not run {deployment.digest}, so nothing was broken", "See `convoy status`."
+                )
+
+    def mend(self, deployment: Deployment) -> None:
+        """Start the revision's process again, on its port unless somebody else took that meanwhile."""
+        with self._alone(deployment.region):
+            if placement_of(self.home.programs, deployment) is None:
+                raise UnknownName(f"region '{deployment.region}'", f"was never given {deployment.digest}", "Deploy it.")
+            self.supervisor.thaw(program_name(deployment))
+            self._serve(self._place(deployment))
 
     def capabilities(self) -> Mapping[Capability, Support]:
         """Return what local regions can do."""
@@ -111,6 +128,12 @@ class LocalTarget:
                 "Repair the region's store from the origin, then deploy again.",
             )
         write_private(manifest_file(root), manifest.to_bytes())
+
+    def _serve(self, placement: Placement) -> None:
+        """Have one process of the placement; one that was stopped or gave up is started again."""
+        self.supervisor.add(placement.program(self.home, self.stack_id))
+        if self.supervisor.state(placement.program_name) in STOPPED_STATES:
+            self.supervisor.start(placement.program_name)
 
     def _place(self, deployment: Deployment) -> Placement:
         """Keep the port that the revision has, unless its process is gone and somebody else took it meanwhile."""

@@ -20,11 +20,19 @@ def wait_until(condition: Callable[[], object], seconds: float = 30) -> None:
 
 STAND_IN = '''
 """A stand-in for the scoring service: the same environment, the same health, a behaviour told by a file."""
-import http.server, os, pathlib, sys
+import http.server, os, pathlib, signal, sys
 
 env = {name.removeprefix("CONVOY_SERVICE_").lower(): value for name, value in os.environ.items()}
 behaviour = pathlib.Path("behaviour").read_text()
 print("started with", behaviour, flush=True)
+
+
+def leave(*_):
+    print("was asked to stop", flush=True)
+    sys.exit()
+
+
+signal.signal(signal.SIGTERM, leave)
 if behaviour == "dies":
     sys.exit("this model cannot be loaded")
 if behaviour == "unfit":

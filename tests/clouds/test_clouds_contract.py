@@ -19,10 +19,11 @@ import httpx
 import pytest
 from clouds_support import STACK, Made, make_revision, wait_until
 
+from clouds.drills import breakable
 from clouds.local.supervisor import launch
 from clouds.serving import Capability, Deployment, Endpoint, RevisionStatus, ServingTarget, State
 from clouds.targets import TARGETS, target_of
-from fleet.errors import InputError, IntegrityError, UnknownName, Unreachable
+from fleet.errors import InputError, IntegrityError, NotSupported, OperationFailed, UnknownName, Unreachable
 from fleet.home import Home
 
 MODEL = "employment"
@@ -254,6 +255,42 @@ def test_names_and_digests_that_could_not_be_are_refused(bench: Bench, model: st
     ):
         with pytest.raises(InputError):
             act()
+
+
+def test_a_broken_revision_stays_down_alone_until_it_is_mended_and_then_answers_as_before(bench: Bench) -> None:
+    target, region = bench.target, bench.regions[0]
+    if not target.capabilities()[Capability.BREAKABLE].supported:
+        with pytest.raises(NotSupported, match="cannot be broken for a drill"):
+            breakable(target, region)
+        return
+    drills, made, other = breakable(target, region), bench.make(), bench.make("serves", "other")
+    deployment = Deployment(MODEL, region, made.digest)
+    bench.deploy(made)
+    bench.deploy(other)
+    before, beside = bench.settled(made), bench.settled(other)
+    drills.break_(deployment)
+    assert target.status_of(region, MODEL, made.digest).state is not State.READY
+    with pytest.raises(httpx.TransportError):
+        asked(before.endpoint)
+    with pytest.raises(OperationFailed, match="nothing was broken"):
+        drills.break_(deployment)
+    assert target.status_of(region, MODEL, made.digest).state is not State.READY
+    drills.mend(deployment)
+    wait_until(lambda: target.status_of(region, MODEL, made.digest) == before, bench.seconds)
+    drills.mend(deployment)
+    assert bench.settled(made) == before
+    assert bench.settled(other) == beside
+
+
+def test_what_was_never_deployed_is_neither_broken_nor_mended(bench: Bench) -> None:
+    target, region = bench.target, bench.regions[0]
+    if target.capabilities()[Capability.BREAKABLE].supported:
+        deployment = Deployment(MODEL, region, "sha256:" + "1" * 64)
+        with pytest.raises(OperationFailed, match=region):
+            breakable(target, region).break_(deployment)
+        with pytest.raises(UnknownName, match=region):
+            breakable(target, region).mend(deployment)
+        assert target.status(MODEL, region) == ()
 
 
 def test_every_capability_is_declared_with_a_reason(bench: Bench) -> None:

@@ -158,6 +158,41 @@ def test_a_killed_process_comes_back_by_itself_on_its_port(target: LocalTarget, 
     assert port_of(target, made) == port
 
 
+def test_a_broken_process_died_of_a_kill_and_its_supervisor_keeps_it_down(target: LocalTarget, made: Made, home: Home) -> None:
+    target.deploy(deployment(made), made.fetch)
+    first = ready(target, made)
+    target.break_(deployment(made))
+    assert not first.is_running()
+    (process,) = target.supervisor.processes()
+    assert process.state is ProcessState.STOPPED
+    assert "terminated by SIGKILL" in (home.logs / "supervisord.log").read_text()
+    assert "was asked to stop" not in process.log.read_text()
+    target.mend(deployment(made))
+    assert ready(target, made).pid != first.pid
+
+
+def test_a_process_that_was_frozen_to_be_killed_and_left_so_is_mended(target: LocalTarget, made: Made) -> None:
+    target.deploy(deployment(made), made.fetch)
+    first = ready(target, made)
+    first.send_signal(signal.SIGSTOP)
+    target.mend(deployment(made))
+    assert ready(target, made).pid == first.pid
+    first.send_signal(signal.SIGSTOP)
+    (process,) = target.supervisor.processes()
+    target.supervisor._call("stopProcess", process.name, False)
+    target.mend(deployment(made))
+    assert ready(target, made).pid != first.pid
+
+
+def test_a_broken_revision_comes_back_with_the_supervisor(target: LocalTarget, made: Made, home: Home) -> None:
+    target.deploy(deployment(made), made.fetch)
+    ready(target, made)
+    target.break_(deployment(made))
+    target.supervisor.shutdown()
+    launch(home, STACK)
+    ready(target, made)
+
+
 def test_files_changed_on_disk_are_replaced_by_the_next_deploy(target: LocalTarget, made: Made, home: Home) -> None:
     target.deploy(deployment(made), made.fetch)
     ready(target, made)
