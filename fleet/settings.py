@@ -37,7 +37,10 @@ class Settings(BaseSettings):
 
     home: Annotated[Path, Field(description="Folder of the local stack: ledger, stores, logs, credentials.")] = Path.home() / ".convoy"
     fleet: Annotated[Path | None, Field(description="The fleet file; without it, fleet.yaml in the home.")] = None
-    ledger_url: Annotated[str | None, Field(description="SQLAlchemy URL of the ledger; without it, SQLite in the home.")] = None
+    # It may hold a password
+    ledger_url: Annotated[
+        str | None, Field(repr=False, description="SQLAlchemy URL of the ledger (SQLite or PostgreSQL); without it, SQLite in the home.")
+    ] = None
     port_base: Annotated[
         int | None,
         Field(ge=1024, le=65000, description="First of the 100 ports of the local stack; without it, the first free block from 7400."),

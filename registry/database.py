@@ -2,6 +2,9 @@
 
 Every writer first locks the one row of `head` (SQLite: the whole file, by BEGIN IMMEDIATE). That makes sequences
 gapless, and lets an append and the lease that allows it be judged in one transaction.
+
+A URL may hold a password, and so may its query and the driver's errors: `name` is what messages call the database, and
+nothing else of the URL is ever shown.
 """
 
 from __future__ import annotations
@@ -11,14 +14,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy import Connection, create_engine, event, inspect, text
-from sqlalchemy.engine import make_url
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from fleet.errors import Busy, ConvoyError, Denied, InputError, LedgerBroken, OperationFailed, Unreachable
+from fleet.errors import Busy, ConvoyError, Denied, InputError, LedgerBroken, NotSupported, OperationFailed, Unreachable
 
 BUSY_SECONDS = 15
+CONNECT_SECONDS = 10
+STALLED_SECONDS = 30
+"""How long a writer may stand still within its transaction; PostgreSQL then ends it, or all others would wait for it."""
+DRIVERS = {"sqlite": "pysqlite", "postgresql": "psycopg"}
 MIGRATIONS = Path(__file__).parent / "migrations"
 _MIGRATION_LOCK = 0x636F6E766F79
 _SQLITE_BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
@@ -29,18 +36,15 @@ class Database:
     """One SQL database; nothing is opened before the first transaction."""
 
     def __init__(self, url: str) -> None:
+        self.url = _checked(url)
+        self.sqlite = self.url.get_backend_name() == "sqlite"
+        self.name = self.url.set(query={}).render_as_string(hide_password=True)
         try:
-            self.url = make_url(url)
-            self.sqlite = self.url.get_backend_name() == "sqlite"
-            self._engine = create_engine(self.url, connect_args={"timeout": BUSY_SECONDS} if self.sqlite else {})
-        except (ArgumentError, NoSuchModuleError, ImportError) as problem:
-            raise InputError(
-                "ledger URL", str(problem), "Set CONVOY_LEDGER_URL to a SQLAlchemy URL whose driver is installed."
+            self._engine = _sqlite(self.url) if self.sqlite else _postgresql(self.url)
+        except ImportError as problem:
+            raise NotSupported(
+                f"ledger {self.name}", f"needs {problem.name}, which is not installed", "Install convoy[postgresql]."
             ) from problem
-        self.name = self.url.render_as_string(hide_password=True)
-        if self.sqlite:
-            event.listen(self._engine, "connect", _open_sqlite)
-            event.listen(self._engine, "begin", _begin_sqlite)
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -53,6 +57,11 @@ class Database:
     def writing(self) -> Iterator[Connection]:
         """Give a connection whose writes all count when the block ends, and none when it raises."""
         with self._translated(), self._engine.connect().execution_options(convoy_write=True) as connection, connection.begin():
+            if not self.sqlite:
+                # Within the transaction, so that a pooler in between, which shares sessions, passes it on
+                connection.exec_driver_sql(
+                    f"SET LOCAL lock_timeout = '{BUSY_SECONDS}s'; SET LOCAL idle_in_transaction_session_timeout = '{STALLED_SECONDS}s'"
+                )
             yield connection
 
     def migrate(self, revision: str) -> None:
@@ -66,7 +75,8 @@ class Database:
         config = Config()
         config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
         with self.writing() as connection:
-            if self.url.get_backend_name() == "postgresql":
+            if not self.sqlite:
+                self._check_encoding(connection)
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
             config.attributes["connection"] = connection
             try:
@@ -79,6 +89,13 @@ class Database:
     def close(self) -> None:
         """Close the idle connections; the next transaction opens new ones."""
         self._engine.dispose()
+
+    def _check_encoding(self, connection: Connection) -> None:
+        encoding = connection.execute(text("SHOW server_encoding")).scalar_one()
+        if encoding != "UTF8":
+            raise InputError(
+                f"ledger {self.name}", f"the database's encoding is {encoding}", "Create it with ENCODING 'UTF8' TEMPLATE template0."
+            )
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -93,14 +110,17 @@ class Database:
         subject, reason = f"ledger {self.name}", str(problem.orig)
         code = (getattr(problem.orig, "sqlite_errorcode", None) or 0) & 0xFF
         state = str(getattr(problem.orig, "sqlstate", None) or "")
+        if code == sqlite3.SQLITE_FULL or state == "53100":
+            return OperationFailed(subject, reason, "Make room on its disk; what was recorded so far is safe.")
         if code in _SQLITE_BUSY or state[:2] in ("40", "55", "53"):
             return Busy(subject, reason, "Another process is writing; try again.")
         if code in _SQLITE_BROKEN:
             return LedgerBroken(subject, reason, "Keep a copy of the file and restore a backup.")
         if state.startswith("28") or state == "42501":
             return Denied(subject, reason, "Check the credentials in CONVOY_LEDGER_URL.")
-        if state.startswith(("08", "57")) or (not self.sqlite and not state):
-            return Unreachable(subject, reason, "Check CONVOY_LEDGER_URL and that the database runs.")
+        # The driver has no code for a connection that was never made, a wrong password included
+        if state.startswith(("08", "57")) or state == "25P03" or (not self.sqlite and not state):
+            return Unreachable(subject, reason, "Check CONVOY_LEDGER_URL (host, name, password) and that the database runs.")
         if self._lacks_tables():
             return OperationFailed(subject, "has not been set up", "Run `convoy up`, which migrates it.")
         return OperationFailed(subject, reason, "Look at the database's own log.")
@@ -111,6 +131,37 @@ class Database:
         except SQLAlchemyError:
             # What cannot be opened at all is reported by its first error.
             return False
+
+
+def _checked(url: str) -> URL:
+    """Return a URL that names a database which holds ledgers; raises InputError that shows nothing of it."""
+    try:
+        found = make_url(url)
+        backend, driver = found.get_backend_name(), found.get_driver_name()
+    except (ArgumentError, NoSuchModuleError, ImportError) as problem:
+        raise InputError(
+            "ledger URL", f"is no URL of a database that is known here ({type(problem).__name__})", "Correct CONVOY_LEDGER_URL."
+        ) from problem
+    if DRIVERS.get(backend) != driver:
+        raise NotSupported(
+            "ledger URL",
+            f"{backend} with the driver {driver} holds no ledger",
+            "Write sqlite:///FILE, or postgresql+psycopg://USER@HOST/NAME with convoy[postgresql] installed.",
+        )
+    return found
+
+
+def _sqlite(url: URL) -> Engine:
+    engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS})
+    event.listen(engine, "connect", _open_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _postgresql(url: URL) -> Engine:
+    """Make an engine that asks whether a connection still lives before it is used: servers are restarted."""
+    patience = {} if "connect_timeout" in url.query else {"connect_timeout": CONNECT_SECONDS}
+    return create_engine(url, connect_args=patience, pool_pre_ping=True, isolation_level="READ COMMITTED", hide_parameters=True)
 
 
 def _open_sqlite(connection: sqlite3.Connection, _entry: ConnectionPoolEntry) -> None:

@@ -15,6 +15,7 @@ from xdist.scheduler import LoadFileScheduling
 from fleet.settings import silence_telemetry
 
 if TYPE_CHECKING:
+    from support.postgresql import PostgresqlServer
     from support.stack import TestStack
 
 MODELS = ("steady", "resetting", "dead", "flipped", "again", "killed", "refused", "newer")
@@ -59,3 +60,14 @@ def stack() -> Iterator[TestStack]:
     finally:
         down(settings)
         shutil.rmtree(root)
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgresqlServer]:
+    """A real PostgreSQL server in a folder of its own; what needs it is skipped where it is not installed."""
+    from support.postgresql import MISSING, running_postgresql
+
+    with running_postgresql() as server:
+        if server is None:
+            pytest.skip(MISSING)
+        yield server

@@ -9,6 +9,7 @@ import uuid
 from datetime import UTC, datetime
 
 from clouds.local.files import write_private
+from fleet.errors import InputError
 from fleet.home import Home
 from fleet.stack import Credentials, Stack, read_credentials, read_stack
 
@@ -23,6 +24,31 @@ def record_stack(home: Home, port_base: int) -> Stack:
     document = {"stack_id": str(uuid.uuid4()), "port_base": port_base, "created": datetime.now(UTC).isoformat()}
     write_private(home.stack_file, json.dumps(document, indent=2).encode())
     return read_stack(home)
+
+
+def ensure_same_ledger(home: Home, url: str | None) -> None:
+    """Write down once which ledger a home has; raises InputError when a URL names another one.
+
+    Without the ledger that knows what was released, a stack would begin anew over what serves. Neither user nor
+    password is written down.
+    """
+    named = "the file in this home" if url is None else place_of(url)
+    file = home.root / "ledger-place"
+    recorded = file.read_text(encoding="utf-8") if file.exists() else named
+    if recorded != named:
+        raise InputError(
+            "CONVOY_LEDGER_URL",
+            f"names {named}, and the releases of this home stand in {recorded}",
+            f"Set it as it was. If that ledger was moved with all its events, delete {file} first.",
+        )
+    write_private(file, named.encode())
+
+
+def place_of(url: str) -> str:
+    """Return which database a ledger's URL names, without what is needed to enter it; raises InputError."""
+    from registry.database import Database
+
+    return Database(url).url.set(username=None, password=None, query={}).render_as_string()
 
 
 def ensure_credentials(home: Home) -> Credentials:

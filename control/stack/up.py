@@ -11,7 +11,7 @@ from control.stack.components import EDGE, ROOT, Component, Site, components
 from control.stack.marked import end_marked
 from control.stack.orchestrator import ensure_deployments
 from control.stack.ports import claimed
-from control.stack.records import ensure_credentials, record_stack, recorded_stack
+from control.stack.records import ensure_credentials, ensure_same_ledger, record_stack, recorded_stack
 from control.stack.view import StackView, view_of
 from control.stack.waiting import Waiting
 from fleet.errors import InputError
@@ -29,7 +29,8 @@ def up(settings: Settings, report: Report) -> StackView:
     """Have the whole stack running and healthy, and return its state; `report` is told of each step.
 
     Idempotent: what runs is left alone, what is missing or changed is started. Two at once are one stack. Nothing is
-    started when fleet.yaml is wrong or a port is taken (InputError). Raises OperationFailed with the end of the log
+    started when fleet.yaml or the ledger's URL is wrong, a port is taken (InputError), or a ledger elsewhere does not
+    answer (Unreachable). Raises OperationFailed with the end of the log
     of a component that does not get healthy; what was started stays, so that it can be looked at.
     """
     home = Home.of(settings)
@@ -37,6 +38,9 @@ def up(settings: Settings, report: Report) -> StackView:
     home.root.chmod(0o700)
     with exclusive(home.root / "stack.lock", LOCK_SECONDS):
         check_fleet(settings, home)
+        ensure_same_ledger(home, settings.ledger_url)
+        if settings.ledger_url is not None:
+            _migrate_ledger(settings.ledger_url)
         if Supervisor.of(home).alive():
             return _complete(_running(settings, home), report)
         return _start(settings, home, report)
@@ -77,7 +81,8 @@ def _complete(site: Site, report: Report) -> StackView:
     table = {component.name: component for component in components(site)}
     supervisor = Supervisor.of(site.home)
     _ensure(supervisor, site, (table["prefect"], table["mlflow"]))
-    _migrate_ledger(site)
+    if site.settings.ledger_url is None:
+        _migrate_ledger(f"sqlite:///{site.home.ledger_file}")
     _ensure(supervisor, site, (component for component in table.values() if not component.held))
 
     _wait(site, supervisor, table, report)
@@ -129,10 +134,10 @@ def _ensure(supervisor: Supervisor, site: Site, wanted: Iterable[Component]) -> 
             supervisor.start(component.name)
 
 
-def _migrate_ledger(site: Site) -> None:
+def _migrate_ledger(url: str) -> None:
     from registry.ledger import Ledger
 
-    ledger = Ledger(site.settings.ledger_url or f"sqlite:///{site.home.ledger_file}")
+    ledger = Ledger(url)
     ledger.migrate()
     ledger.close()
 

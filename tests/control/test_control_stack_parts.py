@@ -14,15 +14,17 @@ from pathlib import Path
 import psutil
 import pytest
 
+from clouds.local.placements import Placement
 from clouds.local.supervisor import launch
+from clouds.serving import Deployment
 from control.stack.components import EDGE, Component, Site, components, deploying_environment
 from control.stack.down import down
 from control.stack.marked import end_marked, marked
 from control.stack.ports import CLAIM_OFFSET, FIXED, claimed
-from control.stack.records import ensure_credentials, record_stack, recorded_stack
+from control.stack.records import ensure_credentials, ensure_same_ledger, record_stack, recorded_stack
 from control.stack.up import up
 from control.stack.waiting import Waiting
-from fleet.errors import FleetFileError, InputError, OperationFailed
+from fleet.errors import ExitCode, FleetFileError, InputError, OperationFailed, Unreachable
 from fleet.home import Home
 from fleet.settings import STACK_MARK, Settings
 
@@ -109,6 +111,39 @@ def test_no_secret_stands_in_a_command_and_only_mlflow_is_given_one(site: Site) 
     assert holders == {"mlflow"}
     assert not any(secret in " ".join(component.command) for component in components(site) for secret in secrets)
     assert not secrets & set(deploying_environment(site).values())
+
+
+def test_a_ledgers_password_reaches_convoys_own_programs_alone_and_is_never_shown(site: Site) -> None:
+    url = "postgresql+psycopg://convoy:s3cret@127.0.0.1:1/ledger"
+    told = Site(site.home, site.settings.model_copy(update={"ledger_url": url}), site.stack, site.credentials)
+    assert {each.name for each in components(told) if "s3cret" in str(dict(each.environment))} == {"control", "runner"}
+    assert not any("s3cret" in " ".join(each.command) for each in components(told))
+    assert "s3cret" not in repr(told.settings)
+    served = Placement(Deployment("toy", "mars", "sha256:" + "0" * 64), 21320).program(told.home, told.stack.stack_id)
+    assert "s3cret" not in served.section()
+
+
+def test_a_ledger_that_does_not_answer_starts_and_records_nothing(home: Home) -> None:
+    with pytest.raises(Unreachable, match=r"ledger postgresql\+psycopg://convoy:\*\*\*@127\.0\.0\.1:1/ledger") as caught:
+        up(Settings(home=home.root, ledger_url="postgresql+psycopg://convoy:s3cret@127.0.0.1:1/ledger"), silent)
+    assert caught.value.exit_code is ExitCode.FAILED
+    assert "CONVOY_LEDGER_URL" in caught.value.remedy
+    assert "s3cret" not in str(caught.value)
+    assert recorded_stack(home) is None
+    assert not home.supervisor.exists()
+
+
+def test_a_home_whose_releases_stand_in_another_ledger_is_not_begun_anew(home: Home) -> None:
+    home.root.mkdir()
+    url = "postgresql+psycopg://convoy:s3cret@127.0.0.1:1/ledger"
+    ensure_same_ledger(home, url)
+    ensure_same_ledger(home, url.replace("s3cret", "changed"))
+    for other in (None, url.replace("/ledger", "/another")):
+        with pytest.raises(InputError, match="the releases of this home stand in postgresql") as caught:
+            up(Settings(home=home.root, ledger_url=other), silent)
+        assert "Set it as it was" in caught.value.remedy
+    assert not any("s3cret" in file.read_text() for file in home.root.iterdir() if file.is_file())
+    assert recorded_stack(home) is None
 
 
 def test_only_programs_of_our_own_are_given_our_settings(site: Site) -> None:

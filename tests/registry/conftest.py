@@ -36,9 +36,12 @@ def clock() -> Clock:
     return Clock()
 
 
-@pytest.fixture
-def ledger_url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'home' / 'ledger.db'}"
+@pytest.fixture(params=["sqlite", "postgresql"])
+def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Every test of a ledger is made on each database that it may be kept in."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'home' / 'ledger.db'}"
+    return str(request.getfixturevalue("postgresql").url())
 
 
 @pytest.fixture

@@ -41,8 +41,8 @@ def test_its_hashes_are_those_of_rfc_8785_and_sha_256():
         assert claimed == "sha256:" + hashlib.sha256(rfc8785.dumps(document)).hexdigest()
 
 
-def test_its_tables_migrate_to_the_newest_and_take_further_events(tmp_path: Path):
-    ledger = Ledger(f"sqlite:///{tmp_path}/ledger.db")
+def test_its_tables_migrate_to_the_newest_and_take_further_events(ledger_url: str):
+    ledger = Ledger(ledger_url)
     ledger.migrate("0001")
     with ledger.database.writing() as connection:
         for line in LINES:

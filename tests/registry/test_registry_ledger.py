@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sqlite3
 import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -25,10 +24,6 @@ def told(number: int = 0, stream: str = STREAM, **more) -> NewEvent:
     return NewEvent(stream, "weights.read", {"edge": "edge-1", "weight": number}, "release-flow", **more)
 
 
-def database_file(url: str) -> Path:
-    return Path(url.removeprefix("sqlite:///"))
-
-
 @pytest.fixture
 def ten(ledger: Ledger) -> Ledger:
     for number in range(10):
@@ -37,12 +32,20 @@ def ten(ledger: Ledger) -> Ledger:
 
 
 def tampered(url: str, *statements: str) -> Ledger:
-    connection = sqlite3.connect(database_file(url))
-    with connection:
+    engine = create_engine(url)
+    with engine.begin() as connection:
         for statement in statements:
-            connection.execute(statement)
-    connection.close()
+            connection.exec_driver_sql(statement)
+    engine.dispose()
     return Ledger(url)
+
+
+def told_directly(url: str, query: str) -> object:
+    engine = create_engine(url)
+    with engine.connect() as connection:
+        found = connection.exec_driver_sql(query).scalar_one()
+    engine.dispose()
+    return found
 
 
 def test_an_event_is_read_back_as_it_was_written(ledger: Ledger, clock):
@@ -103,6 +106,7 @@ def test_an_append_that_expects_an_older_stream_is_refused(ledger: Ledger):
     assert ledger.verify() == 2
 
 
+@pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("value", [0.5, Decimal("0.5"), datetime.now(UTC), 2**53, b"bytes", {1: "x"}, "\ud800"])
 def test_what_json_cannot_say_exactly_is_refused_by_name(ledger: Ledger, value):
     with pytest.raises(InputError, match=r"payload\.share"):
@@ -110,6 +114,7 @@ def test_what_json_cannot_say_exactly_is_refused_by_name(ledger: Ledger, value):
     assert ledger.verify() == 0
 
 
+@pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("field", ["stream", "type", "actor", "intent_id", "effect_key"])
 @pytest.mark.parametrize("value", ["", "x" * 256, "a\0b", "\ud800"])
 def test_a_name_that_not_every_database_takes_is_refused(ledger: Ledger, field: str, value: str):
@@ -159,7 +164,7 @@ def test_a_stale_epoch_is_refused_and_leaves_nothing(ledger: Ledger, clock):
     assert ledger.verify() == 4
 
 
-def test_a_lease_cannot_be_taken_between_the_check_of_an_epoch_and_its_event(ledger: Ledger, clock):
+def test_a_lease_cannot_be_taken_between_the_check_of_an_epoch_and_its_event(ledger: Ledger, ledger_url: str, clock):
     """The clock is read after the fence: a taker that starts there must wait for the append's transaction."""
     leases = Leases(ledger)
     old = leases.take("employment", "a", 10)
@@ -179,14 +184,14 @@ def test_a_lease_cannot_be_taken_between_the_check_of_an_epoch_and_its_event(led
         order.append("still appending")
         return clock.at
 
-    Ledger(ledger.database.url.render_as_string(), now=slow_clock).append(told(epoch=old.epoch, model="employment"))
+    Ledger(ledger_url, now=slow_clock).append(told(epoch=old.epoch, model="employment"))
     taker.join(10)
     assert order == ["still appending", "taken"]
 
 
 def test_an_edited_event_is_named(ten: Ledger, ledger_url: str):
     for column, value in [("payload", "'{}'"), ("actor", "'somebody'"), ("epoch", "7"), ("at", "'2026-11-22T12:00:00.123457Z'")]:
-        before = sqlite3.connect(database_file(ledger_url)).execute(f"SELECT {column} FROM events WHERE seq = 4").fetchone()[0]
+        before = told_directly(ledger_url, f"SELECT {column} FROM events WHERE seq = 4")
         broken = tampered(ledger_url, f"UPDATE events SET {column} = {value} WHERE seq = 4")
         with pytest.raises(LedgerBroken, match="event 4: is not what its hash says"):
             broken.verify()
@@ -236,33 +241,20 @@ def test_nothing_is_appended_to_a_broken_head(ten: Ledger, ledger_url: str, stat
     broken = tampered(ledger_url, statement)
     with pytest.raises(LedgerBroken):
         broken.append(told())
-    rows = sqlite3.connect(database_file(ledger_url)).execute("SELECT max(seq) FROM events").fetchone()[0]
-    assert rows in (None, 9, 10)
+    assert told_directly(ledger_url, "SELECT max(seq) FROM events") in (None, 9, 10)
 
 
-def test_a_file_that_is_no_database_is_a_broken_ledger(ledger: Ledger, ledger_url: str):
-    ledger.close()
-    database_file(ledger_url).write_bytes(b"not a database, " * 512)
+def test_a_file_that_is_no_database_is_a_broken_ledger(tmp_path: Path):
+    file = tmp_path / "ledger.db"
+    file.write_bytes(b"not a database, " * 512)
     with pytest.raises(LedgerBroken):
-        Ledger(ledger_url).verify()
+        Ledger(f"sqlite:///{file}").verify()
 
 
-def test_a_ledger_that_was_never_set_up_says_so(tmp_path: Path):
+def test_a_ledger_that_was_never_set_up_says_so(ledger_url: str, tmp_path: Path):
+    (tmp_path / "home").mkdir()
     with pytest.raises(OperationFailed, match="has not been set up"):
-        Ledger(f"sqlite:///{tmp_path}/new.db").verify()
-
-
-@pytest.mark.parametrize("url", ["no url", "nosuchbase://x/y", "mysql+nosuchdriver://x/y"])
-def test_a_wrong_url_is_an_input_error(url: str):
-    with pytest.raises(InputError, match="ledger URL"):
-        Ledger(url)
-
-
-def test_a_password_in_the_url_stays_out_of_messages():
-    ledger = Ledger("postgresql+psycopg://convoy:s3cret@127.0.0.1:1/ledger?connect_timeout=2")
-    with pytest.raises(Exception, match=r"\*\*\*") as refused:
-        ledger.verify()
-    assert "s3cret" not in str(refused.value)
+        Ledger(ledger_url).verify()
 
 
 def test_migrating_twice_and_from_anywhere_changes_nothing(ten: Ledger, ledger_url: str, tmp_path: Path, monkeypatch):
