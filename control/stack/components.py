@@ -5,6 +5,7 @@ The regions' servers are not here: `clouds/local` adds and removes them as revis
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import httpx
 
+from clouds.local.files import write_private
 from clouds.local.program import Program
 from control.stack.ports import RUNNER_OFFSET
 from fleet.home import Home
@@ -21,6 +23,10 @@ from fleet.stack import HOST, Credentials, Stack
 ROOT = Path(__file__).resolve().parents[2]
 """Where prefect.yaml and the rooms lie."""
 EDGE = "edge"
+RUNNER = "runner"
+PROCESSES = "process"
+"""The type of a work pool whose runs are processes beside their worker."""
+PYTHON = (sys.executable, "-P", "-m")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +82,32 @@ def log_of(home: Home, name: str) -> Path:
 
 
 def components(site: Site) -> tuple[Component, ...]:
-    """Return every program of a stack."""
+    """Return every program of a stack; the runner only where the work pool is one of processes."""
+    return (*_servers(site), runner(site)) if _runs_flows_here(site) else _servers(site)
+
+
+def record_pool(site: Site, kind: str) -> None:
+    """Write down of which type the work pool is, as Prefect said."""
+    write_private(_pool_file(site), json.dumps({"name": site.settings.work_pool, "type": kind}).encode())
+
+
+def _runs_flows_here(site: Site) -> bool:
+    """Whether the flows run as processes on this machine; a work pool that was not looked at yet is taken for such a one."""
+    file = _pool_file(site)
+    known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    return known.get("name") != site.settings.work_pool or known["type"] == PROCESSES
+
+
+def _pool_file(site: Site) -> Path:
+    return site.home.prefect / "work-pool.json"
+
+
+def _servers(site: Site) -> tuple[Component, ...]:
     stack = site.stack
-    runner = stack.port_base + RUNNER_OFFSET
-    python = (sys.executable, "-P", "-m")
     return (
         Component(
             name="prefect",
-            command=(*python, "prefect", "server", "start", "--host", HOST, "--port", str(stack.port_base + 1)),
+            command=(*PYTHON, "prefect", "server", "start", "--host", HOST, "--port", str(stack.port_base + 1)),
             environment=_prefect_server(site),
             directory=site.home.prefect,
             url=stack.prefect_url,
@@ -93,7 +117,7 @@ def components(site: Site) -> tuple[Component, ...]:
         ),
         Component(
             name="mlflow",
-            command=(*python, "mlflow", "server", *_mlflow_arguments(site)),
+            command=(*PYTHON, "mlflow", "server", *_mlflow_arguments(site)),
             environment=_mlflow_server(site),
             directory=site.home.mlflow,
             url=stack.mlflow_url,
@@ -102,7 +126,7 @@ def components(site: Site) -> tuple[Component, ...]:
         ),
         Component(
             name="control",
-            command=(*python, "control.api"),
+            command=(*PYTHON, "control.api"),
             environment={**_ours(site), **_prefect_client(site)},
             directory=site.home.root,
             url=stack.control_url,
@@ -122,7 +146,7 @@ def components(site: Site) -> tuple[Component, ...]:
         ),
         Component(
             name="agent",
-            command=(*python, "traffic.agent", *_agent_arguments(site)),
+            command=(*PYTHON, "traffic.agent", *_agent_arguments(site)),
             environment=_common(site),
             directory=site.home.edge(EDGE),
             url=stack.agent_url,
@@ -130,27 +154,32 @@ def components(site: Site) -> tuple[Component, ...]:
             version_url=f"{stack.agent_url}/health",
             version=_version_field,
         ),
-        Component(
-            name="runner",
-            # Flows share the machine with the servers that answer callers: those come first
-            command=("nice", "-n", "5", *python, "prefect", "worker", "start", *_worker_arguments(site)),
-            environment={
-                **_ours(site),
-                **_prefect_client(site),
-                PROJECT: str(ROOT),
-                "PREFECT_WORKER_QUERY_SECONDS": "2",
-                "PREFECT_WORKER_WEBSERVER_HOST": HOST,
-                "PREFECT_WORKER_WEBSERVER_PORT": str(runner),
-            },
-            directory=ROOT,
-            url=f"{stack.prefect_url}/work-pools/work-pool/{site.settings.work_pool}",
-            health=f"http://{HOST}:{runner}/health",
-            version_url=f"http://{HOST}:{runner}/health",
-            version=_installed_prefect,
-            # After one SIGTERM it only waits for its runs; the ledger makes their end safe
-            stop_seconds=2,
-            held=True,
-        ),
+    )
+
+
+def runner(site: Site) -> Component:
+    """Return the worker that runs the flows of a work pool of processes."""
+    port = site.stack.port_base + RUNNER_OFFSET
+    return Component(
+        name=RUNNER,
+        # Flows share the machine with the servers that answer callers: those come first
+        command=("nice", "-n", "5", *PYTHON, "prefect", "worker", "start", *_worker_arguments(site)),
+        environment={
+            **_ours(site),
+            **_prefect_client(site),
+            PROJECT: str(ROOT),
+            "PREFECT_WORKER_QUERY_SECONDS": "2",
+            "PREFECT_WORKER_WEBSERVER_HOST": HOST,
+            "PREFECT_WORKER_WEBSERVER_PORT": str(port),
+        },
+        directory=ROOT,
+        url=f"{site.stack.prefect_url}/work-pools/work-pool/{site.settings.work_pool}",
+        health=f"http://{HOST}:{port}/health",
+        version_url=f"http://{HOST}:{port}/health",
+        version=_installed_prefect,
+        # After one SIGTERM it only waits for its runs; the ledger makes their end safe
+        stop_seconds=2,
+        held=True,
     )
 
 
@@ -219,7 +248,7 @@ def _mlflow_arguments(site: Site) -> tuple[str, ...]:
 
 def _worker_arguments(site: Site) -> tuple[str, ...]:
     return (
-        *("--pool", site.settings.work_pool, "--type", "process", "--name", "convoy-runner"),
+        *("--pool", site.settings.work_pool, "--type", PROCESSES, "--name", "convoy-runner"),
         # No limit: a release holds its run for minutes, and reconcile must never wait behind one
         *("--with-healthcheck", "--install-policy", "never"),
     )

@@ -9,68 +9,38 @@ from collections.abc import Callable
 from pathlib import Path
 
 import httpx
-from pydantic import BaseModel, ConfigDict
 
 from clouds.local.files import write_private
-from control.stack.components import ROOT, Site, deploying_environment
+from control.stack.components import PROCESSES, ROOT, Site, deploying_environment, record_pool
 from fleet.errors import OperationFailed, Unreachable
 
 DEPLOY_SECONDS = 120
 ANSWER_SECONDS = 10.0
-TAG = "convoy"
-OURS = "flows/"
-PAGE = 200
 
 
-class Deployment(BaseModel):
-    """A deployment as Prefect knows it."""
+def ensure_deployments(site: Site, report: Callable[[str], None]) -> WorkPool:
+    """Have the work pool, and prefect.yaml applied to it as it is now; what was applied already is left alone.
 
-    model_config = ConfigDict(frozen=True)
-
-    id: str
-    name: str
-    entrypoint: str = ""
-    paused: bool = False
-
-
-def ensure_deployments(site: Site, report: Callable[[str], None]) -> None:
-    """Have the work pool, and prefect.yaml applied as it is now; what was applied already is left alone.
-
-    Raises OperationFailed with Prefect's words.
+    Returns the pool. Raises OperationFailed with Prefect's words.
     """
-    ensure_work_pool(site)
-    wanted = _digest(site)
+    pool = ensure_work_pool(site)
+    record_pool(site, pool.type)
+    wanted = _digest(site, pool)
     applied = site.home.prefect / "applied"
     if applied.exists() and applied.read_text() == wanted:
-        return
+        return pool
     _deploy(site)
     for name in remove_surplus(site):
         report(f"prefect: deployment {name} deleted, prefect.yaml has it no more")
-    write_private(applied, wanted.encode())
-    report("prefect: deployments applied")
+    write_private(applied_file(site), wanted.encode())
+    report(f"prefect: deployments applied to the work pool {site.settings.work_pool}")
+    return pool
 
 
-def declared_deployments() -> dict[str, str]:
-    """Return the entrypoint of each deployment of prefect.yaml, by name."""
-    from ruamel.yaml import YAML
-
-    document = YAML(typ="safe").load((ROOT / "prefect.yaml").read_text(encoding="utf-8"))
-    return {found["name"]: found["entrypoint"] for found in document["deployments"]}
-
-
-def known_deployments(site: Site) -> tuple[Deployment, ...]:
-    """Return the deployments of ours that Prefect has: those with our tag whose entrypoint lies in `flows`.
-
-    Raises Unreachable and OperationFailed with Prefect's words.
-    """
-    found: list[Deployment] = []
-    while True:
-        wish = {"deployments": {"tags": {"all_": [TAG]}}, "limit": PAGE, "offset": len(found), "sort": "NAME_ASC"}
-        answer = _ask(site, "POST", "/deployments/filter", wish)
-        page = [Deployment.model_validate(each) for each in answer.json()]
-        found += page
-        if len(page) < PAGE:
-            return tuple(each for each in found if each.entrypoint.startswith(OURS))
+def applied(site: Site) -> bool:
+    """Whether Prefect was given the deployments as prefect.yaml and the flows are now."""
+    file = applied_file(site)
+    return file.exists() and file.read_text() == _digest(site)
 
 
 def remove_surplus(site: Site) -> tuple[str, ...]:
@@ -78,30 +48,18 @@ def remove_surplus(site: Site) -> tuple[str, ...]:
     declared = declared_deployments()
     surplus = [found for found in known_deployments(site) if declared.get(found.name) != found.entrypoint]
     for found in surplus:
-        _ask(site, "DELETE", f"/deployments/{found.id}")
+        ask(site, "DELETE", f"/deployments/{found.id}")
     return tuple(found.name for found in surplus)
 
 
-def _ask(site: Site, method: str, path: str, body: object = None) -> httpx.Response:
-    url = f"{site.stack.prefect_url}/api{path}"
-    try:
-        answer = httpx.request(method, url, json=body, timeout=ANSWER_SECONDS, trust_env=False)
-    except httpx.TransportError as problem:
-        raise Unreachable("Prefect", f"does not answer at {url} ({type(problem).__name__})", "Run `convoy up` again.") from problem
-    if not answer.is_success:
-        raise OperationFailed("Prefect", f"answered {answer.status_code} to {method} {path}: {answer.text[:300]}", "Look at its log.")
-    return answer
+def ensure_work_pool(site: Site) -> WorkPool:
+    """Return the work pool; one that is there is left as it is, whatever its type, and a missing one is made for processes.
 
-
-def ensure_work_pool(site: Site) -> None:
-    """Create the process work pool unless it is there; the first worker fills in its job template."""
-    url = f"{site.stack.prefect_url}/api/work_pools/"
-    try:
-        answer = httpx.post(url, json={"name": site.settings.work_pool, "type": "process"}, timeout=ANSWER_SECONDS, trust_env=False)
-    except httpx.TransportError as problem:
-        raise Unreachable("Prefect", f"does not answer at {url} ({type(problem).__name__})", "Run `convoy up` again.") from problem
-    if answer.status_code not in (httpx.codes.CREATED, httpx.codes.CONFLICT):
-        raise OperationFailed(f"work pool '{site.settings.work_pool}'", f"Prefect answered {answer.status_code}: {answer.text[:300]}")
+    The first worker fills in its job template.
+    """
+    name = site.settings.work_pool
+    known = ask(site, "POST", "/work_pools/filter", {"work_pools": {"name": {"any_": [name]}}}).json()
+    return WorkPool.model_validate(known[0] if known else ask(site, "POST", "/work_pools/", {"name": name, "type": PROCESSES}).json())
 
 
 def _deploy(site: Site) -> None:
@@ -125,9 +83,14 @@ def _deploy(site: Site) -> None:
         raise OperationFailed("prefect deploy --all", (done.stdout + done.stderr).strip()[-1500:], "Correct prefect.yaml or the flow.")
 
 
-def _digest(site: Site) -> str:
+def applied_file(site: Site) -> Path:
+    """Return where the digest of what was applied stands."""
+    return site.home.prefect / "applied"
+
+
+def _digest(site: Site, pool: WorkPool) -> str:
     """Return the digest of everything that the deployments are made from: the file, the flows, the pool, the place."""
-    digest = hashlib.sha256(f"{site.settings.work_pool}\0{ROOT}\0".encode())
+    digest = hashlib.sha256(f"{site.settings.work_pool}\0{pool.id}\0{ROOT}\0".encode())
     for file in (ROOT / "prefect.yaml", *sorted(Path(ROOT / "flows").rglob("*.py"))):
         content = file.read_bytes()
         digest.update(f"{file.relative_to(ROOT)}\0{len(content)}\0".encode() + content)

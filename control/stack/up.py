@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 
 from clouds.local.files import exclusive, write_private
 from clouds.local.supervisor import STOPPED_STATES, Supervisor, launch
-from control.stack.components import EDGE, ROOT, Component, Site, components
+from control.stack.components import EDGE, PROCESSES, ROOT, RUNNER, Component, Site, components, runner
 from control.stack.marked import end_marked
 from control.stack.orchestrator import ensure_deployments
 from control.stack.ports import claimed
@@ -93,11 +93,16 @@ def _wait(site: Site, supervisor: Supervisor, table: Mapping[str, Component], re
     """Wait for all, and do as early as possible what needs one of them."""
     waiting = Waiting(site, HEALTHY_SECONDS, report)
 
-    def runner() -> None:
+    def flows() -> None:
         waiting.healthy(table["prefect"])
-        ensure_deployments(site, report)
-        _ensure(supervisor, site, (table["runner"],))
-        waiting.healthy(table["runner"])
+        pool = ensure_deployments(site, report)
+        if pool.type != PROCESSES:
+            supervisor.remove(RUNNER)
+            report(f"{RUNNER}: not here, the work pool {site.settings.work_pool} is of type {pool.type} and has workers of its own")
+            return
+        here = runner(site)
+        _ensure(supervisor, site, (here,))
+        waiting.healthy(here)
 
     def webhook() -> None:
         waiting.healthy(table["mlflow"])
@@ -107,7 +112,7 @@ def _wait(site: Site, supervisor: Supervisor, table: Mapping[str, Component], re
         waiting.healthy(table["control"], table["edge"], table["agent"])
 
     with ThreadPoolExecutor(3) as pool:
-        steps = [pool.submit(step) for step in (runner, webhook, rest)]
+        steps = [pool.submit(step) for step in (flows, webhook, rest)]
         try:
             for step in as_completed(steps):
                 step.result()

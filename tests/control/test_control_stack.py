@@ -152,3 +152,21 @@ def test_down_stops_everything_and_the_next_up_is_the_same_stack(running: Starte
     assert marked(before.stack_id) == []
     assert running.up().healthy
     assert running.stack == before
+
+
+def test_a_work_pool_of_another_type_is_left_as_it_is_gets_the_deployments_and_has_workers_of_its_own(running: Started) -> None:
+    """The last one here: the stack's flows belong to the other pool afterwards."""
+    api = f"{running.stack.prefect_url}/api"
+    template = {"job_configuration": {"image": "{{ image }}"}, "variables": {"properties": {"image": {"type": "string"}}}}
+    made = httpx.post(f"{api}/work_pools/", json={"name": "elsewhere", "type": "kubernetes", "base_job_template": template}).json()
+    moved = Started(running.settings.model_copy(update={"work_pool": "elsewhere"}))
+    assert {component.name for component in moved.up().components if component.healthy} == NAMES - {"runner"}
+    found = httpx.get(f"{api}/work_pools/elsewhere").json()
+    assert (found["id"], found["type"], found["base_job_template"]) == (made["id"], "kubernetes", template)
+    pools = {each["name"]: each["work_pool_name"] for each in httpx.post(f"{api}/deployments/filter", json={}).json()}
+    assert set(pools.values()) == {"elsewhere"}, pools
+    assert "runner" not in running.pids()
+    assert "of type kubernetes and has workers of its own" in " ".join(moved.said)
+    moved.said.clear()
+    assert moved.up().healthy
+    assert "deployments applied" not in " ".join(moved.said)
