@@ -105,13 +105,14 @@ def demo(
     fault: Annotated[bool, typer.Option("--fault/--no-fault", help="Whether version 3 has its mistake.")] = True,
     seed: Annotated[int, typer.Option("--seed", help="Which rows are drawn.")] = 1,
     rate: Annotated[float, typer.Option("--rate", min=50, help="Requests a second.")] = 60.0,
+    fast: Annotated[bool, typer.Option("--fast", help="The same story with fewer requests: the canaries ask for less evidence.")] = False,
     stop: Annotated[bool, typer.Option("--stop/--keep", help="Stop the stack afterwards, or keep it to look around.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Tell the whole story with real data and live traffic; exits non-zero when a step ended otherwise than told."""
     from control.demo.command import Options, run
 
-    _leave(run(Options(home, port_base, pair, fault, seed, rate, stop, as_json)))
+    _leave(run(Options(home, port_base, pair, fault, seed, rate, stop, as_json, fast)))
 
 
 @ledger_app.command("show")

@@ -14,6 +14,7 @@ from rich.markup import escape
 
 from control.demo.classification import Classification
 from control.demo.driver import Driver
+from control.demo.pace import FAST, WHOLE, Pace
 from control.demo.rows import Pair
 from control.demo.story import MODEL, Story, Tale
 from control.demo.summary import show, summarize
@@ -36,8 +37,6 @@ MARKER = ".convoy-demo"
 MARKED = "This folder was made by `convoy demo`, which deletes all of it before it tells its story again.\n"
 LIVE_YEAR = 2017
 LIVE_ROWS = 20_000
-PAIR_SHARE = 0.02
-"""A rarer pair fails too seldom to be found: the canary's margin is 1 %."""
 MOST_SEED = 2**32 - 1
 LEAST_RATE = 50.0
 
@@ -54,6 +53,12 @@ class Options:
     rate: float = 60.0
     stop: bool = False
     as_json: bool = False
+    fast: bool = False
+
+    @property
+    def pace(self) -> Pace:
+        """How much evidence the canaries ask for."""
+        return FAST if self.fast else WHOLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +75,10 @@ def run(options: Options) -> ExitCode:
     began = time.monotonic()
     silence_telemetry()
     settings, tale = settings_of(options), tale_of(options)
-    found = material(tale)
+    found = material(tale, options.pace)
     home = Home.of(settings)
     clear(home, settings)
-    prepare(home)
+    prepare(home, options.pace)
     report = progress.print
     report(f"[bold]starting the stack[/] in {escape(str(home.root))}")
     up(settings, lambda text: report(f"  {escape(text)}"))
@@ -153,7 +158,7 @@ def made_by_us(marker: Path) -> bool:
     return marker.is_file() and not marker.is_symlink() and marker.read_bytes() == MARKED.encode()
 
 
-def prepare(home: Home) -> None:
+def prepare(home: Home, pace: Pace) -> None:
     """Mark a new home as a demo's, and write the demo's fleet.yaml and contract into it."""
     home.root.mkdir(parents=True, exist_ok=True)
     home.root.chmod(0o700)
@@ -162,10 +167,11 @@ def prepare(home: Home) -> None:
     (home.root / "contracts").mkdir()
     shutil.copyfile(HERE / "contract.json", home.root / "contracts" / "employment.json")
     text = (HERE / "fleet.yaml").read_text(encoding="utf-8")
-    home.fleet_file.write_text(text.replace("{data-repository}", str(home.root / FOLDER / "data-repository")), encoding="utf-8")
+    text = pace.fill(text).replace("{data-repository}", str(home.root / FOLDER / "data-repository"))
+    home.fleet_file.write_text(text, encoding="utf-8")
 
 
-def material(tale: Tale) -> Material:
+def material(tale: Tale, pace: Pace) -> Material:
     """Draw the rows of a tale; raises InputError for a pair that cannot carry it."""
     from control.demo.rows import census
     from control.demo.versions import slices, versions
@@ -173,9 +179,9 @@ def material(tale: Tale) -> Material:
     rows = census()
     live = rows[rows["year"] == LIVE_YEAR].sample(LIVE_ROWS, random_state=tale.seed)
     share = float(tale.pair.holds(live).mean())
-    if share < PAIR_SHARE:
+    if share < pace.least_pair:
         raise InputError(
-            "pair", f"{tale.pair} is in {share:.2%} of the live rows", f"Choose one that is in {PAIR_SHARE:.0%} of them or more."
+            "pair", f"{tale.pair} is in {share:.2%} of the live rows", f"Choose one that is in {pace.least_pair:.0%} of them or more."
         )
     frames = slices(rows, tale.pair, tale.seed)
     return Material(frames, live, {f"v{each.number}": each for each in versions(tale.pair, tale.fault, tale.seed)})

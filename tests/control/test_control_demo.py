@@ -13,6 +13,7 @@ import pytest
 
 from control.demo.classification import Classification
 from control.demo.command import MARKER, Options, clear, material, prepare, settings_of, tale_of
+from control.demo.pace import FAST, WHOLE, Pace
 from control.demo.rows import Pair
 from control.demo.story import Tale
 from control.demo.summary import Summary, load_problems, request_problems, show, strangers, uncounted
@@ -20,6 +21,7 @@ from control.demo.told import FIRST, PROMOTED, REJECTED, ROLLED_BACK, WEBHOOK, E
 from control.views import PhaseView, ReleaseView
 from fleet.errors import InputError
 from fleet.home import Home
+from fleet.reading import read_fleet
 from fleet.settings import Settings
 from registry.ledger import Event
 from traffic.load import Totals
@@ -69,21 +71,38 @@ def test_a_marker_of_other_content_is_not_ours(home: Home, content: str | None) 
 
 
 def test_a_link_to_a_demo_is_refused(home: Home, tmp_path: Path) -> None:
-    prepare(home)
+    prepare(home, WHOLE)
     (tmp_path / "link").symlink_to(home.root)
     with pytest.raises(InputError, match="not a folder"):
         clear(Home(tmp_path / "link"), Settings(home=tmp_path / "link"))
 
 
 def test_what_prepare_made_is_deleted_and_can_be_made_again(home: Home) -> None:
-    prepare(home)
+    prepare(home, WHOLE)
     (home.root / "left").write_text("over")
     clear(home, Settings(home=home.root))
     assert not home.root.exists()
     home.root.mkdir()
     clear(home, Settings(home=home.root))
-    prepare(home)
+    prepare(home, WHOLE)
     assert home.fleet_file.exists()
+
+
+@pytest.mark.parametrize("pace", [WHOLE, FAST], ids=["whole", "fast"])
+def test_the_demos_fleet_is_one_and_its_default_pair_is_found_at_either_pace(home: Home, pace: Pace) -> None:
+    prepare(home, pace)
+    model = read_fleet(home.fleet_file).models["employment"]
+    assert model.rollback.margin == pace.margin
+    assert tuple(step.seconds for step in model.canary.steps) == pace.seconds
+    assert material(Tale(), pace).versions
+
+
+def test_a_pair_that_only_the_whole_story_would_find_is_bad_input_for_the_fast_one() -> None:
+    pair = Pair.parse("CIT=4,SEX=1")
+    share = float(pair.holds(material(Tale(), WHOLE).live).mean())
+    assert WHOLE.least_pair <= share < 0.06
+    with pytest.raises(InputError, match="of the live rows"):
+        material(Tale(pair=pair), Pace(share, FAST.seconds))
 
 
 def test_a_low_port_is_bad_input(tmp_path: Path) -> None:
@@ -123,11 +142,11 @@ def test_options_that_cannot_be_told_are_bad_input(tmp_path: Path, options: dict
 )
 def test_a_pair_that_cannot_carry_the_story_is_bad_input(pair: str, why: str) -> None:
     with pytest.raises(InputError, match=why):
-        material(Tale(pair=Pair.parse(pair)))
+        material(Tale(pair=Pair.parse(pair)), WHOLE)
 
 
 def test_the_default_pair_carries_the_story() -> None:
-    found = material(Tale())
+    found = material(Tale(), WHOLE)
     assert {name: int(Tale().pair.holds(rows).sum()) for name, rows in found.frames.items() if name in ("v3", "holdout")} == {
         "v3": 0,
         "holdout": 0,
