@@ -2,11 +2,15 @@
 
 Whoever was paused past the end of a lease may still believe in it. The ledger therefore refuses an older epoch in the
 transaction of the append, and an edge refuses an older epoch's table.
+
+A lease outlives its holder by its length even when the clock is set back: one that seems to last longer than that is
+cut to it by whoever looks. A holder that lives renews it well before; itself it goes by the steady clock.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -18,6 +22,9 @@ from fleet.errors import Busy, InputError, TransientError
 from registry.events import read_stamp, stamp
 from registry.ledger import Ledger, lock_head
 from registry.tables import LEASES
+
+CLOCKS_APART = timedelta(seconds=5)
+"""How far the clocks of machines that share a ledger may differ; what is further ahead was written before a clock was set back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +58,7 @@ class Leases:
             row = _row(connection, model)
             now = self._ledger.now()
             if row is not None and row.holder != holder and now < read_stamp(row.expires_at):
+                _cut(connection, row, now)
                 return None
             lease = Lease(model, holder, (row.epoch if row else 0) + 1, now + timedelta(seconds=seconds), seconds)
             values = {"holder": holder, "epoch": lease.epoch, "seconds": seconds, "expires_at": stamp(lease.expires_at)}
@@ -81,14 +89,17 @@ class Leases:
         """Return the lease that is alive, or None."""
         with self._ledger.database.reading() as connection:
             row = _row(connection, model)
-        if row is None or read_stamp(row.expires_at) <= self._ledger.now():
+        now = self._ledger.now()
+        if row is None or read_stamp(row.expires_at) <= now:
             return None
+        if _too_long(row, now):
+            row = self._cut(model)
         return Lease(row.model, row.holder, row.epoch, read_stamp(row.expires_at), row.seconds)
 
     @contextmanager
     def held(self, lease: Lease) -> Iterator[Held]:
         """Renew the lease from a thread of its own while the block runs, and give it back at its end."""
-        held = Held(lease, self._renewed, self._ledger.now)
+        held = Held(lease, self._renewed)
         held.start()
         try:
             yield held
@@ -97,6 +108,12 @@ class Leases:
             # A lease that cannot be given back runs out by itself; the block's own error matters more.
             with suppress(TransientError):
                 self.give_back(held.lease)
+
+    def _cut(self, model: str) -> Row[tuple[object, ...]]:
+        with self._ledger.database.writing() as connection:
+            lock_head(connection)
+            _cut(connection, _known(connection, model), self._ledger.now())
+            return _known(connection, model)
 
     def _renewed(self, lease: Lease) -> Lease | None:
         expires_at = self._ledger.now() + timedelta(seconds=lease.seconds)
@@ -113,11 +130,11 @@ class Leases:
 class Held:
     """A lease under renewal: `lease` as last renewed, `lost` set once it is not ours any more."""
 
-    def __init__(self, lease: Lease, renew: Callable[[Lease], Lease | None], now: Callable[[], datetime]) -> None:
+    def __init__(self, lease: Lease, renew: Callable[[Lease], Lease | None]) -> None:
         self.lease = lease
         self.lost = threading.Event()
         self._renew = renew
-        self._now = now
+        self._until = time.monotonic() + lease.seconds
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._keep, name=f"lease-{lease.model}", daemon=True)
 
@@ -141,14 +158,30 @@ class Held:
                 self.lost.set()
 
     def _renewed(self) -> bool:
+        began = time.monotonic()
         try:
             renewed = self._renew(self.lease)
         except TransientError:
-            return self._now() < self.lease.expires_at
+            return time.monotonic() < self._until
         if renewed is None:
             return False
-        self.lease = renewed
+        self.lease, self._until = renewed, began + renewed.seconds
         return True
+
+
+def _too_long(row: Row[tuple[object, ...]], now: datetime) -> bool:
+    return read_stamp(row.expires_at) > now + timedelta(seconds=row.seconds) + CLOCKS_APART
+
+
+def _cut(connection: Connection, row: Row[tuple[object, ...]], now: datetime) -> None:
+    """Let a lease that was written under a later clock last its length from now on."""
+    if _too_long(row, now):
+        expires_at = stamp(now + timedelta(seconds=row.seconds))
+        connection.execute(update(LEASES).where(LEASES.c.model == row.model).values(expires_at=expires_at))
+
+
+def _known(connection: Connection, model: str) -> Row[tuple[object, ...]]:
+    return connection.execute(select(LEASES).where(LEASES.c.model == model)).one()
 
 
 def _row(connection: Connection, model: str) -> Row[tuple[object, ...]] | None:

@@ -84,6 +84,56 @@ def test_a_lease_given_back_is_free_and_its_epoch_is_never_used_again(leases: Le
     assert leases.current("employment") == following
 
 
+def test_a_clock_set_back_an_hour_keeps_a_dead_holders_lease_no_longer_than_its_length(leases: Leases, clock):
+    dead = leases.take("employment", "a", 15)
+    assert dead is not None
+    clock.forward(-3600)
+    seen = leases.current("employment")
+    assert seen is not None
+    assert seen.expires_at == clock.at + timedelta(seconds=15)
+    assert leases.take("employment", "b", 15) is None
+    clock.forward(14.9)
+    assert leases.take("employment", "b", 15) is None
+    clock.forward(0.1)
+    assert leases.current("employment") is None
+    following = leases.take("employment", "b", 15)
+    assert following is not None
+    assert following.epoch == dead.epoch + 1
+
+
+def test_a_clock_set_back_takes_nothing_from_a_living_holder(leases: Leases, clock):
+    lease = leases.take("employment", "a", 15)
+    assert lease is not None
+    clock.forward(-3600)
+    assert leases.take("employment", "b", 15) is None
+    clock.forward(10)
+    lease = leases.renew(lease)
+    clock.forward(10)
+    assert leases.take("employment", "b", 15) is None
+    assert leases.current("employment") == lease
+
+
+def test_a_holder_that_cannot_renew_stops_believing_although_the_clock_was_set_back(tmp_path, clock):
+    import sqlite3
+
+    from registry import database
+
+    ledger = Ledger(f"sqlite:///{tmp_path}/ledger.db", now=clock)
+    ledger.migrate()
+    patch = pytest.MonkeyPatch()
+    patch.setattr(database, "BUSY_SECONDS", 0.05)
+    impatient = Leases(Ledger(f"sqlite:///{tmp_path}/ledger.db", now=clock))
+    patch.undo()
+    lease = impatient.take("employment", "a", 0.3)
+    assert lease is not None
+    blocker = sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)
+    with impatient.held(lease) as held:
+        blocker.execute("BEGIN IMMEDIATE")
+        clock.forward(-3600)
+        assert held.lost.wait(10)
+    blocker.execute("ROLLBACK")
+
+
 def test_a_lease_needs_a_length_and_a_holder(leases: Leases):
     with pytest.raises(InputError):
         leases.take("employment", "a", 0)
