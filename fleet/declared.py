@@ -102,6 +102,29 @@ class Evaluation(Declared):
     tolerance: Annotated[Decimal, Field(ge=0)] = Decimal("0")
 
 
+class Reference(Declared):
+    """The rows that a model learned from, pinned by DVC: repository, file (Parquet or CSV) and Git revision."""
+
+    repository: Text
+    path: Annotated[str, Field(pattern=r"\.(parquet|csv)$")]
+    revision: Text = "HEAD"
+
+
+class Drift(Declared):
+    """When the rows that a model answers count as drifted from its reference.
+
+    The last `window_seconds` are compared; with fewer than `minimum_rows` rows there is no verdict. A column drifts
+    when its population stability index is above `psi`, the model when `share` of the compared columns do, and at
+    least one.
+    """
+
+    reference: Reference
+    window_seconds: Seconds = 3600
+    minimum_rows: Annotated[int, Field(ge=100)] = 500
+    psi: Annotated[Decimal, Field(gt=0)] = Decimal("0.2")
+    share: Annotated[Decimal, Field(ge=0, le=1)] = Decimal("0")
+
+
 class Model(Declared):
     """A served model: who answers for it, what it promises, and how a new version of it is released.
 
@@ -120,6 +143,7 @@ class Model(Declared):
     canary: Canary = Canary()
     contract: RelativePath | None = None
     evaluation: Evaluation | None = None
+    drift: Drift | None = None
 
     @model_validator(mode="after")
     def _slo_per_region(self) -> Self:
