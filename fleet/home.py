@@ -84,9 +84,14 @@ class Home:
         """Reports for people, one folder per subject; the HTTP API shows them below /reports."""
         return self.root / "reports"
 
+    @property
+    def regions(self) -> Path:
+        """One folder per local region."""
+        return self.root / "regions"
+
     def region(self, region: str) -> Path:
         """Everything of one local region."""
-        return self.root / "regions" / region
+        return self.regions / region
 
     def region_store(self, region: str) -> Path:
         """The object store of one local region."""

@@ -4,7 +4,8 @@ The file is self-describing, so that whoever bills needs no other record (all nu
 
     0      b"CONVOYU1"
     8      the process that writes now
-    16     per traffic in the order of TRAFFIC: requests, failed, bytes in, bytes out
+    16     when the counters began (Unix nanoseconds): others than before are a new count
+    24     per traffic in the order of TRAFFIC: requests, failed, bytes in, bytes out
     512    {"model":..,"region":..,"revision":..} as JSON, filled up with spaces to the file's end
 
 The pages belong to the kernel: SIGKILL loses nothing that was counted, and the next process goes on adding.
@@ -16,6 +17,7 @@ import fcntl
 import json
 import mmap
 import os
+import time
 from pathlib import Path
 
 from .errors import told
@@ -26,9 +28,10 @@ MAGIC = b"CONVOYU1"
 TRAFFIC = ("live", "canary", "drill", "unlabelled")
 """What the edge writes into the request's header, and `unlabelled` for what did not come through an edge."""
 FIGURES = 4
-FIRST = 2
+FIRST = 3
 LABEL_AT = 512
 SIZE = 4096
+LOCK_SECONDS = 0.5
 
 
 class Usage:
@@ -78,6 +81,7 @@ def _mapped(path: Path, label: bytes) -> memoryview:
         os.close(descriptor)
     if before[:8] != MAGIC or before[LABEL_AT:].rstrip() != label:
         mapped[:] = bytes(LABEL_AT) + label.ljust(SIZE - LABEL_AT)
+        memoryview(mapped).cast("Q")[2] = time.time_ns()
         mapped[:8] = MAGIC
     words = memoryview(mapped).cast("Q")
     words[1] = os.getpid()
@@ -85,7 +89,8 @@ def _mapped(path: Path, label: bytes) -> memoryview:
 
 
 def _locked(path: Path) -> int:
-    """Open the file and hold it for as long as the process lives; whoever tidies up takes the same lock before deleting."""
+    """Open the file and hold it for as long as the process lives; whoever tidies up holds the same lock while it deletes."""
+    deadline = time.monotonic() + LOCK_SECONDS
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -94,7 +99,9 @@ def _locked(path: Path) -> int:
                 return descriptor
         except FileNotFoundError:
             pass
-        except OSError:
-            os.close(descriptor)
-            raise
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                os.close(descriptor)
+                raise
         os.close(descriptor)
+        time.sleep(0.02)

@@ -14,7 +14,7 @@ MAGIC = b"CONVOYU1"
 TRAFFIC = ("live", "canary", "drill", "unlabelled")
 LABEL_AT = 512
 SIZE = 4096
-_WORDS = struct.Struct(f"={2 + 4 * len(TRAFFIC)}Q")
+_WORDS = struct.Struct(f"={3 + 4 * len(TRAFFIC)}Q")
 
 
 class Figures(NamedTuple):
@@ -26,20 +26,22 @@ class Figures(NamedTuple):
     bytes_out: int = 0
 
     def since(self, before: Figures) -> Figures:
-        """Return what was added to an earlier reading; counters that fell began anew, and count whole."""
-        if self.requests < before.requests:
-            return self
+        """Return what was added to an earlier reading of the same counters."""
         return Figures(*(max(0, now - then) for now, then in zip(self, before, strict=True)))
 
 
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """One reading of a program's counters: whose they are, the process that wrote last, and the figures by traffic."""
+    """One reading of a program's counters: whose they are, the process that wrote last, and the figures by traffic.
+
+    `born` says when they began to count (Unix nanoseconds): with another one they are other counters.
+    """
 
     model: str
     region: str
     revision: str
     pid: int
+    born: int
     figures: Mapping[str, Figures]
 
 
@@ -52,6 +54,6 @@ def read_counters(file: Path) -> Counters | None:
         label = json.loads(data[LABEL_AT:])
     except (FileNotFoundError, ValueError):
         return None
-    _, pid, *words = _WORDS.unpack_from(data)
+    _, pid, born, *words = _WORDS.unpack_from(data)
     figures = {name: Figures(*words[4 * index : 4 * index + 4]) for index, name in enumerate(TRAFFIC)}
-    return Counters(label["model"], label["region"], label["revision"], pid, figures)
+    return Counters(label["model"], label["region"], label["revision"], pid, born, figures)

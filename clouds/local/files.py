@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import time
 import uuid
 from collections.abc import Iterator
@@ -20,6 +21,19 @@ def write_private(file: Path, data: bytes) -> None:
     try:
         draft.touch(mode=0o600, exist_ok=False)
         draft.write_bytes(data)
+        draft.rename(file)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def write_durably(file: Path, data: bytes) -> None:
+    """Write a file that only its owner can read, whole or not at all, and on the disk before it is seen."""
+    draft = file.with_name(f".{uuid.uuid4().hex}.draft")
+    try:
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as handle:
+            handle.write(data)
+            handle.flush()
+            os.fsync(handle.fileno())
         draft.rename(file)
     finally:
         draft.unlink(missing_ok=True)

@@ -15,7 +15,7 @@ import httpx
 
 from clouds.local.files import write_private
 from clouds.local.program import Program
-from control.stack.ports import RUNNER_OFFSET
+from control.stack.ports import METER_OFFSET, RUNNER_OFFSET
 from fleet.home import Home
 from fleet.settings import NO_TELEMETRY, PREFIX, PROJECT, STACK_MARK, Settings, inherited_environment
 from fleet.stack import HOST, Credentials, Stack

@@ -15,9 +15,11 @@ END_OF_BLOCKS = 32700
 """Above lie the ports that Linux gives to outgoing connections."""
 RUNNER_OFFSET = 6
 """The flow runner's health."""
+METER_OFFSET = 7
+"""The meter's health."""
 CLAIM_OFFSET = FIRST_REGION_PORT - 1
 """Held by whoever is starting the stack, so that two homes that start at once take two blocks."""
-FIXED = range(RUNNER_OFFSET + 1)
+FIXED = range(METER_OFFSET + 1)
 """The block's ports with one server each; those of the regions come and go."""
 
 

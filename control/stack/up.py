@@ -109,7 +109,7 @@ def _wait(site: Site, supervisor: Supervisor, table: Mapping[str, Component], re
         _watch_aliases(site)
 
     def rest() -> None:
-        waiting.healthy(table["control"], table["edge"], table["agent"])
+        waiting.healthy(table["control"], table["edge"], table["agent"], table["meter"])
 
     with ThreadPoolExecutor(3) as pool:
         steps = [pool.submit(step) for step in (flows, webhook, rest)]

@@ -24,7 +24,7 @@ from fleet.settings import Settings
 from fleet.stack import Stack, read_stack
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
-NAMES = {"prefect", "mlflow", "control", "edge", "agent", "runner"}
+NAMES = {"prefect", "mlflow", "control", "edge", "agent", "meter", "runner"}
 
 
 @dataclass
