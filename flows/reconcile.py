@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-
-from prefect import flow, get_client, get_run_logger
-from prefect.client.schemas.filters import (
-    DeploymentFilter,
-    DeploymentFilterId,
-    FlowRunFilter,
-    FlowRunFilterExpectedStartTime,
-    FlowRunFilterState,
-    FlowRunFilterStateType,
-)
-from prefect.client.schemas.objects import StateType
+from prefect import flow, get_run_logger
 from prefect.deployments import run_deployment
-from prefect.runtime import deployment, flow_run
-from prefect.states import Cancelled
-from prefect.types import DateTime
 
 from fleet.errors import ConvoyError, TransientError, UnknownName
 from flows.desires import CANDIDATE, observe_candidate, unfinished
 from flows.house import House
+from flows.late_runs import drop_late_runs
 from flows.keeping import behind
 
 RELEASE = "release/release"
-LATE = timedelta(seconds=30)
 
 
 @flow(name="reconcile", description="Start whatever was missed: a moved alias, an unfinished release, a region that is behind.")
@@ -78,21 +64,3 @@ def candidate_of(house: House, model: str) -> str | None:
         return house.models.alias(model, CANDIDATE)
     except UnknownName:
         return None
-
-
-def drop_late_runs() -> int:
-    """Cancel the runs of this deployment that should have started long ago; one run does the work of all of them."""
-    if not deployment.id:
-        return 0
-    with get_client(sync_client=True) as client:
-        late = client.read_flow_runs(
-            flow_run_filter=FlowRunFilter(
-                state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
-                expected_start_time=FlowRunFilterExpectedStartTime(before_=DateTime.instance(datetime.now(UTC) - LATE)),
-            ),
-            deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment.id])),
-        )
-        dropped = [run for run in late if str(run.id) != flow_run.id]
-        for run in dropped:
-            client.set_flow_run_state(run.id, Cancelled(message="late: a newer run of reconcile did its work"), force=True)
-    return len(dropped)

@@ -29,7 +29,7 @@ class Progress:
 def show_gates(work: Work, results: Sequence[GateResult]) -> None:
     """Show what each gate said."""
     rows = [{"gate": found.gate, "outcome": found.outcome.value, "why": "; ".join(found.reasons)} for found in results]
-    _table(rows, key=key(work, "gates"), description=f"Gates of {title(work)}")
+    table(rows, key=key(work, "gates"), description=f"Gates of {title(work)}")
 
 
 def show_progress(work: Work, progress: Progress) -> None:
@@ -39,7 +39,7 @@ def show_progress(work: Work, progress: Progress) -> None:
         f"Canary of {title(work)}: {progress.weight} % asked for, {progress.at_edges} at the edges, "
         f"{progress.share.measured:.1%} seen. Harm {progress.verdict.harm:.3g} of {progress.verdict.harm_limit:.3g}."
     )
-    _table(rows, key=key(work, "canary"), description=description)
+    table(rows, key=key(work, "canary"), description=description)
 
 
 def row(progress: Progress, found: RegionEvidence) -> dict[str, str]:
@@ -60,7 +60,7 @@ def show_verdict(work: Work, verdict: Verdict) -> None:
     text = (
         f"# {verdict.outcome.value.capitalize()}: {title(work)}\n\n{reasons}\n\nHarm {verdict.harm:.3g}, limit {verdict.harm_limit:.3g}.\n"
     )
-    _markdown(text, key=key(work, "verdict"), description=f"Verdict on {title(work)}")
+    markdown(text, key=key(work, "verdict"), description=f"Verdict on {title(work)}")
 
 
 def show_ending(work: Work, phase: ReleasePhase, reasons: Sequence[str]) -> None:
@@ -68,14 +68,16 @@ def show_ending(work: Work, phase: ReleasePhase, reasons: Sequence[str]) -> None
     lines = "\n".join(f"- {reason}" for reason in reasons)
     digest = short(work.revision.digest) if work.revision else "none"
     text = f"# {phase.value.capitalize()}: {title(work)}\n\n{phase.meaning}\n\n{lines}\n\nRevision `{digest}`.\n"
-    _markdown(text, key=key(work, "end"), description=f"{title(work)} {phase.value}")
+    markdown(text, key=key(work, "end"), description=f"{title(work)} {phase.value}")
 
 
-def _table(rows: list[dict[str, str]], key: str, description: str) -> None:
+def table(rows: list[dict[str, str]], key: str, description: str) -> None:
+    """Show rows as a table under a key: small letters, digits and dashes."""
     _try(lambda: create_table_artifact(rows, key=key, description=description))
 
 
-def _markdown(text: str, key: str, description: str) -> None:
+def markdown(text: str, key: str, description: str) -> None:
+    """Show a page of text under a key: small letters, digits and dashes."""
     _try(lambda: create_markdown_artifact(text, key=key, description=description))
 
 

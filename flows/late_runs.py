@@ -1,0 +1,39 @@
+"""Runs of a schedule that nobody started in time: one run does the work of all of them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from prefect import get_client
+from prefect.client.schemas.filters import (
+    DeploymentFilter,
+    DeploymentFilterId,
+    FlowRunFilter,
+    FlowRunFilterExpectedStartTime,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import StateType
+from prefect.runtime import deployment, flow_run
+from prefect.states import Cancelled
+from prefect.types import DateTime
+
+LATE = timedelta(seconds=30)
+
+
+def drop_late_runs() -> int:
+    """Cancel the runs of this deployment that should have started long ago; one run does the work of all of them."""
+    if not deployment.id:
+        return 0
+    with get_client(sync_client=True) as client:
+        late = client.read_flow_runs(
+            flow_run_filter=FlowRunFilter(
+                state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
+                expected_start_time=FlowRunFilterExpectedStartTime(before_=DateTime.instance(datetime.now(UTC) - LATE)),
+            ),
+            deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment.id])),
+        )
+        dropped = [run for run in late if str(run.id) != flow_run.id]
+        for run in dropped:
+            client.set_flow_run_state(run.id, Cancelled(message="late: a newer run did its work"), force=True)
+    return len(dropped)
