@@ -8,8 +8,8 @@ from prefect.deployments import run_deployment
 from fleet.errors import ConvoyError, TransientError, UnknownName
 from flows.desires import CANDIDATE, observe_candidate, unfinished
 from flows.house import House
-from flows.late_runs import drop_late_runs
 from flows.keeping import behind
+from flows.late_runs import drop_late_runs
 
 RELEASE = "release/release"
 
