@@ -30,6 +30,10 @@ NO_TELEMETRY = {
 """What keeps every library from calling home; in the environment of all that Convoy starts."""
 
 
+OTHERS = ("PREFECT_API_URL", "MLFLOW_TRACKING_URI")
+"""What the user's shell may say to Prefect's and MLflow's own commands; Convoy's processes never inherit it."""
+
+
 class Settings(BaseSettings):
     """Everything that may differ between two installations; each field's variable is CONVOY_ and its name in capitals."""
 
@@ -81,6 +85,11 @@ def inherited_environment() -> dict[str, str]:
     """Return what a child process may inherit: where things are and how text is encoded, never a credential."""
     kept = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "SSL_CERT_FILE")
     return {name: os.environ[name] for name in kept if name in os.environ}
+
+
+def shell() -> dict[str, str]:
+    """Return where the user's shell leads Prefect's and MLflow's own commands; only to be shown, never to be followed."""
+    return {name: os.environ[name] for name in OTHERS if name in os.environ}
 
 
 def silence_telemetry() -> None:

@@ -75,6 +75,7 @@ class _Location(Answer):
 class _Webhook(Answer):
     webhook_id: str
     url: str
+    status: str = ""
 
 
 class _Webhooks(Answer):
@@ -166,6 +167,10 @@ class MlflowModels:
         self._rest.send("PATCH", f"/mlflow/webhooks/{ours[0].webhook_id}", Nothing, wanted)
         for extra in ours[1:]:
             self._rest.send("DELETE", f"/mlflow/webhooks/{extra.webhook_id}", Nothing, {})
+
+    def watching(self, url: str) -> str:
+        """Return the status of the webhook that tells `url`, such as ACTIVE; empty when there is none."""
+        return next((webhook.status for webhook in self._webhooks() if webhook.url == url), "")
 
     def _webhooks(self) -> list[_Webhook]:
         found: list[_Webhook] = []

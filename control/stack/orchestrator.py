@@ -8,14 +8,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import httpx
-
 from clouds.local.files import write_private
 from control.stack.components import PROCESSES, ROOT, Site, deploying_environment, record_pool
-from fleet.errors import OperationFailed, Unreachable
+from control.stack.prefect_server import WorkPool, ask, declared_deployments, known_deployments, work_pool
+from fleet.errors import OperationFailed
 
 DEPLOY_SECONDS = 120
-ANSWER_SECONDS = 10.0
 
 
 def ensure_deployments(site: Site, report: Callable[[str], None]) -> WorkPool:
@@ -25,10 +23,9 @@ def ensure_deployments(site: Site, report: Callable[[str], None]) -> WorkPool:
     """
     pool = ensure_work_pool(site)
     record_pool(site, pool.type)
-    wanted = _digest(site, pool)
-    applied = site.home.prefect / "applied"
-    if applied.exists() and applied.read_text() == wanted:
+    if applied(site, pool):
         return pool
+    wanted = _digest(site, pool)
     _deploy(site)
     for name in remove_surplus(site):
         report(f"prefect: deployment {name} deleted, prefect.yaml has it no more")
@@ -37,10 +34,10 @@ def ensure_deployments(site: Site, report: Callable[[str], None]) -> WorkPool:
     return pool
 
 
-def applied(site: Site) -> bool:
-    """Whether Prefect was given the deployments as prefect.yaml and the flows are now."""
+def applied(site: Site, pool: WorkPool) -> bool:
+    """Whether Prefect was given the deployments as prefect.yaml and the flows are now, on this pool."""
     file = applied_file(site)
-    return file.exists() and file.read_text() == _digest(site)
+    return file.exists() and file.read_text() == _digest(site, pool)
 
 
 def remove_surplus(site: Site) -> tuple[str, ...]:
@@ -57,9 +54,10 @@ def ensure_work_pool(site: Site) -> WorkPool:
 
     The first worker fills in its job template.
     """
-    name = site.settings.work_pool
-    known = ask(site, "POST", "/work_pools/filter", {"work_pools": {"name": {"any_": [name]}}}).json()
-    return WorkPool.model_validate(known[0] if known else ask(site, "POST", "/work_pools/", {"name": name, "type": PROCESSES}).json())
+    known = work_pool(site)
+    if known is not None:
+        return known
+    return WorkPool.model_validate_json(ask(site, "POST", "/work_pools/", {"name": site.settings.work_pool, "type": PROCESSES}).content)
 
 
 def _deploy(site: Site) -> None:

@@ -1,0 +1,120 @@
+"""What is kept: the ledger's clock, the stores with the revisions that serve, and what kills left behind."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+from control.doctor.case import Case
+from control.doctor.findings import Finding, ok, problem, warning
+from fleet.canonical import short
+from fleet.home import Home
+
+SLACK = timedelta(seconds=5)
+MIB = 1 << 20
+READ_ONLY = os.ST_RDONLY
+
+
+def clock(case: Case) -> Iterator[Finding]:
+    """Whether this machine's clock is where the ledger's last event and its leases say that it is."""
+    ledger, late = case.house.ledger, []
+    last = ledger.events(after_seq=max(0, ledger.head().seq - 1), limit=1)
+    ahead = last[0].at - case.now if last else timedelta()
+    if ahead > SLACK:
+        late.append(f"the ledger's last event is {ahead.total_seconds():.0f} s in the future")
+    for model in case.house.fleet.models:
+        lease = case.house.leases.current(model)
+        if lease is not None and lease.expires_at - case.now > timedelta(seconds=lease.seconds) + SLACK:
+            late.append(
+                f"the lease of {model} runs {(lease.expires_at - case.now).total_seconds():.0f} s from now, not {lease.seconds:.0f}"
+            )
+    if late:
+        yield problem("clock", f"was set back, here or where the ledger is written: {'; '.join(late)}", "timedatectl status")
+    else:
+        yield ok("clock", "agrees with the ledger")
+
+
+def stores(case: Case) -> Iterator[Finding]:
+    """Whether the origin's and each region's store can be written."""
+    for name, path in _stores(case).items():
+        if not path.exists():
+            yield ok(f"store of {name}", f"{path} is made by the first release")
+        elif not os.access(path, os.W_OK | os.X_OK) or os.statvfs(path).f_flag & READ_ONLY:
+            yield problem(f"store of {name}", f"{path} cannot be written", f"ls -ld {path}; findmnt -T {path}")
+        else:
+            yield ok(f"store of {name}", f"{path} can be written")
+
+
+def stored(case: Case) -> Iterator[Finding]:
+    """Whether what serves, and what a rollback would bring back, is still stored everywhere."""
+    from flows.work import once_stable, stable_of
+    from registry.store import ContentStore
+
+    house = case.house
+    there = {name: ContentStore.at(path) for name, path in _stores(case).items() if path.exists()}
+    for model in house.fleet.models:
+        stable = stable_of(house, model)
+        if stable is None:
+            continue
+        missing = [name for name, store in there.items() if _serves(case, model, name) and not store.has_blob(stable.digest)]
+        way_back = [found for found in once_stable(house, model) if found.digest != stable.digest][-1:]
+        gone = [found for found in way_back if "origin" not in there or not there["origin"].has_blob(found.digest)]
+        if missing:
+            reason = f"version {stable.version} ({short(stable.digest)}) is not in the store of {', '.join(missing)}"
+            yield problem(f"stored {model}", reason, f"convoy release {model} --version {stable.version} --again")
+        for found in gone:
+            yield warning(f"stored {model}", f"version {found.version}, the one before, is stored no more: a rollback packages it again")
+        if not missing and not gone:
+            back = f", and version {way_back[0].version} to go back to" if way_back else ""
+            yield ok(f"stored {model}", f"version {stable.version} everywhere{back}")
+
+
+def leftovers(case: Case) -> Iterator[Finding]:
+    """Whether kills left folders behind that nobody will use."""
+    from registry.trees import left_aside
+
+    parents = _with_folders_aside(case.home)
+    left = [folder for parent in parents for folder in left_aside(parent)]
+    if left:
+        yield warning("leftovers", f"{len(left)} half-built folders, {_size(left)}", f"rm -r {' '.join(map(str, left))}")
+    else:
+        yield ok("leftovers", "no half-built folder is left")
+
+
+def scratch(case: Case) -> Iterator[Finding]:
+    """Whether releases that have ended still have their scratch folders."""
+    from flows.desires import unfinished
+
+    work = case.home.work
+    busy = {desire.release for model in case.house.fleet.models for desire in unfinished(case.house.ledger, model)}
+    done = sorted(folder for folder in work.iterdir() if folder.is_dir() and folder.name not in busy) if work.exists() else []
+    if done:
+        remedy = f"rm -r {' '.join(map(str, done))}"
+        yield ok("scratch", f"{len(done)} folders of ended releases, {_size(done)}, may be deleted", remedy)
+    else:
+        yield ok("scratch", "no folder of an ended release is left")
+
+
+def _stores(case: Case) -> dict[str, Path]:
+    return {"origin": case.home.origin_store, **{region: case.home.region_store(region) for region in case.house.fleet.regions}}
+
+
+def _serves(case: Case, model: str, name: str) -> bool:
+    return name == "origin" or name in case.house.model(model).regions
+
+
+def _with_folders_aside(home: Home) -> list[Path]:
+    """Return the folders in which trees are built aside: each region's revisions, each release's scratch."""
+    regions = [folder / "revisions" for folder in _folders(home.root / "regions")]
+    return [folder for folder in (*regions, *_folders(home.work)) if folder.exists()]
+
+
+def _folders(parent: Path) -> list[Path]:
+    return sorted(folder for folder in parent.iterdir() if folder.is_dir()) if parent.exists() else []
+
+
+def _size(folders: list[Path]) -> str:
+    total = sum(file.lstat().st_size for folder in folders for file in folder.rglob("*") if file.is_file() and not file.is_symlink())
+    return f"{total / MIB:.0f} MiB"
