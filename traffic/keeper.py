@@ -48,7 +48,7 @@ class Prepared:
 class Keeper:
     """Holds the tables of one edge's models; its verbs may be called from several threads.
 
-    `now` is Unix time in seconds, by which tables expire; `drills` is the key that drills send (`drill_key`).
+    `now` is Unix time in seconds, by which tables expire, be it set back or not; `drills` is the key that drills send (`drill_key`).
     """
 
     def __init__(self, edge: str, folder: Path, ports: EdgePorts, now: Callable[[], float] = time.time, drills: str = NO_DRILLS) -> None:
@@ -60,6 +60,7 @@ class Keeper:
         self._memory = Memory(folder.absolute() / "agent.json")
         self._writer = Writer(folder, drills)
         self._held = self._memory.read()
+        self._ends = {model: self._end_of(held) for model, held in self._held.items()}
         self._prepared: dict[str, Prepared] = {}
         self._dead_looks: Counter[tuple[str, str]] = Counter()
 
@@ -120,7 +121,9 @@ class Keeper:
                 # A canary may have left by itself since the first look
                 self._check_prepared(table)
             self._prepared.pop(table.model, None)
-            self._hold(Held.accepting(table, self._held.get(table.model)))
+            accepted = Held.accepting(table, self._held.get(table.model), self._now())
+            self._ends[table.model] = self._end_of(accepted)
+            self._hold(accepted)
         self._confirm(table, raised=bool(places))
         return self.state()
 
@@ -162,7 +165,8 @@ class Keeper:
         """Put every expired table on its safe shares."""
         with self._lock:
             for held in list(self._held.values()):
-                if not held.safe_because and held.table.expires_at <= self._now():
+                over = held.table.expires_at <= self._now() or self._ends[held.table.model] <= time.monotonic()
+                if not held.safe_because and over:
                     self._fall_back(held, "the table has expired")
 
     def look(self) -> None:
@@ -176,6 +180,10 @@ class Keeper:
             if report.routes_version == self._writer.routes_version:
                 self._writer.drop_leftovers(self._wanted())
             self._writer.write_again(report.clusters_version, report.routes_version)
+
+    def _end_of(self, held: Held) -> float:
+        """Return when a table ends on the steady clock."""
+        return time.monotonic() + held.left(self._now())
 
     def _leave_dead_canaries(self, report: Report) -> None:
         seen = {held.table.model: dead_revisions(report, held.table) for held in self._held.values() if not held.safe_because}

@@ -18,12 +18,14 @@ SCHEMA = 1
 class Held:
     """A table that an edge accepted; `label` is the version under which its routes were last written.
 
-    `safe_because` is empty while the table's shares are in force.
+    `safe_because` is empty while the table's shares are in force. `seconds` is how long the table had to live when it
+    was accepted (None: one that an earlier agent remembered), so that it ends in time though the clock may be set back.
     """
 
     table: RoutingTable
     safe_because: str
     label: str
+    seconds: float | None = None
 
     __pydantic_config__ = STRICT
 
@@ -33,11 +35,15 @@ class Held:
         return self.table.on_safe_shares() if self.safe_because else self.table
 
     @classmethod
-    def accepting(cls, table: RoutingTable, before: Held | None) -> Held:
+    def accepting(cls, table: RoutingTable, before: Held | None, now: float) -> Held:
         """Hold a new table; a mere renewal keeps the label, since Envoy need not be told."""
-        if before is not None and before.in_force.same_routes(table):
-            return cls(table, "", before.label)
-        return cls(table, "", f"{table.epoch}.{table.version}")
+        renews = before is not None and before.in_force.same_routes(table)
+        return cls(table, "", before.label if before and renews else f"{table.epoch}.{table.version}", table.expires_at - now)
+
+    def left(self, now: float) -> float:
+        """Return the seconds that the table has left at most; no clock gives it more than it was accepted for."""
+        left = self.table.expires_at - now
+        return left if self.seconds is None else min(left, self.seconds)
 
     def falling_back(self, why: str) -> Held:
         """Hold the same table on its safe shares."""

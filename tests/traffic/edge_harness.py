@@ -51,10 +51,12 @@ class Process:
     command: list[str]
     log: Path
     running: subprocess.Popen[bytes] | None = None
+    environment: dict[str, str] = field(default_factory=dict)
 
     def start(self) -> Process:
         with self.log.open("ab") as log:
-            self.running = subprocess.Popen(self.command, cwd=ROOT, env=inherited_environment(), stdout=log, stderr=log)
+            environment = inherited_environment() | self.environment
+            self.running = subprocess.Popen(self.command, cwd=ROOT, env=environment, stdout=log, stderr=log)
         return self
 
     def signal(self, number: int) -> None:

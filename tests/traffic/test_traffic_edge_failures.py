@@ -12,6 +12,7 @@ import pytest
 from edge_harness import CANARY, STABLE, Load, RealEdge, wait_until
 
 from fleet.errors import Refused
+from support.clock import SetClock
 from traffic.edges import shift
 
 
@@ -106,6 +107,28 @@ def test_an_agent_that_starts_after_the_expiry_takes_the_safe_shares(edge: RealE
     edge.wait_ready()
     wait_until(lambda: edge.model().percent_of(CANARY) == 0, 5, "the safe shares")
     assert edge.answering(20) == {STABLE: 20}
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["living", "killed and started again"])
+def test_an_agent_whose_clock_is_set_back_an_hour_still_ends_a_canary_in_time(tmp_path: Path, killed: bool) -> None:
+    clock, edge = SetClock(tmp_path), RealEdge(tmp_path / "edge")
+    edge.agent.environment = clock.environment
+    try:
+        edge.start()
+        edge.serve(STABLE)
+        edge.serve(CANARY)
+        edge.take(edge.table(1, canary=50, seconds=4))
+        assert edge.model().percent_of(CANARY) == 50
+        clock.forward(-3600)
+        if killed:
+            edge.agent.kill()
+            edge.agent.start()
+            edge.wait_ready()
+        wait_until(lambda: edge.model().on_safe_shares, 10, "the safe shares")
+        assert edge.model().safe_because == "the table has expired"
+        assert set(edge.answering(20)) == {STABLE}
+    finally:
+        edge.close()
 
 
 def test_an_envoy_killed_and_started_again_serves_the_same_table(edge: RealEdge) -> None:
