@@ -154,6 +154,23 @@ def _servers(site: Site) -> tuple[Component, ...]:
             version_url=f"{stack.agent_url}/health",
             version=_version_field,
         ),
+        Component(
+            name="meter",
+            command=(
+                *PYTHON,
+                "clouds.local.meter",
+                "--regions",
+                str(site.home.root / "regions"),
+                "--port",
+                str(stack.port_base + METER_OFFSET),
+            ),
+            environment=_common(site),
+            directory=site.home.root,
+            url=f"http://{HOST}:{stack.port_base + METER_OFFSET}",
+            health=f"http://{HOST}:{stack.port_base + METER_OFFSET}/health",
+            version_url=f"http://{HOST}:{stack.port_base + METER_OFFSET}/health",
+            version=_version_field,
+        ),
     )
 
 
