@@ -99,9 +99,12 @@ def _json(event: Event) -> dict[str, JsonValue]:
 
 
 def _durations(requested: datetime, phases: tuple[PhaseView, ...]) -> dict[str, float]:
-    """Return how long each phase but the last lasted; a release waits in `requested` until it is first picked up."""
+    """Return how long each phase but the last lasted; a release waits in `requested` until it is first picked up.
+
+    None lasted less than nothing, though the clock may have been set back.
+    """
     moments = [(ReleasePhase.REQUESTED.value, requested), *((phase.phase, phase.at) for phase in phases)]
     lasted: dict[str, float] = {}
     for (name, began), (_, ended) in itertools.pairwise(moments):
-        lasted[name] = round(lasted.get(name, 0.0) + (ended - began).total_seconds(), 3)
+        lasted[name] = round(lasted.get(name, 0.0) + max(0.0, (ended - began).total_seconds()), 3)
     return lasted

@@ -23,14 +23,21 @@ from monitoring.share import MeasuredShare, measured_share
 from registry.ledger import JSON
 from traffic.edges import observe
 
+SLEWED_SECONDS = 2.0
+"""As much as a clock that is put right slowly may differ from the steady one after an hour."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """The two revisions between which the requests are split, since a second of Unix time."""
+    """The two revisions between which the requests are split, since a second of Unix time.
+
+    `offset` is Unix time less the steady clock when this run took the canary up.
+    """
 
     canary: Revision
     stable: Revision
     since: int
+    offset: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +60,7 @@ def canary(work: Work, revision: Revision) -> Verdict | None:
         return None
     work.journal.enter(ReleasePhase.CANARY)
     began = work.journal.effect(effects.CANARY, lambda: {"since": int(time.time())}, canary=revision.digest, stable=stable.digest)
-    pair = Pair(revision, stable, int(str(began["since"])))
+    pair = Pair(revision, stable, int(str(began["since"])), time.time() - time.monotonic())
     verdict, weight = look(work, pair), 0
     steps = work.declared.canary.steps
     for position, step in enumerate(steps):
@@ -61,7 +68,7 @@ def canary(work: Work, revision: Revision) -> Verdict | None:
         verdict, weight = walk.with_options(task_run_name=f"canary-at-{step.weight}-percent")(work, pair, stage), step.weight
         late = out_of_time(work, pair)
         verdict = unless_late(work, stage, verdict, late)
-        if verdict.outcome is Outcome.ROLL_BACK or late:
+        if verdict.outcome is Outcome.ROLL_BACK or late or was_set_back(pair, time.time(), time.monotonic()):
             break
     show_verdict(work, verdict)
     return verdict
@@ -73,18 +80,18 @@ def walk(work: Work, pair: Pair, stage: Stage) -> Verdict:
 
     While stable could not take everything back, the weight before stays and nothing rises.
     """
-    step, began = stage.step, None
+    step, began, held_since = stage.step, None, 0.0
     while True:
         work.check()
         missing = stable_is_warm(work, pair.stable)
         if began is None and not missing:
             work.journal.effect(effects.weight(step.weight), partial(_switch, work, pair, step.weight), weight=step.weight)
-            began = time.time()
+            began, held_since = time.time(), time.monotonic()
         weight = stage.before if began is None else step.weight
         verdict, share = tick(work, pair, weight, began or time.time())
-        if verdict.outcome is Outcome.ROLL_BACK:
+        if verdict.outcome is Outcome.ROLL_BACK or was_set_back(pair, time.time(), time.monotonic()):
             return verdict
-        held = began is not None and not missing and share.real and time.time() - began >= step.seconds
+        held = began is not None and not missing and share.real and time.monotonic() - held_since >= step.seconds
         if held and (not stage.last or verdict.outcome is Outcome.PROMOTE):
             return verdict
         if out_of_time(work, pair):
@@ -98,7 +105,7 @@ def tick(work: Work, pair: Pair, weight: int, since: float) -> tuple[Verdict, Me
     """Renew the edges' table at a weight, look at what was answered, judge, and record it."""
     states = set_weight(work, pair.canary, pair.stable, weight)
     attempts = observe(work.house.edges, work.model, pair.since)
-    verdict = judge_now(work, pair, attempts)
+    verdict = unless_set_back(pair, judge_now(work, pair, attempts), time.time(), time.monotonic())
     share = measured_share(attempts, pair.canary.digest, int(since) + 1, weight)
     record(work, verdict, weight, share)
     show_progress(work, Progress(weight, weights_at(states, work.model, pair.canary.digest), share, verdict))
@@ -125,6 +132,21 @@ def judge_now(work: Work, pair: Pair, attempts: Attempts) -> Verdict:
     """Hand the evidence to the judge."""
     evidence = CanaryEvidence(pair.canary.digest, pair.stable.digest, attempts, work.regions)
     return judge(work.declared.rollback, evidence, datetime.now(UTC))
+
+
+def was_set_back(pair: Pair, now: float, steady: float) -> float:
+    """Return by how many seconds the clock (Unix time) fell behind the steady one or the canary's begin; 0 for what may be slewing."""
+    back = max(pair.offset - (now - steady), pair.since - now)
+    return back if back > SLEWED_SECONDS else 0.0
+
+
+def unless_set_back(pair: Pair, verdict: Verdict, now: float, steady: float) -> Verdict:
+    """Return a verdict, without its outcome when the clock was set back: evidence is counted by the second of the day."""
+    back = was_set_back(pair, now, steady)
+    if not back or verdict.outcome is Outcome.ROLL_BACK:
+        return verdict
+    why = f"The clock was set back by {back:.0f} s during the canary, so that its seconds cannot be told apart any more."
+    return replace(verdict, outcome=Outcome.NOT_ENOUGH_DATA, reasons=(why, *verdict.reasons))
 
 
 def out_of_time(work: Work, pair: Pair) -> bool:

@@ -138,9 +138,9 @@ def wait_until_drained(work: Work) -> None:
     """
     longest = max(slo.latency_ms for slo in work.declared.slo.values())
     target = int(time.time() + Timeouts.of(longest).whole / 1000) + 1
-    deadline = target + COUNTING_SECONDS
+    deadline = time.monotonic() + target - time.time() + COUNTING_SECONDS
     while counted_to(work.house, work.model) < target:
-        if time.time() > deadline:
+        if time.monotonic() > deadline:
             raise Unreachable("edge", f"has not counted its attempts for {COUNTING_SECONDS:.0f} s", "Look at its agent's log.")
         time.sleep(0.25)
 
