@@ -46,11 +46,32 @@ def down(as_json: AsJson = False) -> None:
 
 
 @app.command()
-def status(as_json: AsJson = False) -> None:
+def status(
+    watch: Annotated[bool, typer.Option("--watch", help="Keep showing it, with the releases under way; Ctrl-C ends it.")] = False,
+    interval: Annotated[float, typer.Option("--interval", min=0.2, metavar="SECONDS", help="How often --watch looks.")] = 2.0,
+    as_json: AsJson = False,
+) -> None:
     """Show every component and, region by region, which revision serves with which weight and measured share."""
+    if watch:
+        from control.watching import watch as keep_showing
+        from fleet.settings import settings
+
+        keep_showing(settings(), interval, as_json)
+        return
     from control.stack_commands import show_status
 
     show_status(as_json)
+
+
+@app.command()
+def doctor(
+    everything: Annotated[bool, typer.Option("--all", help="Tell also what is well, finding by finding.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Look at what is installed, running, reachable and mis-set, each finding with its remedy; changes nothing."""
+    from control.doctor_commands import show_findings
+
+    _leave(show_findings(as_json, everything))
 
 
 @app.command()

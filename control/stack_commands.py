@@ -66,7 +66,12 @@ def _show_components(found: StackView) -> None:
 
 
 def _show_regions(regions: dict[str, RegionView]) -> None:
-    rows = []
+    print_table("Regions", ("region", "stands for", "model", "version", "revision", "state", "weight", "measured"), region_rows(regions))
+
+
+def region_rows(regions: dict[str, RegionView]) -> list[tuple[str, ...]]:
+    """Return the regions' table, one row per revision in a region, its cells as markup."""
+    rows: list[tuple[str, ...]] = []
     for name, region in regions.items():
         for model, served in region.models.items():
             for each in filter(None, (served, served.canary)):
@@ -77,4 +82,4 @@ def _show_regions(regions: dict[str, RegionView]) -> None:
                 rows.append(tuple(map(escape, told)))
         if not region.models:
             rows.append((escape(name), escape(region.provider), "", "", "", "", "", ""))
-    print_table("Regions", ("region", "stands for", "model", "version", "revision", "state", "weight", "measured"), rows)
+    return rows
