@@ -1,4 +1,4 @@
-"""Convoy's HTTP API: the webhook of MLflow, releases, and health. Started as `python -m control.api`."""
+"""Convoy's HTTP API: the webhook of MLflow, releases, reports, and health. Started as `python -m control.api`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, ConfigDict, Field
 
 from control.doors import Answer, request_release, request_rollback, woken
+from control.reports import reports_router
 from control.views import ReleaseView, release_view, release_views
 from control.webhooks import read_bounded, read_delivery
 from fleet.about import VERSION
@@ -121,6 +122,7 @@ def make_app(installed: House) -> FastAPI:
         house = as_declared_now(installed)
         return _accepted(house, request_rollback(house, wish.model, wish.version, ACTOR))
 
+    app.include_router(reports_router(installed.home.reports))
     return app
 
 

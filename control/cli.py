@@ -117,6 +117,34 @@ def predict(
 
 
 @app.command()
+def drill(
+    region: Annotated[str, typer.Argument(help="The region to lose.")],
+    rate: Annotated[float, typer.Option("--rate", min=1, max=1000, help="Requests a second for each model of the region.")] = 50.0,
+    window: Annotated[
+        float, typer.Option("--window", min=1, max=60, metavar="SECONDS", help="How long all must be well to be well.")
+    ] = 5.0,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done and whether it would be refused; exit 2 if so.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Kill a region's servers under load, measure what users notice, put it back; exit 5 when a promise was not kept."""
+    from control.drill_commands import rehearse, run
+    from flows.drill_checks import DrillPlan
+
+    plan = DrillPlan(region, rate, window)
+    _leave(rehearse(plan, as_json) if dry_run else run(plan, as_json))
+
+
+@app.command()
+def drift(model: ModelName, as_json: AsJson = False) -> None:
+    """Compare what a model answered lately with what it learned from, column by column; writes a report."""
+    from control.drift_commands import show_drift
+
+    show_drift(model, as_json)
+
+
+@app.command()
 def demo(
     home: Annotated[Path, typer.Option("--home", help="The demo's own home; an earlier demo there is deleted.")] = Path(".convoy/demo"),
     port_base: Annotated[

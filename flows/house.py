@@ -14,6 +14,7 @@ from fleet.home import Home
 from fleet.reading import model_of, read_fleet
 from fleet.settings import Settings, settings
 from fleet.stack import Credentials, Stack, read_credentials, read_stack
+from registry.captures import Captures
 from registry.leases import Leases
 from registry.ledger import Ledger
 from registry.models import MlflowModels
@@ -88,6 +89,10 @@ class House:
     def region_store(self, region: str) -> ContentStore:
         """Return the object store of a region."""
         return ContentStore.at(self.home.region_store(region))
+
+    def captures(self, region: str) -> Captures:
+        """Return the rows that a region answered."""
+        return Captures.at(self.home.region_store(region))
 
     def fetch_from(self, region: str) -> Callable[[str, Path], None]:
         """Return the verb that unpacks a revision from a region's own store, verified."""

@@ -22,6 +22,7 @@ from support.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 REGIONS = ("us-east-1", "europe-west4", "southeastasia")
+DRILLED, DRILLED_REGION = "drilled", "sa-east-1"
 REQUIREMENTS = ("mlflow", "pandas", "numpy", "cloudpickle")
 
 
@@ -47,6 +48,16 @@ def toy_fleet(models: tuple[str, ...], regions: tuple[str, ...] = REGIONS) -> di
         },
         "models": dict.fromkeys(models, model),
     }
+
+
+def with_drilled(fleet: dict[str, Any]) -> dict[str, Any]:
+    """Add a model of its own to a fleet of toy models, in the first region and in one that serves nothing else: to be lost in drills."""
+    (model, *_), (first, *_) = fleet["models"].values(), fleet["regions"]
+    regions = [first, DRILLED_REGION]
+    place = {"target": "local", "provider": "aws", "place": DRILLED_REGION, "jurisdiction": "BR"}
+    slo = {region: {"latency_ms": 500, "error_rate": 0.01} for region in regions}
+    drilled = {**model, "regions": regions, "slo": slo}
+    return {**fleet, "regions": {**fleet["regions"], DRILLED_REGION: place}, "models": {**fleet["models"], DRILLED: drilled}}
 
 
 @dataclass(frozen=True)
@@ -123,10 +134,15 @@ class TestStack:
         state = self.house.edges[0].state().of(model)
         return {
             "ledger": self.house.ledger.verify(),
-            "stores": sorted(str(path) for region in REGIONS for path in self.house.home.region_store(region).rglob("*")),
+            "stores": sorted(str(path) for region in REGIONS for path in self._stored(region)),
             "aliases": [self.house.models.alias(model, name) for name in (CANDIDATE, CHAMPION)],
             "table": None if state is None else (state.table.order, state.table.shares),
         }
+
+    def _stored(self, region: str) -> list[Path]:
+        """Return what a region's store holds but for the captured rows, which come with every answer."""
+        store = self.house.home.region_store(region)
+        return [path for path in store.rglob("*") if path.relative_to(store).parts[0] != "captured"]
 
     def releases(self, model: str) -> tuple[ReleaseView, ...]:
         """Return the releases of a model."""

@@ -1,0 +1,163 @@
+"""Drift measured from captured files and a pinned reference to the verdict, the report and the ledger; no server is needed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pandas as pd
+import pytest
+
+import flows.drifting
+from bentos.service.capture import Capture
+from bentos.service.scorer import Scorer
+from bentos.service.signature import Signature
+from bentos.service.tensors import Field
+from control.drift_commands import show_drift
+from fleet.canonical import digest_of_file
+from fleet.errors import InputError, UnknownName
+from fleet.home import Home
+from fleet.settings import Settings
+from fleet.stack import Stack
+from flows.drifting import drift_stream, measure_drift, watched
+from flows.house import House
+from monitoring.drift import DriftOutcome
+from support.data import pinned_rows
+from support.stack import REGIONS, toy_fleet, write_fleet
+
+FILE = "data/v1.parquet"
+SCORER = Scorer("toy", "1", Signature((Field("x", np.dtype("float64")), Field("y", np.dtype("float64"))), (), frame=True, named=True), None)
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    random = np.random.default_rng(1)
+    rows = pd.DataFrame({"x": random.normal(size=4000), "y": random.normal(size=4000), "employed": 1})
+    return pinned_rows(tmp_path_factory.mktemp("data"), FILE, rows)
+
+
+@pytest.fixture
+def house(tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
+    """An installation whose model `toy` declares drift and `calm` does not."""
+    home = Home(tmp_path)
+    fleet = toy_fleet(("calm",))
+    drift = {"reference": {"repository": str(repository), "path": FILE}, "minimum_rows": 300}
+    write_fleet(home, fleet | {"models": fleet["models"] | {"toy": fleet["models"]["calm"] | {"drift": drift}}})
+    found = House(Settings(home=tmp_path), home)
+    vars(found)["stack"] = Stack(stack_id="tests", port_base=7400)
+    found.ledger.migrate()
+    monkeypatch.setattr(House, "open", lambda: found)
+    yield found
+    found.ledger.close()
+
+
+def answer(house: House, region: str, rows: int, seed: int, shift: float = 0.0) -> None:
+    """Capture one answered request of many rows, as the region's server does."""
+    random = np.random.default_rng(seed)
+    values = {"x": random.normal(size=rows) + shift, "y": random.normal(size=rows)}
+    inputs = [{"name": name, "datatype": "FP64", "shape": [rows], "data": column.tolist()} for name, column in values.items()]
+    outputs = [{"name": "output", "datatype": "FP64", "shape": [rows], "data": (values["x"] * 2).tolist()}]
+    capture = Capture(house.home.captured(region) / "toy", SCORER, ("sha256:" + "ab" * 32, region))
+    capture.offer(b"id", orjson.dumps({"inputs": inputs}), orjson.dumps({"outputs": outputs}))
+    capture.close()
+
+
+def test_a_shift_is_found_told_with_its_region_and_recorded_with_both_methods(house, repository):
+    for seed, region in enumerate(REGIONS):
+        answer(house, region, 300, seed, shift=2.5 if region == "europe-west4" else 0.0)
+
+    finding = measure_drift(house, "toy", "test")
+
+    assert (finding.verdict.outcome, finding.verdict.drifted) == (DriftOutcome.DRIFTED, ("x",))
+    assert finding.verdict.reasons[0].startswith("'x' drifted: index ")
+    assert "most in europe-west4 (" in finding.verdict.reasons[0]
+    (event,) = house.ledger.stream(drift_stream("toy"))
+    payload: dict[str, Any] = dict(event.payload)
+    assert (event.type, event.actor, payload["outcome"]) == ("drift.measured", "test", "drifted")
+    assert payload["rows"] == dict.fromkeys(REGIONS, 300)
+    assert [(found["column"], found["drifted"]) for found in payload["columns"]] == [("x", True), ("y", False)]
+    assert float(payload["columns"][0]["regions"]["europe-west4"]) > float(payload["columns"][0]["psi"]) > 0.2
+    assert {found["column"]: found["drifted"] for found in payload["evidently"]} == {"x": True, "y": False}
+    assert payload["reference"]["repository"] == str(repository)
+    assert payload["skipped"] == {
+        "prediction.output": "the reference has no such column",
+        "employed": "it is not among the captured rows",
+    }
+    assert finding.report is not None
+    assert payload["report"] == {"file": finding.report.name, "digest": digest_of_file(finding.report)}
+    assert json.loads(finding.report.with_suffix(".json").read_text()) == json.loads(json.dumps(payload, default=dict))
+    assert finding.report.parent == house.home.reports / "drift" / "toy"
+    assert house.ledger.verify() == 1
+
+
+def test_the_same_kind_of_rows_is_stable_and_the_command_says_so_to_people_and_machines(house, capsys):
+    for seed, region in enumerate(REGIONS):
+        answer(house, region, 300, seed + 10)
+
+    show_drift("toy", as_json=True)
+    found = json.loads(capsys.readouterr().out)
+    assert (found["outcome"], found["rows"]) == ("stable", dict.fromkeys(REGIONS, 300))
+    assert found["report_url"].startswith("http://127.0.0.1:7400/reports/drift/toy/")
+
+    show_drift("toy", as_json=False)
+    text = capsys.readouterr().out
+    assert text.startswith("toy: stable\n")
+    assert "http://127.0.0.1:7400/reports/drift/toy/" in text
+
+
+def test_few_rows_are_no_verdict_and_make_no_report(house, capsys):
+    answer(house, "us-east-1", 20, 1, shift=9.0)
+    show_drift("toy", as_json=False)
+    assert capsys.readouterr().out.startswith("toy: not enough data\n  20 rows were answered in the window, and 300 are needed")
+    (event,) = house.ledger.stream(drift_stream("toy"))
+    assert (event.payload["outcome"], event.payload["report"], event.payload["evidently"]) == ("not enough data", None, [])
+
+
+def test_rows_before_the_window_do_not_count_and_what_cannot_be_read_is_told(house, monkeypatch):
+    answer(house, "us-east-1", 400, 1)
+    broken = next(house.home.captured("us-east-1").glob("toy/*/*.parquet")).with_name("9999999999999-1-000001.parquet")
+    broken.write_bytes(b"no parquet")
+    now: datetime = house.ledger.now()
+    monkeypatch.setattr(house.ledger, "now", lambda: now.replace(year=now.year + 1))
+
+    finding = measure_drift(house, "toy", "test")
+
+    assert dict(finding.measured.rows) == dict.fromkeys(REGIONS, 0)
+    assert finding.verdict.outcome is DriftOutcome.NOT_ENOUGH_DATA
+    assert [remark.partition(" could")[0] for remark in finding.remarks] == ["In us-east-1 1 files"]
+
+
+def test_when_evidently_fails_the_verdict_stands_and_the_failure_is_told(house, monkeypatch):
+    def fails(*_: object) -> None:
+        raise RuntimeError("no opinion today")
+
+    answer(house, "us-east-1", 400, 1)
+    monkeypatch.setattr(flows.drifting, "compare", fails)
+    finding = measure_drift(house, "toy", "test")
+    assert (finding.verdict.outcome, finding.report) == (DriftOutcome.STABLE, None)
+    assert finding.remarks == ("Evidently gave no opinion (RuntimeError: no opinion today).",)
+
+
+def test_only_the_newest_reports_are_kept(house, monkeypatch):
+    monkeypatch.setattr(flows.drifting, "KEPT", 2)
+    stamps = []
+    for _ in range(4):
+        measure_drift(house, "toy", "test")
+        stamps = sorted(path.name for path in (house.home.reports / "drift" / "toy").iterdir())
+    assert len(stamps) == 2
+    assert len(house.ledger.stream(drift_stream("toy"))) == 4
+
+
+def test_only_models_with_a_drift_section_are_watched_and_others_are_refused_with_the_remedy(house):
+    assert watched(house) == ["toy"]
+    with pytest.raises(InputError, match="declares no drift") as refused:
+        measure_drift(house, "calm", "test")
+    assert "section `drift`" in refused.value.remedy
+    with pytest.raises(UnknownName, match="known: calm, toy"):
+        measure_drift(house, "stranger", "test")
+    assert house.ledger.verify() == 0
