@@ -22,6 +22,8 @@ from fleet.manifest import Manifest, manifest_of
 from fleet.settings import inherited_environment
 
 BUILD_SECONDS = 300
+MODEL_FOLDER = "src/model"
+"""Where a revision has its model's files."""
 SERVICE = Path(__file__).parent / "service"
 ENTRY = '"""What BentoML imports."""\n\nfrom convoy_service.bento import Scoring\n\n__all__ = ["Scoring"]\n'
 REMEDY = "Read the output above; nothing was packaged."
@@ -47,7 +49,7 @@ def build(model_folder: Path, name: str, version: str, to: Path) -> Manifest:
         staged = Path(scratch) / "staged"
         shutil.copytree(bento, staged)
         for entry in model.entries:
-            _copy(model_folder / entry.path, staged / "src" / "model" / entry.path)
+            _copy(model_folder / entry.path, staged / MODEL_FOLDER / entry.path)
         (staged / "src" / "revision.json").write_text(json.dumps({"model": name, "version": version}) + "\n", encoding="utf-8")
         normalise(staged, Path(scratch))
         shutil.copytree(staged, to, dirs_exist_ok=True)

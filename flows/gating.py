@@ -8,6 +8,7 @@ from pathlib import Path
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from bentos.build import MODEL_FOLDER
 from fleet.errors import IntegrityError
 from fleet.evidence import GateOutcome, GateResult
 from fleet.phases import ReleasePhase
@@ -19,9 +20,6 @@ from flows.work import Work
 from policies.gates import ALL_GATES, Candidate, evaluate_all, may_go_on
 from registry.ledger import JSON
 from registry.lineage import describe, fetch, read_tags
-
-MODEL_FOLDER = "src/model"
-"""Where a revision has its model's files: `bentos/service` says so."""
 
 
 @dataclass(frozen=True, slots=True)

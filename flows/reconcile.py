@@ -7,6 +7,7 @@ from prefect.deployments import run_deployment
 
 from fleet.errors import ConvoyError, TransientError, UnknownName
 from flows.desires import CANDIDATE, observe_candidate, unfinished
+from flows.drill_mending import end_open_drills
 from flows.house import House
 from flows.keeping import behind
 from flows.late_runs import drop_late_runs
@@ -23,7 +24,9 @@ def reconcile() -> list[str]:
     drop_late_runs()
     house = House.open()
     house.ledger.verify()
-    started, problems = [], []
+    logger = get_run_logger()
+    started = end_open_drills(house, "reconcile flow", logger.info)
+    problems = []
     for model in house.fleet.models:
         try:
             reasons = look_at(house, model)

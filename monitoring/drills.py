@@ -121,7 +121,7 @@ class ModelResult:
 
     `sent`, `failed`, `slow` (answers above the SLO's limit) and `worst_ms` are the callers' view of every request that
     ended after the kill, the return of the region included. `bad_attempts` failed at the edges; `rescued` of them cost
-    no caller an answer (each failed request is taken to explain one). `served_again` and `said` (Convoy no longer
+    no caller an answer (each failed request is taken to explain one); None: an edge could not be asked. `served_again` and `said` (Convoy no longer
     calls the region ready) count from the kill, `back` (ready with the same digest) and `routed` (answering through
     every edge) from the mending. None: it was not seen. `releases_behind` is the survivors' greatest lag.
     """
@@ -132,8 +132,8 @@ class ModelResult:
     failed: int
     slow: int
     worst_ms: float
-    bad_attempts: int
-    rescued: int
+    bad_attempts: int | None
+    rescued: int | None
     served_again: float | None
     said: float | None
     back: float | None

@@ -24,7 +24,13 @@ MODELS = ("steady", "resetting", "dead", "flipped", "again", "killed", "refused"
 silence_telemetry()
 
 # These share one stack, or start their own: one worker runs them one after another.
-ON_THE_STACK = ("test_control_stack.py", "test_control_doors.py", "test_flows_release_train.py")
+ON_THE_STACK = (
+    "test_control_stack.py",
+    "test_control_doors.py",
+    "test_control_drift.py",
+    "test_flows_failover_drill.py",
+    "test_flows_release_train.py",
+)
 
 
 class StackAside(LoadFileScheduling):
@@ -48,12 +54,12 @@ def stack() -> Iterator[TestStack]:
     from fleet.home import Home
     from fleet.settings import Settings
     from flows.house import House
-    from support.stack import TestStack, toy_fleet, write_fleet
+    from support.stack import TestStack, toy_fleet, with_drilled, write_fleet
 
     root = Path(tempfile.mkdtemp(prefix="cv-"))
     settings = Settings(home=root, tick_seconds=0.5, lease_seconds=5, table_seconds=6, keep_raw_logs=True)
     home = Home.of(settings)
-    write_fleet(home, toy_fleet(MODELS))
+    write_fleet(home, with_drilled(toy_fleet(MODELS)))
     try:
         up(settings, lambda text: None)
         yield TestStack(settings, House(settings, home))

@@ -86,6 +86,7 @@ def _complete(site: Site, report: Report) -> StackView:
     _ensure(supervisor, site, (component for component in table.values() if not component.held))
 
     _wait(site, supervisor, table, report)
+    _end_open_drills(site, report)
     return view_of(site)
 
 
@@ -144,6 +145,21 @@ def _migrate_ledger(url: str) -> None:
 
     ledger = Ledger(url)
     ledger.migrate()
+    ledger.close()
+
+
+def _end_open_drills(site: Site, report: Report) -> None:
+    """Put back a region whose drill was killed; reconcile would, within a minute."""
+    from flows.drill_journal import drilled_regions, open_drill
+    from registry.ledger import Ledger
+
+    ledger = Ledger(site.settings.ledger_url or f"sqlite:///{site.home.ledger_file}")
+    if any(open_drill(ledger, region) for region in drilled_regions(ledger)):
+        from flows.drill_mending import end_open_drills
+        from flows.house import House
+
+        for done in end_open_drills(House(site.settings, site.home), "convoy up", report):
+            report(done)
     ledger.close()
 
 

@@ -37,3 +37,9 @@ def test_the_event_that_starts_a_release_is_the_one_that_the_api_emits() -> None
 def test_reconcile_runs_every_minute() -> None:
     (reconcile,) = (found for found in DEPLOYMENTS if found["name"] == "reconcile")
     assert reconcile["schedules"] == [{"interval": 60}]
+
+
+def test_a_region_is_drilled_once_a_week_in_working_hours() -> None:
+    (drill,) = (found for found in DEPLOYMENTS if found["name"] == "failover_drill")
+    assert drill["schedules"] == [{"cron": "0 10 * * 2", "timezone": "UTC"}]
+    assert "working hours" in drill["description"]
