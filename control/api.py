@@ -138,13 +138,14 @@ def receive(house: House, headers: dict[str, str], body: bytes) -> Received:
     """Act on one webhook: look where the alias is now, open the desire that follows from it, and wake the flow.
 
     A delivery only wakes us up: it may be late, so what it says of the version is recorded and not believed. Raises
-    Unreachable while MLflow cannot be asked, and MLflow delivers again.
+    Unreachable while MLflow cannot be asked, and MLflow delivers again; LedgerBroken before anything is done.
     """
     delivery = read_delivery(headers, body, house.credentials.webhook_secret, time.time())
     alias = delivery.message.data
     if (delivery.message.entity, delivery.message.action) != ("model_version_alias", "created") or alias.alias != CANDIDATE:
         return Received(release=None, says="not the alias candidate: nothing to do")
     house.model(alias.name)
+    house.ledger.verify()
     stream = f"webhook/{delivery.id}"
     if house.ledger.stream(stream):
         raise Refused("webhook", f"delivery {delivery.id} was received before", "Set the alias again to release again.")

@@ -34,9 +34,10 @@ class Answer:
 def request_release(house: House, model: str, version: str, again: bool, actor: str) -> Answer:
     """Want a version: the alias is set, the desire opened and the flow woken.
 
-    Raises UnknownName for an unknown model or version and InputError for a version without a schema or one that was
-    tried already, before anything is changed, and Busy when somebody else moves the alias meanwhile.
+    Raises LedgerBroken, UnknownName for an unknown model or version and InputError for a version without a schema or one
+    that was tried already, before anything is changed, and Busy when somebody else moves the alias meanwhile.
     """
+    house.ledger.verify()
     check_version(house, model, version)
     # An alias that was moved by hand a moment ago moves first in the ledger as well; then ours is a move like any other.
     observe(house, model, actor)
@@ -49,7 +50,11 @@ def request_release(house: House, model: str, version: str, again: bool, actor: 
 
 
 def request_rollback(house: House, model: str, version: str | None, actor: str) -> Answer:
-    """Want an earlier stable version back; MLflow may be away as long as the revision is still stored."""
+    """Want an earlier stable version back; MLflow may be away as long as the revision is still stored.
+
+    Raises LedgerBroken, InputError and UnknownName before anything is changed.
+    """
+    house.ledger.verify()
     answer = woken(house, ask_for(house, model, version, actor))
     owed = alias_owed(house.ledger, model)
     if owed is None:

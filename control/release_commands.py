@@ -37,14 +37,12 @@ class Following:
 def start_release(model: str, version: str, again: bool, following: Following) -> ExitCode:
     """Ask for a release, follow it if wanted, and return how it ended."""
     house = House.open()
-    house.ledger.verify()
     return _follow(house, request_release(house, model, version, again, ACTOR), following)
 
 
 def start_rollback(model: str, version: str | None, following: Following) -> ExitCode:
     """Ask for a rollback, follow it if wanted, and return how it ended."""
     house = House.open()
-    house.ledger.verify()
     return _follow(house, request_rollback(house, model, version, ACTOR), following)
 
 
@@ -57,23 +55,26 @@ def view_of(house: House, model: str, release: str) -> ReleaseView:
 
 
 def wait_for_end(house: House, model: str, release: str, quiet: bool = False, seconds: float | None = None) -> ReleaseView:
-    """Return a release once it has ended; tells each phase on stderr as it is entered.
+    """Return a release once it has ended; tells each phase on stderr as it is entered, and why it does not go on for now.
 
     Raises OperationFailed when it has not ended within `seconds` (None: no limit).
     """
     told, deadline = "", None if seconds is None else time.monotonic() + seconds
+    why: tuple[str, ...] = ()
     while True:
         view = view_of(house, model, release)
         if view.phase != told and not quiet:
             progress.print(f"{escape(view.release)} version {escape(view.version)}: [bold]{view.phase}[/]  {view.meaning}")
-        told = view.phase
+        if view.reasons and view.reasons != why and not view.ended and not quiet:
+            progress.print("\n".join(f"  {reason}" for reason in view.reasons), markup=False)
+        told, why = view.phase, view.reasons
         if ReleasePhase(view.phase).terminal:
             return view
         if deadline is not None and time.monotonic() >= deadline:
             raise OperationFailed(
                 f"release '{release}'",
                 f"has not ended within {seconds:g} seconds, it is in phase '{view.phase}'",
-                "It goes on by itself once Prefect and its runner are well: see `convoy status`.",
+                "; ".join((*view.reasons, "It goes on by itself once Prefect and its runner are well: see `convoy status`.")),
             )
         time.sleep(POLL_SECONDS)
 

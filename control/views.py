@@ -9,9 +9,11 @@ from datetime import datetime
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 from fleet.canonical import canonical_json
+from fleet.errors import ConvoyError
 from fleet.phases import ReleasePhase
 from flows import effects
 from flows.desires import Desire, desires, release_stream
+from flows.journal import INTERRUPTED
 from registry.ledger import Event, Ledger
 
 
@@ -62,7 +64,7 @@ def release_view(ledger: Ledger, desire: Desire, requested: datetime) -> Release
         why=desire.why.value,
         phase=now.value,
         meaning=now.meaning,
-        reasons=phases[-1].reasons if phases else (),
+        reasons=_interruption(events) or (phases[-1].reasons if phases else ()),
         digest=str(packaged["digest"]) if packaged else None,
         requested=requested,
         ended=phases[-1].at if now.terminal else None,
@@ -81,6 +83,14 @@ def release_views(ledger: Ledger, model: str) -> tuple[ReleaseView, ...]:
         if event.type == "candidate.observed" and event.payload.get("release")
     }
     return tuple(release_view(ledger, desire, moments[desire.release]) for desire in desires(ledger, model))
+
+
+def _interruption(events: tuple[Event, ...]) -> tuple[str, ...]:
+    """Return why the last run left the release unfinished, until another one takes it up."""
+    if not events or events[-1].type != INTERRUPTED:
+        return ()
+    told = events[-1].payload
+    return (f"left unfinished for now: {ConvoyError(str(told['subject']), str(told['reason']), str(told['remedy']))}",)
 
 
 def _phase(event: Event) -> PhaseView:

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from fleet.errors import InputError
+from fleet.errors import ConvoyError, InputError
 from fleet.phases import ReleasePhase, step
 from flows.desires import Desire, phase_of, release_stream
 from flows.effects import Effect
@@ -16,6 +16,7 @@ from registry.ledger import JSON, Event, Ledger, NewEvent
 
 Payload = Mapping[str, JSON]
 
+INTERRUPTED = "release.interrupted"
 POINTS = ("before", "between", "acted", "after")
 """Before the intent; between intent and act; after the act, which nobody recorded yet; after its completion."""
 _ORDER = tuple(ReleasePhase)
@@ -99,6 +100,10 @@ class Journal:
         self.record("effect.completed", result, intent=intent.intent_id, effect=key)
         self._reach("after", key)
         return result
+
+    def interrupted(self, problem: ConvoyError) -> None:
+        """Record why a run leaves the release unfinished; it goes on in another one."""
+        self.record(INTERRUPTED, {"subject": problem.subject, "reason": problem.reason, "remedy": problem.remedy})
 
     def completed(self, key: Effect) -> bool:
         """Whether an effect was done and read back."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from prefect import flow, get_run_logger
 
 from fleet.errors import ConvoyError, LedgerBroken, OperationFailed, TransientError
@@ -65,8 +67,12 @@ def tell(work: Work) -> ReleasePhase:
         return promote(work, revision)
     except SupersededError as newer:
         return supersede(work, newer.reason)
-    except (TransientError, LedgerBroken):
+    except LedgerBroken:
+        raise
+    except TransientError as problem:
         # Nothing is lost: the release stays open, and reconcile tells the story again.
+        with suppress(ConvoyError):
+            work.journal.interrupted(problem)
         raise
     except ConvoyError as problem:
         return fail(work, problem)

@@ -6,7 +6,9 @@ import base64
 import hashlib
 import hmac
 import json
+import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from control.api import make_app, receive
 from control.doors import request_release, request_rollback
 from control.release_commands import wait_for_end
 from control.stack.records import ensure_credentials, record_stack
+from control.views import release_views
 from fleet.errors import InputError, OperationFailed, UnknownName, Unreachable
 from fleet.home import Home
 from fleet.phases import ReleasePhase
@@ -287,6 +290,37 @@ def test_mlflow_away_is_a_503_and_the_same_delivery_is_taken_later(house: House)
     assert house.ledger.verify() == 0
     vars(house)["models"] = Aliases("1")
     assert client.post("/webhooks/mlflow", content=body, headers=headers).json()["release"] == "toy-1"
+
+
+def test_a_broken_ledger_lets_no_door_act(house: House, aliases: Aliases) -> None:
+    finish(house, wanted(house, "1"))
+    make_stable(house, "1")
+    with closing(sqlite3.connect(house.home.ledger_file)) as changed, changed:
+        changed.execute("UPDATE events SET actor = 'somebody else' WHERE seq = 1")
+    before = house.ledger.events()
+    client = TestClient(make_app(house))
+    token = {"authorization": f"Bearer {house.credentials.api_token}"}
+    headers, body = delivery(house, "2")
+    answers = (
+        client.post("/releases", json={"model": "toy", "version": "2"}, headers=token),
+        client.post("/rollbacks", json={"model": "toy", "version": "1"}, headers=token),
+        client.post("/webhooks/mlflow", content=body, headers=headers),
+    )
+    for answer in answers:
+        assert (answer.status_code, answer.json()["error"], answer.json()["subject"]) == (500, "LedgerBroken", "ledger event 1")
+        assert "until a human has looked" in answer.json()["remedy"]
+    assert (aliases.named, house.ledger.events()) == ("1", before)
+
+
+def test_why_a_release_was_left_unfinished_is_shown_until_it_goes_on(house: House, aliases: Aliases) -> None:
+    desire = wanted(house, "1")
+    journal = Journal(house.ledger, desire, 0, "test")
+    journal.enter(ReleasePhase.VALIDATING)
+    journal.interrupted(Unreachable("MLflow", "did not answer", "Check that it runs."))
+    (view,) = release_views(house.ledger, "toy")
+    assert (view.phase, view.reasons) == ("validating", ("left unfinished for now: MLflow: did not answer. Check that it runs.",))
+    journal.enter(ReleasePhase.PACKAGING)
+    assert release_views(house.ledger, "toy")[0].reasons == ()
 
 
 def test_a_model_that_is_declared_later_needs_no_restart(house: House, aliases: Aliases) -> None:
