@@ -6,7 +6,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")]
 ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9_-]{0,62}[A-Za-z0-9])?$")]
@@ -26,23 +26,61 @@ def _inside(path: Path) -> Path:
 RelativePath = Annotated[Path, AfterValidator(_inside)]
 
 
+def _exact(value: object) -> object:
+    """Refuse what YAML has already turned into a binary number: 0.1 is not 0.1 any more."""
+    if isinstance(value, float):
+        raise ValueError(f"{value!r} is a binary number, which holds no price exactly: write it in quotes, as '{value}'")
+    return value
+
+
+Money = Annotated[Decimal, BeforeValidator(_exact), Field(ge=0, max_digits=20, decimal_places=12)]
+"""An amount or a price: exact, so a string in YAML, with at most twelve decimals."""
+
+
 class Declared(BaseModel):
     """Frozen, and refuses keys that it does not know."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class Prices(Declared):
+    """What a region charges: a second of one CPU, a GiB of memory for a second, a prediction, a GiB in and out.
+
+    A region that stands for one of a cloud declares what that cloud would charge.
+    """
+
+    currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
+    cpu_second: Money
+    memory_gib_second: Money
+    request: Money
+    gib_in: Money = Decimal("0")
+    gib_out: Money = Decimal("0")
+
+
+class Forecast(Declared):
+    """What a model is expected to cost a day in a region, in the currency of its prices."""
+
+    per_day: Money
+
+
+class Costs(Declared):
+    """How costs are judged: from which part of the forecast on a deviation is told, in either direction."""
+
+    deviation: Annotated[Money, Field(lt=1)] = Decimal("0.08")
+
+
 class Region(Declared):
     """A place that serves models.
 
     `target` names the package in `clouds/` that runs it. `provider`, `place` and `jurisdiction` say which region it
-    is; a local region that stands for another says here for which.
+    is; a local region that stands for another says here for which. Without `prices` it writes no bill.
     """
 
     target: Literal["local", "aws", "gcp", "azure", "kubernetes"]
     provider: Name
     place: Text
     jurisdiction: Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
+    prices: Prices | None = None
 
 
 class Slo(Declared):
@@ -130,6 +168,7 @@ class Model(Declared):
 
     `rto_seconds` is the time within which users are served again after a region is lost, `rpo_releases` how many
     releases the survivors may lag behind. `contract` is a Great Expectations suite (JSON) that the data must meet.
+    `forecast` says per region what it is expected to cost; without one, what it cost before is expected again.
     """
 
     owner: Text
@@ -144,6 +183,14 @@ class Model(Declared):
     contract: RelativePath | None = None
     evaluation: Evaluation | None = None
     drift: Drift | None = None
+    forecast: dict[Name, Forecast] = {}
+
+    @model_validator(mode="after")
+    def _forecast_per_region(self) -> Self:
+        unknown = sorted(set(self.forecast) - set(self.regions))
+        if unknown:
+            raise ValueError(f"forecast names {', '.join(unknown)}, which this model does not use")
+        return self
 
     @model_validator(mode="after")
     def _slo_per_region(self) -> Self:
@@ -165,6 +212,7 @@ class Fleet(Declared):
     name: Name
     regions: Annotated[dict[Name, Region], Field(min_length=1)]
     models: Annotated[dict[ModelName, Model], Field(min_length=1)]
+    costs: Costs = Costs()
 
     @model_validator(mode="after")
     def _known_regions(self) -> Self:
