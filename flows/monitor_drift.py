@@ -49,12 +49,16 @@ def measured(house: House, model: str) -> Finding:
 
 
 def show(house: House, finding: Finding) -> None:
-    """Show the verdict with its reasons, the columns, and the way to Evidently's report."""
-    outcome, url = finding.verdict.outcome.value, report_url(house, finding)
+    """Show the verdict as an artifact of the run."""
+    description = f"Drift of {finding.model}: {finding.verdict.outcome.value}"
+    markdown(page(finding, report_url(house, finding)), key=f"drift-{finding.model}".lower().replace("_", "-"), description=description)
+
+
+def page(finding: Finding, url: str | None) -> str:
+    """Return the verdict with its reasons, the way to Evidently's report, and the columns, in Markdown."""
     reasons = "\n".join(f"- {reason}" for reason in (*finding.verdict.reasons, *finding.remarks))
     link = f"[Evidently's report]({url})" if url else "Nothing was compared, so there is no report."
-    text = f"# {outcome.capitalize()}: {finding.model}\n\n{reasons}\n\n{link}\n\n{columns_table(finding)}\n"
-    markdown(text, key=f"drift-{finding.model}".lower().replace("_", "-"), description=f"Drift of {finding.model}: {outcome}")
+    return f"# {finding.verdict.outcome.value.capitalize()}: {finding.model}\n\n{reasons}\n\n{link}\n\n{columns_table(finding)}\n"
 
 
 def columns_table(finding: Finding) -> str:

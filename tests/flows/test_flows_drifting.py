@@ -24,8 +24,9 @@ from fleet.errors import InputError, UnknownName
 from fleet.home import Home
 from fleet.settings import Settings
 from fleet.stack import Stack
-from flows.drifting import drift_stream, measure_drift, watched
+from flows.drifting import drift_stream, measure_drift, report_url, watched
 from flows.house import House
+from flows.monitor_drift import page
 from monitoring.drift import DriftOutcome
 from support.data import pinned_rows
 from support.stack import REGIONS, toy_fleet, write_fleet
@@ -93,6 +94,10 @@ def test_a_shift_is_found_told_with_its_region_and_recorded_with_both_methods(ho
     assert json.loads(finding.report.with_suffix(".json").read_text()) == json.loads(json.dumps(payload, default=dict))
     assert finding.report.parent == house.home.reports / "drift" / "toy"
     assert house.ledger.verify() == 1
+    shown = page(finding, report_url(house, finding))
+    assert shown.startswith("# Drifted: toy\n\n- 'x' drifted: index ")
+    assert f"[Evidently's report](http://127.0.0.1:7400/reports/drift/toy/{finding.report.name})" in shown
+    assert f"| x | {finding.measured.columns[0].psi} |" in shown
 
 
 def test_the_same_kind_of_rows_is_stable_and_the_command_says_so_to_people_and_machines(house, capsys):
