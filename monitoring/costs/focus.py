@@ -7,6 +7,8 @@ larger than memory: DuckDB reads it in one pass and spills what it sorts and gro
 
 from __future__ import annotations
 
+import csv
+import gzip
 import hashlib
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -111,24 +113,38 @@ def _load(database: duckdb.DuckDBPyConnection, file: Path) -> None:
     """Append a bill's rows to the table."""
     import duckdb
 
-    source = "read_parquet(?)" if file.suffix == ".parquet" else CSV
     try:
-        described = database.execute(f"DESCRIBE SELECT * FROM {source}", [str(file)]).fetchall()  # noqa: S608 - one of two constants
-        types = {str(name): str(kind) for name, kind, *_ in described}
+        types, source = _parquet(database, file) if file.suffix == ".parquet" else _csv(file)
         missing = [name for name in REQUIRED if name not in types]
         if missing:
             raise InputError(str(file), f"is no FOCUS bill: the column {missing[0]} is missing", REMEDY)
         database.execute(_insertion(types, source), [str(file), str(file)])
-    except duckdb.Error as problem:
+    except (duckdb.Error, OSError, ValueError) as problem:
         raise InputError(str(file), f"cannot be read: {' '.join(str(problem).split())[:400]}", REMEDY) from problem
     wrong = database.execute("SELECT line, wrong FROM charges WHERE file = ? AND wrong IS NOT NULL LIMIT 1", [str(file)]).fetchone()
     if wrong is not None:
         raise InputError(str(file), f"line {wrong[0]}: {wrong[1]}", REMEDY)
 
 
+def _parquet(database: duckdb.DuckDBPyConnection, file: Path) -> tuple[dict[str, str], str]:
+    """Return the columns of a Parquet file with their types, and what reads it."""
+    described = database.execute("DESCRIBE SELECT * FROM read_parquet(?)", [str(file)]).fetchall()
+    return {str(name): str(kind) for name, kind, *_ in described}, "read_parquet(?)"
+
+
+def _csv(file: Path) -> tuple[dict[str, str], str]:
+    """Return the columns of a CSV file, all of them text, and what reads it; DuckDB is left nothing to guess."""
+    with gzip.open(file, "rt", encoding="utf-8-sig") if file.suffix == ".gz" else file.open(encoding="utf-8-sig") as text:
+        names = next(csv.reader(text), [])
+    if len(set(names)) != len(names):
+        raise ValueError("two columns have the same name")
+    columns = ", ".join("'" + name.replace("'", "''") + "': 'VARCHAR'" for name in names)
+    return dict.fromkeys(names, "VARCHAR"), f"read_csv(?, columns = {{{columns}}}, {CSV})"
+
+
 CSV = (
-    "read_csv(?, header = true, all_varchar = true, delim = ',', quote = '\"', escape = '\"', nullstr = ['NULL', ''],"
-    " allow_quoted_nulls = false, strict_mode = true)"
+    "auto_detect = false, header = true, delim = ',', quote = '\"', escape = '\"', nullstr = ['NULL', ''],"
+    " allow_quoted_nulls = false, strict_mode = true"
 )
 
 
