@@ -27,6 +27,13 @@ models:
     rollback: {margin: 0.01}
 """
 
+ROLLBACK = "rollback: {margin: 0.01}"
+
+
+def drift(key: str) -> tuple[str, str]:
+    """Add a drift section that has one key more than it needs."""
+    return ROLLBACK, f"{ROLLBACK}\n    drift: {{reference: {{repository: rows, path: v1.parquet}}, {key}}}"
+
 
 def written(folder: Path, text: str) -> Path:
     file = folder / "fleet.yaml"
@@ -58,6 +65,11 @@ def test_the_fleets_that_are_shipped_are_good(example: str) -> None:
         (("version: 1", "version: 2"), "version (line 1): Input should be 1"),
         (("rollback: {margin: 0.01}", "rollback: {margin: 0.01}\n    contract: ../../etc/passwd"), "must be a path below"),
         (("rollback: {margin", "rollback: {margin: 0.01"), "line 15: expected"),
+        (drift("psi: '0'"), "models.employment.drift.psi (line 16): Input should be greater than 0"),
+        (drift("limit: 1"), "models.employment.drift.limit (line 16): unknown key (known: reference, window_seconds, minimum_rows, psi"),
+        (drift("share: 1.5"), "models.employment.drift.share (line 16)"),
+        (drift("minimum_rows: 5"), "models.employment.drift.minimum_rows (line 16): Input should be greater than or equal to 100"),
+        ((ROLLBACK, ROLLBACK + "\n    drift: {psi: '0.2'}"), "models.employment.drift.reference (line 16): is missing"),
     ],
 )
 def test_a_problem_names_its_path_its_line_and_what_is_allowed(tmp_path: Path, change: tuple[str, str], says: str) -> None:

@@ -39,6 +39,11 @@ def test_reconcile_runs_every_minute() -> None:
     assert reconcile["schedules"] == [{"interval": 60}]
 
 
+def test_drift_is_measured_every_quarter_of_an_hour() -> None:
+    (drift,) = (found for found in DEPLOYMENTS if found["name"] == "monitor_drift")
+    assert drift["schedules"] == [{"interval": 900}]
+
+
 def test_a_region_is_drilled_once_a_week_in_working_hours() -> None:
     (drill,) = (found for found in DEPLOYMENTS if found["name"] == "failover_drill")
     assert drill["schedules"] == [{"cron": "0 10 * * 2", "timezone": "UTC"}]

@@ -129,3 +129,19 @@ def test_equal_numbers_of_different_types_do_not_drift_for_evidently(tmp_path):
     frame = pd.DataFrame({"code": [1, 2, 3] * 100})
     (score,) = compare(frame, frame.astype("float64"), ("code",), tmp_path / "report.html")
     assert score.score == 0
+
+
+def test_real_rows_that_did_not_move_are_quiet_and_a_real_shock_names_the_relationship_column_first():
+    """The census of two years apart, and the block of its file that holds residents of group quarters alone."""
+    from control.demo.rows import FEATURES, census
+
+    people = census()
+    reference = people[people["year"] == 2015].sample(10_000, random_state=1)
+    later = people[people["year"] == 2017]
+    for seed in range(15):
+        verdict = judge_drift(policy(), measure(reference, {"us": later.sample(500, random_state=seed)}, FEATURES))
+        assert verdict.outcome is DriftOutcome.STABLE
+    block = people.iloc[(people["year"] == 2015).sum() + 135_000 :].head(5000)
+    shock = judge_drift(policy(), measure(reference, {"us": block}, FEATURES))
+    assert shock.outcome is DriftOutcome.DRIFTED
+    assert shock.drifted[0] == "RELP"
