@@ -28,8 +28,10 @@ ON_THE_STACK = (
     "test_control_stack.py",
     "test_control_doors.py",
     "test_control_drift.py",
+    "test_control_operator.py",
     "test_flows_failover_drill.py",
     "test_flows_release_train.py",
+    "test_flows_rollback_alone.py",
 )
 
 

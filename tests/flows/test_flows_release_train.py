@@ -73,14 +73,6 @@ def test_an_alias_that_is_set_starts_a_release_which_promotes_a_good_version(sta
     assert {ref.digest for ref in stores.values() if ref} == {promoted.digest}
 
 
-def test_a_rollback_brings_back_what_was_stable_without_gates_or_canary(stack: TestStack) -> None:
-    done = stack.convoy("rollback", "steady", "--wait", "--json")
-    assert done.returncode == 0, done.stderr
-    assert stack.house.models.alias("steady", CHAMPION) == "1"
-    assert stack.house.models.alias("steady", CANDIDATE) == "1"
-    assert "canary" not in phases(stack, stack.releases("steady")[-1].release)
-
-
 def test_a_canary_that_resets_connections_in_one_region_is_rolled_back_although_clients_see_nothing(stack: TestStack) -> None:
     bring_up(stack, "resetting")
     bad = stack.register("resetting", "resets europe-west4")
