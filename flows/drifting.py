@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 MEASURED = "drift.measured"
 SUBJECT = "drift"
+NAMED = 3
 KEPT = 20
 """Measurements whose report is kept, per model: a report has some 5 MB."""
 REMEDY = "Give it a section `drift` in fleet.yaml (docs/settings.md)."
@@ -108,7 +109,7 @@ def measure_drift(house: House, model: str, actor: str) -> Finding:
     scores: tuple[ColumnScore, ...] = ()
     if measured.columns and measured.total >= policy.minimum_rows:
         try:
-            scores = compare(reference, _whole(rows), [found.column for found in measured.columns], report)
+            scores = compare(reference, _whole(rows), [found.column for found in measured.columns], policy.share, report)
         except Exception as problem:  # noqa: BLE001 - a second opinion: the verdict stands without it
             remarks.append(f"Evidently gave no opinion ({type(problem).__name__}: {problem}).")
     shown = report if report.is_file() else None
@@ -144,7 +145,7 @@ def _remarks(windows: Mapping[str, Window], since: datetime) -> list[str]:
         if window.dropped:
             said.append(f"In {region} {window.dropped:,} answers came too fast to be captured.")
         if window.unreadable:
-            said.append(f"In {region} {len(window.unreadable)} files could not be read, among them {window.unreadable[0]}.")
+            said.append(f"In {region} captured files could not be read: {', '.join(window.unreadable[:NAMED])}.")
     return said
 
 

@@ -104,7 +104,7 @@ def judge_drift(policy: Drift, measured: Measured) -> DriftVerdict:
     if not measured.columns:
         return DriftVerdict(DriftOutcome.NOT_ENOUGH_DATA, ("No column of the captured rows is in the reference.", *_left_out(measured)))
     drifted = [column for column in measured.columns if column.drifted(policy.psi)]
-    needed = max(1, math.ceil(policy.share * len(measured.columns)))
+    needed = columns_needed(policy.share, len(measured.columns))
     size = f"{len(measured.columns)} columns over {measured.total:,} rows ({_told(measured)})"
     said = [_shifted(column, policy.psi) for column in drifted[:NAMED]]
     if len(drifted) >= needed:
@@ -118,6 +118,11 @@ def judge_drift(policy: Drift, measured: Measured) -> DriftVerdict:
     greatest = measured.columns[0]
     calm = f"{len(drifted)} of {size} drifted, and {needed} would be needed; the greatest index is {greatest.psi} of '{greatest.column}'"
     return DriftVerdict(DriftOutcome.STABLE, (f"{calm} (limit {policy.psi}).", *said, *_left_out(measured)))
+
+
+def columns_needed(share: Decimal, columns: int) -> int:
+    """Return how many of the compared columns must drift: the declared share of them, and always one."""
+    return max(1, math.ceil(share * columns))
 
 
 def _comparable(reference: pd.DataFrame, captured: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:

@@ -13,6 +13,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from monitoring.drift import columns_needed
 from monitoring.stability import MOST_VALUES
 
 if TYPE_CHECKING:
@@ -37,10 +38,11 @@ class ColumnScore:
     drifted: bool
 
 
-def compare(reference: pd.DataFrame, current: pd.DataFrame, columns: Sequence[str], to: Path) -> tuple[ColumnScore, ...]:
+def compare(reference: pd.DataFrame, current: pd.DataFrame, columns: Sequence[str], share: Decimal, to: Path) -> tuple[ColumnScore, ...]:
     """Return Evidently's score of each column and write its report (HTML, 4 to 5 MB, self-contained).
 
-    Columns without any value on one side are left out. Both sides are sampled down to MOST_ROWS rows.
+    Columns without any value on one side are left out. Both sides are sampled down to MOST_ROWS rows. The report's own
+    headline calls the rows drifted from the `share` of drifted columns on that our verdict does.
     """
     compared = [name for name in columns if reference[name].notna().any() and name in current.columns and current[name].notna().any()]
     if not compared:
@@ -50,15 +52,21 @@ def compare(reference: pd.DataFrame, current: pd.DataFrame, columns: Sequence[st
     with warnings.catch_warnings():
         # of scipy and numpy about single-valued columns
         warnings.simplefilter("ignore")
-        return _run(before, now, numeric, to)
+        return _run(before, now, numeric, columns_needed(share, len(compared)), to)
 
 
-def _run(reference: pd.DataFrame, current: pd.DataFrame, numeric: list[str], to: Path) -> tuple[ColumnScore, ...]:
+def _run(reference: pd.DataFrame, current: pd.DataFrame, numeric: list[str], needed: int, to: Path) -> tuple[ColumnScore, ...]:
     from evidently import DataDefinition, Dataset, Report
     from evidently.presets import DataDriftPreset
 
     definition = DataDefinition(numerical_columns=numeric, categorical_columns=[name for name in reference.columns if name not in numeric])
-    preset = DataDriftPreset(num_method=NUMERIC_METHOD, num_threshold=THRESHOLD, cat_method=CATEGORICAL_METHOD, cat_threshold=THRESHOLD)
+    preset = DataDriftPreset(
+        drift_share=needed / len(reference.columns),
+        num_method=NUMERIC_METHOD,
+        num_threshold=THRESHOLD,
+        cat_method=CATEGORICAL_METHOD,
+        cat_threshold=THRESHOLD,
+    )
     now, before = (Dataset.from_pandas(frame, data_definition=definition) for frame in (current, reference))
     snapshot = Report([preset]).run(now, before)
     to.parent.mkdir(parents=True, exist_ok=True)

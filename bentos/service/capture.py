@@ -80,6 +80,11 @@ class Capture:
             say(f"not captured, since no flat columns: {', '.join(left_out)}")
         self._thread.start()
 
+    @property
+    def dropped(self) -> int:
+        """Answers that were not captured, since they came too fast."""
+        return self._tally.dropped
+
     def offer(self, request_id: bytes, body: bytes, answer: bytes) -> None:
         """Leave an answered request to be captured, or count it as dropped."""
         if self._given_up:

@@ -7,6 +7,7 @@ import os
 import resource
 import subprocess
 import sys
+import threading
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -167,6 +168,26 @@ def test_what_does_not_fit_into_memory_is_dropped_and_counted(tmp_path):
     told = metadata(files(tmp_path)[-1])
     assert int(told["dropped"]) > 0
     assert int(told["captured"]) == len(read_all(tmp_path)) == 500 - int(told["dropped"])
+
+
+def test_a_disk_that_hangs_holds_up_neither_answers_nor_the_end_of_the_process(tmp_path, monkeypatch):
+    hanging, goes_on = threading.Event(), threading.Event()
+
+    def hang(*_: object, **__: object) -> None:
+        hanging.set()
+        goes_on.wait(60)
+
+    monkeypatch.setattr(pq, "write_table", hang)
+    monkeypatch.setattr("bentos.service.capture.FILE_ROWS", 1)
+    monkeypatch.setattr("bentos.service.capture.CLOSE_SECONDS", 0.1)
+    capture = Capture(tmp_path, scorer(X), (REVISION, "here"), Bounds(waiting_answers=4))
+    capture.offer(*answered(0.0))
+    assert hanging.wait(20)
+    for value in range(1000):
+        capture.offer(*answered(float(value)))
+    capture.close()
+    assert capture.dropped == 996
+    goes_on.set()
 
 
 def test_an_answer_larger_than_the_memory_it_may_take_is_dropped(tmp_path):

@@ -134,7 +134,8 @@ def test_rows_before_the_window_do_not_count_and_what_cannot_be_read_is_told(hou
 
     assert dict(finding.measured.rows) == dict.fromkeys(REGIONS, 0)
     assert finding.verdict.outcome is DriftOutcome.NOT_ENOUGH_DATA
-    assert [remark.partition(" could")[0] for remark in finding.remarks] == ["In us-east-1 1 files"]
+    (remark,) = finding.remarks
+    assert remark.startswith("In us-east-1 captured files could not be read: captured/toy/")
 
 
 def test_when_evidently_fails_the_verdict_stands_and_the_failure_is_told(house, monkeypatch):

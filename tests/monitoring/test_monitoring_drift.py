@@ -116,18 +116,19 @@ def test_the_limit_the_share_and_chance_decide(columns, share, outcome):
 
 def test_evidently_gives_a_score_for_each_column_and_a_report(tmp_path):
     moved = rows(1000, 2).assign(hours=lambda frame: frame["hours"] + 15, member=None)
-    scores = {score.column: score for score in compare(REFERENCE, moved, COLUMNS, tmp_path / "report.html")}
+    scores = {score.column: score for score in compare(REFERENCE, moved, COLUMNS, Decimal(0), tmp_path / "report.html")}
     assert set(scores) == {"age", "city", "hours"}, "a column without any value cannot be compared"
     assert [name for name, score in scores.items() if score.drifted] == ["hours"]
     assert (scores["hours"].method, scores["city"].method) == ("Wasserstein distance (normed)", "Jensen-Shannon distance")
     assert scores["hours"].score > scores["hours"].threshold == Decimal("0.1")
     text = (tmp_path / "report.html").read_text()
+    assert "Dataset Drift is detected." in text
     assert 'src="http' not in text
 
 
 def test_equal_numbers_of_different_types_do_not_drift_for_evidently(tmp_path):
     frame = pd.DataFrame({"code": [1, 2, 3] * 100})
-    (score,) = compare(frame, frame.astype("float64"), ("code",), tmp_path / "report.html")
+    (score,) = compare(frame, frame.astype("float64"), ("code",), Decimal(0), tmp_path / "report.html")
     assert score.score == 0
 
 
