@@ -20,6 +20,8 @@ app = typer.Typer(
 )
 ledger_app = typer.Typer(help="Read and check the ledger.", no_args_is_help=True)
 app.add_typer(ledger_app, name="ledger")
+costs_app = typer.Typer(help="Reconcile what serving costs.", no_args_is_help=True)
+app.add_typer(costs_app, name="costs")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 ModelName = Annotated[str, typer.Argument(help="The model's name in fleet.yaml and MLflow.")]
@@ -181,6 +183,24 @@ def ledger_verify(as_json: AsJson = False) -> None:
     from control.ledger_commands import verify
 
     verify(as_json)
+
+
+@costs_app.command("reconcile")
+def costs_reconcile(
+    bill: Annotated[
+        list[Path] | None,
+        typer.Option("--bill", help="A FOCUS bill (CSV, CSV.gz, Parquet), read and not recorded; may be repeated. Else the regions' own."),
+    ] = None,
+    totals: Annotated[Path | None, typer.Option("--totals", help="Control totals (JSON) that the bills must have exactly.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Split bills by model, region and traffic to the last digit, and tell every deviation from the forecast."""
+    from control.costs_commands import reconcile_bills, reconcile_regions
+
+    if bill:
+        reconcile_bills(bill, totals, as_json)
+    else:
+        reconcile_regions(totals, as_json)
 
 
 def _leave(code: ExitCode) -> NoReturn:

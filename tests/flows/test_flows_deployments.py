@@ -48,3 +48,8 @@ def test_a_region_is_drilled_once_a_week_in_working_hours() -> None:
     (drill,) = (found for found in DEPLOYMENTS if found["name"] == "failover_drill")
     assert drill["schedules"] == [{"cron": "0 10 * * 2", "timezone": "UTC"}]
     assert "working hours" in drill["description"]
+
+
+def test_costs_are_reconciled_every_hour_after_its_bills_are_closed() -> None:
+    (costs,) = (found for found in DEPLOYMENTS if found["name"] == "reconcile_costs")
+    assert costs["schedules"] == [{"cron": "5 * * * *", "timezone": "UTC"}]

@@ -40,11 +40,13 @@ def toy_fleet(models: tuple[str, ...], regions: tuple[str, ...] = REGIONS) -> di
         "rollback": {"margin": 0.1},
         "canary": {"steps": [{"weight": 20, "seconds": 1}, {"weight": 50, "seconds": 1}], "max_seconds": 60},
     }
+    prices = {"currency": "USD", "cpu_second": "0.00002", "memory_gib_second": "0.000002", "request": "0.0000004", "gib_out": "0.1"}
     return {
         "version": 1,
         "name": "tests",
         "regions": {
-            name: {"target": "local", "provider": providers[name][0], "place": name, "jurisdiction": providers[name][1]} for name in regions
+            name: {"target": "local", "provider": providers[name][0], "place": name, "jurisdiction": providers[name][1], "prices": prices}
+            for name in regions
         },
         "models": dict.fromkeys(models, model),
     }
