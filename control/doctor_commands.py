@@ -36,7 +36,7 @@ def show_findings(as_json: bool, everything: bool) -> ExitCode:
                 _tell(found)
     _tell_what_is_well([found for found in findings if found.level is Level.OK], everything)
     counts = {level: sum(found.level is level for found in findings) for level in Level}
-    out.print(f"{counts[Level.PROBLEM]} problems, {counts[Level.WARNING]} warnings, {counts[Level.OK]} ok", markup=False)
+    out.print(f"problems: {counts[Level.PROBLEM]}, warnings: {counts[Level.WARNING]}, ok: {counts[Level.OK]}", markup=False)
     return code
 
 

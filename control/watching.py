@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -57,7 +57,7 @@ def moments(settings: Settings, seconds: float) -> Iterator[Moment]:
                 vars(house)["ledger"] = kept.ledger
                 yield moment_of(house, prober)
             else:
-                yield Moment(at=datetime.now().astimezone(), home=str(home.root), problems={"stack": "was never started: `convoy up`"})
+                yield Moment(at=datetime.now(UTC), home=str(home.root), problems={"stack": "was never started: `convoy up`"})
             time.sleep(max(0.0, seconds - (time.monotonic() - began)))
 
 

@@ -1,0 +1,123 @@
+"""What the watch shows: the release under way with its figures, the last words, and what cannot be read in its place."""
+
+from __future__ import annotations
+
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from control.stack.records import ensure_credentials, record_stack
+from control.stack.view import Prober
+from control.watched import Moment, last_words, model_now, moment_of
+from control.watching import moments, picture
+from fleet.home import Home
+from fleet.phases import ReleasePhase
+from fleet.settings import Settings
+from flows.desires import Desire, observe_candidate
+from flows.house import House
+from flows.journal import Journal
+from registry.ledger import NewEvent
+from support.stack import toy_fleet, write_fleet
+
+NOBODY = 9
+"""No stack ever has its ports from here on, so nobody answers there."""
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> House:
+    home = Home(tmp_path)
+    write_fleet(home, toy_fleet(("toy",)))
+    record_stack(home, NOBODY)
+    ensure_credentials(home)
+    found = House(Settings(home=tmp_path), home)
+    found.ledger.migrate()
+    return found
+
+
+def wanted(house: House, version: str) -> Journal:
+    desire = observe_candidate(house.ledger, "toy", version, "test")
+    assert isinstance(desire, Desire)
+    return Journal(house.ledger, desire, 0, "test")
+
+
+def under_canary(house: House) -> None:
+    """Version 1 was rejected; version 2 is under canary at its first step."""
+    ended = wanted(house, "1")
+    ended.enter(ReleasePhase.VALIDATING)
+    ended.enter(ReleasePhase.REJECTED, "schema: [/x] is missing")
+    running = wanted(house, "2")
+    for phase in (ReleasePhase.VALIDATING, ReleasePhase.PACKAGING, ReleasePhase.REPLICATING, ReleasePhase.DEPLOYING, ReleasePhase.CANARY):
+        running.enter(phase)
+    judged = {"weight": 20, "measured_share": "0.1953", "outcome": "not enough data", "reasons": ["us-east-1 has 12 of 300"]}
+    running.record("canary.judged", {**judged, "harm": "0.8", "harm_limit": "20", "regions": []})
+
+
+def shown(moment: Moment) -> str:
+    console = Console(width=220, record=True, file=StringIO())
+    console.print(picture(moment))
+    return console.export_text()
+
+
+def test_a_canary_is_shown_with_its_step_its_share_its_harm_and_the_verdict_so_far(house: House) -> None:
+    under_canary(house)
+    house.leases.take("toy", "release flow 1", 60)
+    with Prober() as prober:
+        text = shown(moment_of(house, prober))
+    assert "toy-2 version 2 canary, entered 0 s ago: A measured share of live requests" in text
+    assert "held by release flow 1" in text
+    assert "step 1 of 2, 20 % meant, 19.5% measured, harm 0.8 of 20, verdict so far: not enough data" in text
+    assert "us-east-1 has 12 of 300" in text
+    assert "toy-1 version 1 ended rejected, 0 s ago: schema: [/x] is missing" in text
+
+
+def test_a_release_that_nobody_holds_is_said_to_be_so(house: House) -> None:
+    under_canary(house)
+    with Prober() as prober:
+        assert "nobody holds it now" in shown(moment_of(house, prober))
+
+
+def test_only_the_newest_releases_are_read(house: House) -> None:
+    under_canary(house)
+    found = model_now(house, "toy")
+    assert [each.release.release for each in found.under_way] == ["toy-2"]
+    assert found.last_ended is not None
+    assert found.last_ended.release == "toy-1"
+
+
+def test_everything_away_is_said_in_its_place_and_the_ledger_is_shown_all_the_same(house: House) -> None:
+    under_canary(house)
+    with Prober() as prober:
+        moment = moment_of(house, prober)
+    assert {component.healthy for component in moment.components} == {False}
+    assert moment.problems == {}
+    assert {served.state for region in moment.regions.values() for served in region.models.values()} == {"absent"}
+    assert "mlflow: does not answer" in shown(moment)
+
+
+def test_a_fleet_file_that_is_being_edited_is_told_and_the_watch_goes_on(house: House) -> None:
+    house.home.fleet_file.write_text("version: [")
+    with Prober() as prober:
+        moment = moment_of(House(house.settings, house.home), prober)
+    assert "line" in moment.problems["releases"]
+    assert moment.components
+
+
+def test_a_watch_may_begin_before_the_first_start(tmp_path: Path) -> None:
+    first = next(moments(Settings(home=tmp_path / "none"), 0.2))
+    assert "was never started" in first.problems["stack"]
+    assert not (tmp_path / "none").exists()
+
+
+def test_the_last_words_are_read_whatever_else_their_events_say(house: House) -> None:
+    ledger = house.ledger
+    ledger.append(NewEvent("drift/toy", "drift.measured", {"outcome": "drifted", "reasons": ["x moved"], "columns": []}, "test"))
+    ledger.append(NewEvent("costs", "costs.reconciled", {"total": "12.30"}, "test"))
+    ledger.append(NewEvent("drill/us-east-1", "drill.ended", {"outcome": "passed", "reasons": ["served again after 0.4 s"]}, "test"))
+    found = {word.subject: (word.outcome, word.reasons) for word in last_words(house)}
+    assert found == {
+        "drift/toy": ("drifted", ("x moved",)),
+        "costs": ("recorded", ()),
+        "drill/us-east-1": ("passed", ("served again after 0.4 s",)),
+    }
