@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 
 from rich.markup import escape
 
 from control.printing import out, print_json, print_table, progress
 from fleet.errors import Busy, ConvoyError, ExitCode, InputError
-from flows.drill_checks import DrillPlan, check, demand_quiet, told
+from flows.drill_checks import DrillCheck, DrillPlan, check, demand_quiet, told
+from flows.drill_requests import requests_for
 from flows.drilling import DrillReport, drill
 from flows.house import House
-from monitoring.drills import DrillOutcome
+from monitoring.drills import DrillOutcome, ModelResult
 
 ACTOR = "convoy command"
 
 
 def run(plan: DrillPlan, as_json: bool) -> ExitCode:
-    """Drill a region and print what was found; exit 2 where it was refused and nothing was done."""
+    """Drill a region and print what was found; exit 2 where it was refused and nothing was done.
+
+    Whoever ends it with SIGINT or SIGTERM gets the region back first.
+    """
     house = House.open()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         report = drill(house, plan, ACTOR, lambda text: progress.print(f"  {text}", markup=False))
     except Busy as problem:
@@ -35,11 +42,7 @@ def rehearse(plan: DrillPlan, as_json: bool) -> ExitCode:
     house = House.open()
     house.ledger.verify()
     what = check(house, plan.region)
-    refusals = list(what.refusals)
-    try:
-        demand_quiet(house, what)
-    except Busy as problem:
-        refusals.append(problem.reason)
+    refusals = [*what.refusals, *_problems(house, what, plan)]
     if as_json:
         models = {each.revision.model: {"digest": each.revision.digest, "survivors": list(each.survivors)} for each in what.victims}
         print_json({"region": plan.region, "models": models, "rate": plan.rate, "refusals": refusals})
@@ -53,24 +56,27 @@ def rehearse(plan: DrillPlan, as_json: bool) -> ExitCode:
     return ExitCode.BAD_INPUT if refusals else ExitCode.DONE
 
 
+def _problems(house: House, what: DrillCheck, plan: DrillPlan) -> Iterator[str]:
+    """Yield what else would keep a drill from beginning."""
+    try:
+        demand_quiet(house, what)
+    except Busy as problem:
+        yield problem.reason
+    for victim in what.victims:
+        try:
+            requests_for(house, victim.revision, plan.region)
+        except ConvoyError as problem:
+            yield f"{problem.subject} {problem.reason}"
+
+
 def _refused(problem: ConvoyError) -> InputError:
     """Return a busy region as what it is to whoever typed the command: a request that was refused."""
     return InputError(problem.subject, problem.reason, problem.remedy)
 
 
 def _show(report: DrillReport) -> None:
-    rows = [
-        (
-            escape(found.model),
-            f"{found.failed} of {found.sent}",
-            "not counted" if found.bad_attempts is None else f"{found.bad_attempts} ({found.rescued} rescued)",
-            *(_seconds(value) for value in (found.served_again, found.said, found.back, found.routed)),
-            str(found.releases_behind),
-        )
-        for found in report.models
-    ]
-    columns = ("model", "failed requests", "failed attempts", "served again", "Convoy said so", "ready again", "routed again", "RPO")
-    print_table(escape(f"Drill of {report.region}: {report.drill}"), columns, rows)
+    rows = [(words, *(escape(figure(found)) for found in report.models)) for words, figure in FIGURES.items()]
+    print_table(escape(f"Drill of {report.region}: {report.drill}"), ("", *(escape(found.model) for found in report.models)), rows)
     out.print(f"[bold]{report.outcome.value}[/]")
     for reason in report.reasons:
         out.print(f"  {reason}", markup=False)
@@ -78,3 +84,21 @@ def _show(report: DrillReport) -> None:
 
 def _seconds(value: float | None) -> str:
     return "not seen" if value is None else f"{value:.2f} s"
+
+
+def _attempts(found: ModelResult) -> str:
+    return "not counted" if found.bad_attempts is None else f"{found.bad_attempts}, at least {found.rescued} of them rescued"
+
+
+FIGURES: dict[str, Callable[[ModelResult], str]] = {
+    "failed requests": lambda found: f"{found.failed} of {found.sent}",
+    "slow answers": lambda found: f"{found.slow}, the slowest took {found.worst_ms:.0f} ms",
+    "failed attempts at the edge": _attempts,
+    "served again after": lambda found: _seconds(found.served_again),
+    "Convoy said so after": lambda found: _seconds(found.said),
+    "ready again, after mending": lambda found: _seconds(found.back),
+    "routed again, after mending": lambda found: _seconds(found.routed),
+    "failed while it came back": lambda found: f"{found.failed_on_return} of {found.sent_on_return}",
+    "releases behind": lambda found: str(found.releases_behind),
+}
+"""What is shown of each model, in words."""

@@ -113,7 +113,8 @@ def check(house: House, region: str) -> DrillCheck:
         look = look_at(house, stable)
         refusals += refusals_of(look, region)
         endpoint = house.target(region).status_of(region, model, stable.digest).endpoint
-        objectives = Objectives(declared.rto_seconds, declared.rpo_releases)
+        error_rate = min(slo.error_rate for slo in declared.slo.values())
+        objectives = Objectives(declared.rto_seconds, declared.rpo_releases, error_rate)
         victims.append(Victim(stable, region, endpoint, survivors_of(look, region), objectives))
     return DrillCheck(region, tuple(victims), tuple(refusals) if victims else ("it serves no model yet",))
 

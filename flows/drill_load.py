@@ -55,7 +55,10 @@ class DrillLoad:
         }
         command = [sys.executable, "-m", "traffic.load", "--held", *(text for pair in options.items() for text in pair)]
         environment = inherited_environment() | {STACK_MARK: house.stack.stack_id}
-        process = subprocess.Popen(command, cwd=PROJECT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        # A session of its own: an interrupt at the terminal is for the drill, which goes on measuring while it mends
+        process = subprocess.Popen(
+            command, cwd=PROJECT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True
+        )
         load = cls(model, process, log, latency_ms)
         assert process.stdin is not None
         process.stdin.write(json.dumps({DRILL_HEADER: drill_key(house.credentials.edge_token)}).encode() + b"\n")

@@ -27,8 +27,12 @@ POLL_SECONDS = 0.2
 
 @dataclass(slots=True)
 class Return:
-    """When a model was back in the region, in seconds since the mending began: ready, and answering through every edge."""
+    """When a model was back in the region, in seconds since the mending began: ready, and answering through every edge.
 
+    `began` is Unix time.
+    """
+
+    began: float
     back: float | None = None
     routed: float | None = None
 
@@ -54,7 +58,7 @@ def mend(
     What cannot be brought back within `deploy_seconds` is left to `reconcile`, and its times stay None.
     """
     began = now()
-    found = {victim.revision.model: Return() for victim in what.victims}
+    found = {victim.revision.model: Return(began) for victim in what.victims}
     drills = breakable(house.target(what.region), what.region)
     for victim in what.victims:
         try:
@@ -98,16 +102,15 @@ def end_open_drills(house: House, actor: str, tell: Callable[[str], None]) -> li
 
 def _under_way(house: House, models: Iterable[str]) -> bool:
     leases = [house.leases.current(model) for model in models]
-    return all(lease is not None and lease.holder.startswith(DRILLER) for lease in leases)
+    return bool(leases) and all(lease is not None and lease.holder.startswith(DRILLER) for lease in leases)
 
 
 def _end(house: House, journal: DrillJournal, digests: Mapping[str, str], tell: Callable[[str], None]) -> str:
     states = {model: _start_again(house, Deployment(model, journal.region, digest), tell) for model, digest in digests.items()}
     document: dict[str, JSON] = dict(states)
     journal.record(MENDED, {"states": document})
-    reason = (
-        f"its process died; the region was put back by {journal.actor}: {', '.join(f'{model} {state}' for model, state in states.items())}"
-    )
+    how = ", ".join(f"{model} {state}" for model, state in states.items())
+    reason = f"its process ended before it did; {journal.actor} put the region back: {how}"
     journal.record(ENDED, {"outcome": DrillOutcome.ABORTED.value, "reasons": [reason], "models": []})
     return f"{journal.drill}: aborted, {reason}"
 

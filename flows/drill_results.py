@@ -16,6 +16,8 @@ from traffic.edges import observe
 
 COUNTING_SECONDS = 15.0
 POLL_SECONDS = 0.25
+MOST_TRIES = 3
+"""How often an edge tries a request at most (traffic/envoy.py: two retries)."""
 
 
 @dataclass(slots=True)
@@ -58,6 +60,7 @@ def _result(house: House, victim: Victim, load: DrillLoad, began: float, times: 
     taken = [(request.ended - request.due) * 1000 for request in ended]
     bad = _bad_attempts(house, victim, int(began)) if counted else None
     seen, returned = times
+    returning = [request for request in ended if request.ended >= returned.began]
     return ModelResult(
         model=model,
         digest=victim.revision.digest,
@@ -66,11 +69,13 @@ def _result(house: House, victim: Victim, load: DrillLoad, began: float, times: 
         slow=sum(request.served and milliseconds > load.latency_ms for request, milliseconds in zip(ended, taken, strict=True)),
         worst_ms=round(max(taken, default=0.0), 1),
         bad_attempts=bad,
-        rescued=None if bad is None else max(0, bad - failed),
+        rescued=None if bad is None else max(0, bad - MOST_TRIES * failed),
         served_again=seen.served_again,
         said=seen.said,
         back=returned.back,
         routed=returned.routed,
+        sent_on_return=len(returning),
+        failed_on_return=sum(not request.served for request in returning),
         releases_behind=max((releases_behind(house, model, survivor) for survivor in victim.survivors), default=0),
     )
 

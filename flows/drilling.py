@@ -91,6 +91,8 @@ def lose(under_way: Drill, journal: DrillJournal) -> DrillReport:
         under_way.tell(f"{type(problem).__name__}: the region is put back first")
         _end_early(under_way, journal, f"it was interrupted ({type(problem).__name__})")
         raise
+    for reason in seen.stopped:
+        under_way.tell(f"stopped: {reason}")
     returned = put_back(under_way, journal)
     models = results_of(under_way.house, under_way.what, under_way.callers, began, seen, returned)
     promised = {victim.revision.model: victim.objectives for victim in under_way.what.victims}
@@ -152,6 +154,7 @@ def watch(under_way: Drill, began: float, seen: Seen) -> None:
 
 def put_back(under_way: Drill, journal: DrillJournal) -> dict[str, Return]:
     """Mend the region, under the load that goes on, and prove that it answers again."""
+    under_way.tell(f"putting {under_way.plan.region} back")
     returned = mend(under_way.house, under_way.what, under_way.claims, under_way.now, under_way.tell)
     journal.record(MENDED, {"models": {name: _plain(asdict(found)) for name, found in returned.items()}})
     return returned

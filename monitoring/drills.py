@@ -109,10 +109,14 @@ class DrillOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Objectives:
-    """What fleet.yaml promises of a model: seconds until its users are served again, releases that survivors may lag."""
+    """What fleet.yaml promises of a model: seconds until its users are served again, releases that survivors may lag.
+
+    `error_rate` is the share of requests that the SLO lets fail, which holds while a region comes back.
+    """
 
     rto_seconds: float
     rpo_releases: int
+    error_rate: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +124,13 @@ class ModelResult:
     """What the loss and the return of a region did to one model; all times in seconds.
 
     `sent`, `failed`, `slow` (answers above the SLO's limit) and `worst_ms` are the callers' view of every request that
-    ended after the kill, the return of the region included. `bad_attempts` failed at the edges; `rescued` of them cost
-    no caller an answer (each failed request is taken to explain one); None: an edge could not be asked. `served_again` and `said` (Convoy no longer
-    calls the region ready) count from the kill, `back` (ready with the same digest) and `routed` (answering through
-    every edge) from the mending. None: it was not seen. `releases_behind` is the survivors' greatest lag.
+    ended after the kill, the return of the region included. `bad_attempts` failed at the edges, live requests included;
+    at least `rescued` of them cost no caller an answer (each failed request is taken to explain as many as an edge
+    tries). None: an edge could not be asked.
+
+    `served_again` and `said` (Convoy no longer calls the region ready) count from the kill. `back` (ready with the same
+    digest), `routed` (answering through every edge), `sent_on_return` and `failed_on_return` count from the mending.
+    None: it was not seen. `releases_behind` is the survivors' greatest lag.
     """
 
     model: str
@@ -138,6 +145,8 @@ class ModelResult:
     said: float | None
     back: float | None
     routed: float | None
+    sent_on_return: int
+    failed_on_return: int
     releases_behind: int
 
 
@@ -173,6 +182,9 @@ def _missed(result: ModelResult, wanted: Objectives) -> list[str]:
         found.append("the region did not get ready again with the same digest")
     elif result.routed is None:
         found.append("the region is ready again, but was not seen to answer through every edge")
+    if result.failed_on_return > wanted.error_rate * result.sent_on_return:
+        lost = f"{result.failed_on_return} of {result.sent_on_return} requests failed"
+        found.append(f"{lost} while the region came back, the SLO lets {wanted.error_rate:.1%} fail")
     return [f"{result.model}: {reason}" for reason in found]
 
 

@@ -14,9 +14,12 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
+from clouds.local.counters import read_counters
 from clouds.serving import State
-from flows.drill_checks import Look, refusals_of, survivors_of
+from fleet.errors import Busy, Refused
+from flows.drill_checks import DrillPlan, Look, refusals_of, survivors_of
 from flows.drill_journal import open_drill
+from flows.drilling import drill, longest_ago
 from flows.work import stable_of
 from support.waiting import wait_until
 
@@ -85,6 +88,14 @@ def quiet(stack: TestStack) -> bool:
     return stack.house.leases.current(MODEL) is None
 
 
+def drills_answered(stack: TestStack) -> int:
+    """Return how many requests the survivor's process answered as traffic of a drill."""
+    (file,) = stack.house.home.usage(SURVIVOR).glob(f"*-{MODEL}-*.counters")
+    counters = read_counters(file)
+    assert counters is not None
+    return counters.figures["drill"].requests
+
+
 def alive(process: psutil.Process) -> bool:
     return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
@@ -99,18 +110,16 @@ def test_a_drill_that_is_not_allowed_is_refused_and_changes_nothing(served: Test
     before = served.snapshot(MODEL)
     unknown = served.convoy("drill", "atlantis")
     assert (unknown.returncode, "Known: us-east-1" in unknown.stderr) == (2, True), unknown.stderr
-    empty = served.convoy("drill", REGION, "--rate", "0")
-    assert empty.returncode == 2
     lease = served.house.leases.take(MODEL, "a release", 120)
     assert lease is not None
     busy = served.convoy("drill", REGION)
-    rehearsed = served.convoy("drill", REGION, "--dry-run", "--json")
+    with pytest.raises(Busy, match="drilled is held by a release"):
+        drill(served.house, DrillPlan(REGION), "test", print)
     served.house.leases.give_back(lease)
     assert (busy.returncode, "drilled is held by a release" in busy.stderr) == (2, True), busy.stderr
-    assert rehearsed.returncode == 2
-    assert json.loads(rehearsed.stdout)["refusals"] == ["drilled is held by a release"]
     allowed = served.convoy("drill", REGION, "--dry-run", "--json")
-    assert (allowed.returncode, json.loads(allowed.stdout)["models"][MODEL]["survivors"]) == (0, [SURVIVOR])
+    document = json.loads(allowed.stdout)
+    assert (allowed.returncode, document["refusals"], document["models"][MODEL]["survivors"]) == (0, [], [SURVIVOR])
     assert served.snapshot(MODEL) == before
 
 
@@ -134,6 +143,8 @@ def test_a_region_is_lost_under_load_and_nobody_notices_and_it_comes_back(served
     assert served.snapshot(MODEL)["table"] == table
     assert kinds(served)[-5:] == ["drill.started", "drill.broken", "drill.measured", "drill.mended", "drill.ended"]
     assert quiet(served)
+    assert longest_ago(served.house, print) != REGION
+    assert drills_answered(served) > 0
     counts = served.house.edges[0].attempts(MODEL, int(time.time()) - 120, int(time.time()) + 1).counts
     assert REGION in {count.region for count in counts if count.attempts > count.bad}
 
@@ -149,8 +160,8 @@ def test_a_drill_that_is_killed_leaves_a_region_that_reconcile_puts_back_and_the
     assert callers
     assert open_drill(served.house.ledger, REGION) is not None
     before = served.snapshot(MODEL)
-    last = served.convoy("drill", SURVIVOR)
-    assert (last.returncode, "it is the last healthy region of drilled" in last.stderr) == (2, True), last.stderr
+    with pytest.raises(Refused, match="it is the last healthy region of drilled"):
+        drill(served.house, DrillPlan(SURVIVOR), "test", print)
     assert served.snapshot(MODEL) == before
     assert not ready(served)
     wait_until(lambda: not any(map(alive, callers)), 30, what="no load outlives it")
@@ -162,4 +173,4 @@ def test_a_drill_that_is_killed_leaves_a_region_that_reconcile_puts_back_and_the
     ended = served.house.ledger.last(f"drill/{REGION}", "drill.ended")
     assert ended is not None
     assert ended.payload["outcome"] == "aborted"
-    assert "its process died" in str(ended.payload["reasons"])
+    assert "its process ended before it did" in str(ended.payload["reasons"])

@@ -22,10 +22,12 @@ GOOD = ModelResult(
     served_again=0.0,
     said=0.2,
     back=3.1,
-    routed=1.4,
+    routed=4.4,
+    sent_on_return=200,
+    failed_on_return=1,
     releases_behind=0,
 )
-PROMISED = Objectives(rto_seconds=60, rpo_releases=0)
+PROMISED = Objectives(rto_seconds=60, rpo_releases=0, error_rate=0.01)
 
 
 def log(seconds: float, fails: Callable[[float], bool], rate: float = 100.0, before: float = 5.0) -> list[Request]:
@@ -113,6 +115,7 @@ def test_a_drill_that_kept_its_promises_passes_and_says_what_it_measured() -> No
         ({"said": None}, "never said"),
         ({"back": None}, "did not get ready again"),
         ({"routed": None}, "not seen to answer through every edge"),
+        ({"failed_on_return": 3}, "3 of 200 requests failed while the region came back"),
     ],
 )
 def test_each_broken_promise_fails_a_drill_by_name(wrong: dict[str, float | None], says: str) -> None:
