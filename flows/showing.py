@@ -8,12 +8,15 @@ from dataclasses import dataclass
 
 from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.settings import PREFECT_API_REQUEST_TIMEOUT, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from fleet.canonical import short
 from fleet.evidence import GateResult, RegionEvidence, Verdict
 from fleet.phases import ReleasePhase
 from flows.work import Work
 from monitoring.share import MeasuredShare
+
+SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +85,13 @@ def markdown(text: str, key: str, description: str) -> None:
 
 
 def _try(show: Callable[[], object]) -> None:
-    """Show, or log that it could not be shown: what people see must not decide what becomes of a release."""
+    """Show, or log that it could not be shown: what people see must not decide what becomes of a release.
+
+    Nor may it hold a canary up: Prefect's client tries for a minute by default, and a table lives for seconds.
+    """
     try:
-        show()
+        with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0, PREFECT_API_REQUEST_TIMEOUT: SECONDS}):
+            show()
     except Exception as problem:  # noqa: BLE001 - Prefect's client raises what its transport does
         get_run_logger().warning("an artifact could not be written: %s: %s", type(problem).__name__, problem)
 

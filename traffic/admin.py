@@ -15,6 +15,8 @@ from traffic.envoy import LOOPBACK, ROUTES
 SECONDS = 2.0
 CLUSTERS_VERSION = "cluster_manager.cds.version_text"
 WARMING = "cluster_manager.warming_clusters"
+STARTING = (404, 503)
+"""An Envoy that was just started has no routes to dump for a moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,7 @@ class Report:
 
 
 class EnvoyAdmin:
-    """Reads one Envoy; every verb raises Unreachable when it does not answer."""
+    """Reads one Envoy; every verb raises Unreachable when it does not answer or is still starting."""
 
     def __init__(self, port: int) -> None:
         self._client = httpx.Client(base_url=f"http://{LOOPBACK}:{port}", timeout=SECONDS, trust_env=False)
@@ -76,6 +78,8 @@ class EnvoyAdmin:
             answer = self._client.request(method, path, params=query)
         except httpx.TransportError as problem:
             raise Unreachable("envoy", f"its admin interface does not answer ({type(problem).__name__})") from problem
+        if answer.status_code in STARTING:
+            raise Unreachable("envoy", f"is still starting: its admin interface answered {path} with {answer.status_code}")
         if not answer.is_success:
             raise OperationFailed("envoy", f"its admin interface answered {path} with {answer.status_code}")
         return answer.content
