@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from control.doctor.findings import Finding, Level, from_error, ok, problem, warning
-from control.stack.components import Site
-from control.stack.records import recorded_stack
 from fleet.errors import InputError
 from fleet.home import Home
 from fleet.settings import settings
 
 if TYPE_CHECKING:
+    from control.stack.components import Site
     from flows.house import House
 
 
@@ -53,6 +52,8 @@ class Case:
     @property
     def site(self) -> Site:
         """The stack as its programs are made from it."""
+        from control.stack.components import Site
+
         return Site(self.home, self.house.settings, self.house.stack, self.house.credentials)
 
     def lacks(self, needs: Iterable[Need]) -> Need | None:
@@ -88,6 +89,8 @@ def _settings(case: Case) -> Finding:
 
 
 def _stack(case: Case) -> Finding:
+    from control.stack.records import recorded_stack
+
     found = recorded_stack(case.home)
     if found is None:
         return warning(f"stack in {case.home.root}", "was never started", "convoy up")

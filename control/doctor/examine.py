@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from control.doctor import configured, installed, kept, reachable, releases, running
 from control.doctor.case import Case, Need, open_case
 from control.doctor.findings import Finding, from_error, problem, warning
 
@@ -16,42 +16,63 @@ LIMIT_SECONDS = 8.0
 S, F, T, L, R = Need.SETTINGS, Need.FLEET, Need.STACK, Need.LEDGER, Need.RUNNING
 
 
+Look = Callable[[Case], Iterable[Finding]]
+
+
+def lazily(place: str) -> Look:
+    """Return a look that is imported when it is taken, so that a library that is missing is a finding of its check alone."""
+
+    def look(case: Case) -> Iterable[Finding]:
+        found: Iterable[Finding] = resolved(place)(case)
+        return found
+
+    look.__name__ = place
+    return look
+
+
+def resolved(place: str) -> Look:
+    """Return the function `name` of this package's `module`, written as `module.name`."""
+    module, _, name = place.partition(".")
+    found: Look = getattr(importlib.import_module(f"control.doctor.{module}"), name)
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class Check:
     """One look at one thing, and what it cannot do without."""
 
-    look: Callable[[Case], Iterable[Finding]]
+    look: Look
     needs: tuple[Need, ...] = ()
 
 
 CHECKS: Mapping[str, Check] = {
-    "python": Check(installed.python),
-    "libraries": Check(installed.libraries),
-    "programs": Check(installed.programs),
-    "envoy": Check(installed.envoy),
-    "sandbox": Check(installed.sandbox),
-    "place": Check(configured.place, (S,)),
-    "room": Check(configured.room, (S,)),
-    "permissions": Check(configured.permissions, (S,)),
-    "others": Check(configured.others, (T,)),
-    "leftovers": Check(kept.leftovers, (S,)),
-    "orphans": Check(running.orphans, (T,)),
-    "ports": Check(running.strangers, (T,)),
-    "components": Check(running.stack_components, (R,)),
-    "telemetry": Check(running.telemetry, (R,)),
-    "regions": Check(running.regions, (R, F, L)),
-    "work pool": Check(reachable.work_pool, (R,)),
-    "deployments": Check(reachable.deployments, (R,)),
-    "triggers": Check(reachable.triggers, (R,)),
-    "schedules": Check(reachable.schedules, (R,)),
-    "webhook": Check(reachable.webhook, (R,)),
-    "edges": Check(reachable.edges, (R, F, L)),
-    "clock": Check(kept.clock, (F, L)),
-    "stores": Check(kept.stores, (F,)),
-    "stored": Check(kept.stored, (F, L)),
-    "scratch": Check(kept.scratch, (F, L)),
-    "releases": Check(releases.unfinished_releases, (F, L)),
-    "aliases": Check(releases.aliases, (R, F, L)),
+    "python": Check(lazily("installed.python")),
+    "libraries": Check(lazily("installed.libraries")),
+    "programs": Check(lazily("installed.programs")),
+    "envoy": Check(lazily("installed.envoy")),
+    "sandbox": Check(lazily("installed.sandbox")),
+    "place": Check(lazily("configured.place"), (S,)),
+    "room": Check(lazily("configured.room"), (S,)),
+    "permissions": Check(lazily("configured.permissions"), (S,)),
+    "others": Check(lazily("configured.others"), (T,)),
+    "leftovers": Check(lazily("kept.leftovers"), (S,)),
+    "orphans": Check(lazily("running.orphans"), (T,)),
+    "ports": Check(lazily("running.strangers"), (T,)),
+    "components": Check(lazily("running.stack_components"), (R,)),
+    "telemetry": Check(lazily("running.telemetry"), (R,)),
+    "regions": Check(lazily("running.regions"), (R, F, L)),
+    "work pool": Check(lazily("reachable.work_pool"), (R,)),
+    "deployments": Check(lazily("reachable.deployments"), (R,)),
+    "triggers": Check(lazily("reachable.triggers"), (R,)),
+    "schedules": Check(lazily("reachable.schedules"), (R,)),
+    "webhook": Check(lazily("reachable.webhook"), (R,)),
+    "edges": Check(lazily("reachable.edges"), (R, F, L)),
+    "clock": Check(lazily("kept.clock"), (F, L)),
+    "stores": Check(lazily("kept.stores"), (F,)),
+    "stored": Check(lazily("kept.stored"), (F, L)),
+    "scratch": Check(lazily("kept.scratch"), (F, L)),
+    "releases": Check(lazily("releases.unfinished_releases"), (F, L)),
+    "aliases": Check(lazily("releases.aliases"), (R, F, L)),
 }
 """Every check by its name, in the order in which findings of one level are told."""
 

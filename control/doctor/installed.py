@@ -13,11 +13,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from control.doctor.case import Case
 from control.doctor.findings import Finding, ok, problem, warning
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
+
+    from control.doctor.case import Case
 
 PACKAGE = "convoy"
 STACK_EXTRA = "stack"

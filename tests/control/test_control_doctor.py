@@ -16,7 +16,7 @@ import pytest
 from clouds.local.supervisor import configuration
 from control.doctor import configured, installed, kept, reachable, releases, running
 from control.doctor.case import Case, open_case
-from control.doctor.examine import CHECKS, Check, examine, look
+from control.doctor.examine import CHECKS, Check, examine, look, resolved
 from control.doctor.findings import Finding, Level, exit_code_of, ok, problem
 from control.stack.prefect_server import Deployment, declared_deployments
 from control.stack.records import ensure_credentials, record_stack
@@ -288,7 +288,19 @@ def test_the_worst_finding_decides_the_exit_code() -> None:
 
 
 def test_every_check_has_a_name_and_says_what_it_is_for() -> None:
-    assert [name for name, check in CHECKS.items() if not check.look.__doc__] == []
+    assert [name for name, check in CHECKS.items() if not resolved(check.look.__name__).__doc__] == []
+
+
+@pytest.mark.parametrize("library", ["sqlalchemy", "packaging", "supervisor"])
+def test_a_library_that_does_not_import_is_told_and_the_rest_is_looked_at(house: House, library: str) -> None:
+    program = (
+        f"import sys; sys.modules[{library!r}] = None; sys.argv = ['convoy', 'doctor', '--json']; from control.cli import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    told = json.loads(done.stdout)["findings"]
+    assert any(library in finding["reason"] and finding["level"] == "problem" for finding in told)
+    assert any(finding["check"] == "programs" and finding["level"] == "ok" for finding in told)
 
 
 def test_the_command_tells_machines_everything(house: House) -> None:
