@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 
 from rich.markup import escape
@@ -12,9 +12,10 @@ from control.printing import out, print_json, print_table, progress
 from fleet.errors import Busy, ConvoyError, ExitCode, InputError
 from flows.drill_checks import DrillCheck, DrillPlan, check, demand_quiet, told
 from flows.drill_requests import requests_for
+from flows.drill_results import FIGURES
 from flows.drilling import DrillReport, drill
 from flows.house import House
-from monitoring.drills import DrillOutcome, ModelResult
+from monitoring.drills import DrillOutcome
 
 ACTOR = "convoy command"
 
@@ -80,25 +81,3 @@ def _show(report: DrillReport) -> None:
     out.print(f"[bold]{report.outcome.value}[/]")
     for reason in report.reasons:
         out.print(f"  {reason}", markup=False)
-
-
-def _seconds(value: float | None) -> str:
-    return "not seen" if value is None else f"{value:.2f} s"
-
-
-def _attempts(found: ModelResult) -> str:
-    return "not counted" if found.bad_attempts is None else f"{found.bad_attempts}, at least {found.rescued} of them rescued"
-
-
-FIGURES: dict[str, Callable[[ModelResult], str]] = {
-    "failed requests": lambda found: f"{found.failed} of {found.sent}",
-    "slow answers": lambda found: f"{found.slow}, the slowest took {found.worst_ms:.0f} ms",
-    "failed attempts at the edge": _attempts,
-    "served again after": lambda found: _seconds(found.served_again),
-    "Convoy said so after": lambda found: _seconds(found.said),
-    "ready again, after mending": lambda found: _seconds(found.back),
-    "routed again, after mending": lambda found: _seconds(found.routed),
-    "failed while it came back": lambda found: f"{found.failed_on_return} of {found.sent_on_return}",
-    "releases behind": lambda found: str(found.releases_behind),
-}
-"""What is shown of each model, in words."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fleet.errors import TransientError
@@ -101,3 +101,25 @@ def _counted_to(house: House, what: DrillCheck, moment: float) -> bool:
             return False
         time.sleep(POLL_SECONDS)
     return False
+
+
+def _seconds(value: float | None) -> str:
+    return "not seen" if value is None else f"{value:.2f} s"
+
+
+def _attempts(found: ModelResult) -> str:
+    return "not counted" if found.bad_attempts is None else f"{found.bad_attempts}, at least {found.rescued} of them rescued"
+
+
+FIGURES: dict[str, Callable[[ModelResult], str]] = {
+    "failed requests": lambda found: f"{found.failed} of {found.sent}",
+    "slow answers": lambda found: f"{found.slow}, the slowest took {found.worst_ms:.0f} ms",
+    "failed attempts at the edge": _attempts,
+    "served again after": lambda found: _seconds(found.served_again),
+    "Convoy said so after": lambda found: _seconds(found.said),
+    "ready again, after mending": lambda found: _seconds(found.back),
+    "routed again, after mending": lambda found: _seconds(found.routed),
+    "failed while it came back": lambda found: f"{found.failed_on_return} of {found.sent_on_return}",
+    "releases behind": lambda found: str(found.releases_behind),
+}
+"""What is shown of each model, in words."""

@@ -10,15 +10,20 @@ from typing import Any
 import pytest
 
 from fleet.errors import Busy, InputError, NotSupported
+from fleet.home import Home
+from fleet.settings import Settings
 from fleet.versions import Revision
 from flows.drill_checks import DrillPlan
 from flows.drill_journal import BROKEN, ENDED, DrillJournal, drilled_regions, last_drilled, open_drill
+from flows.drill_mending import DRILLER, end_open_drills
 from flows.drill_requests import EXAMPLE, bodies_of, example_of
 from flows.drilling import DrillReport
 from flows.failover_drill import as_markdown
+from flows.house import House
 from monitoring.drills import DrillOutcome, ModelResult
 from registry.ledger import Ledger
 from registry.store import ContentStore
+from support.stack import toy_fleet, write_fleet
 
 INPUTS: list[dict[str, Any]] = [
     {"name": "age", "datatype": "INT64", "shape": [-1]},
@@ -92,10 +97,25 @@ def test_a_plan_that_would_measure_nothing_is_refused(wrong: dict[str, float]) -
         DrillPlan("east", **wrong)
 
 
+def test_a_drill_under_way_is_left_alone_and_one_whose_process_ended_is_ended_once(ledger: Ledger, tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    write_fleet(home, toy_fleet(("m",)))
+    house = House(Settings(home=home.root, ledger_url=f"sqlite:///{tmp_path / 'ledger.db'}"), home)
+    DrillJournal.begin(ledger, "gone", "a drill", {"models": {"m": "sha256:" + "1" * 64}})
+    lease = house.leases.take("m", f"{DRILLER} 1234", 60)
+    assert lease is not None
+    assert end_open_drills(house, "test", print) == []
+    house.leases.give_back(lease)
+    (done,) = end_open_drills(house, "test", print)
+    assert "no longer declared there" in done
+    assert [event.type for event in ledger.stream("drill/gone")] == ["drill.started", "drill.mended", "drill.ended"]
+    assert end_open_drills(house, "test", print) == []
+
+
 def test_a_result_is_a_page_with_every_figure_of_every_model() -> None:
     found = ModelResult("m", "sha256:1", 100, 0, 0, 20.0, 3, 3, 0.0, 0.2, None, None, 10, 0, 0)
     page = as_markdown(DrillReport("east-drill-1", "east", DrillOutcome.FAILED, ("m: why",), datetime.now(UTC), 50.0, 5.0, (found,)))
     assert page.startswith("# Failed: drill of east")
     assert "- m: why" in page
-    assert "| bad attempts | 3 |" in page
-    assert "| back | not seen |" in page
+    assert "| failed attempts at the edge | 3, at least 3 of them rescued |" in page
+    assert "| ready again, after mending | not seen |" in page
