@@ -6,17 +6,19 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
+from control.demo.chapter import Chapter
 from control.demo.driver import Driver
+from control.demo.epilogue import watched, watches
 from control.demo.register import data_path, promote
 from control.demo.rows import Pair
 from control.demo.told import FIRST, PICKED_UP_SECONDS, PROMOTED, REJECTED, ROLLED_BACK, Ending, opener, otherwise, wrong_answers
 from control.demo.versions import HOLDOUT
 from control.release_commands import wait_for_end
-from control.views import ReleaseView
 from fleet.canonical import digest_of_file
 from fleet.errors import OperationFailed
 from fleet.versions import DataLineage
@@ -40,17 +42,6 @@ class Tale:
     pair: Pair = field(default_factory=lambda: Pair.parse("MAR=3,SEX=2"))
     fault: bool = True
     rate: float = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Chapter:
-    """One step of the story and how it ended; `as_told` is False when it ended otherwise than it should."""
-
-    title: str
-    as_told: bool
-    says: str
-    seconds: float
-    release: ReleaseView | None = None
 
 
 class Story:
@@ -77,6 +68,8 @@ class Story:
         self.driver.stop_load()
         if self.tale.fault:
             self.chapter(f"version 3 failed on {self.tale.pair} and on nothing else", self.failed_on_the_pair)
+        for watch in watches(MODEL):
+            self.chapter(watch.title, partial(watched, self.driver.house, watch))
 
     def chapter(self, title: str, act: Callable[[], Chapter]) -> None:
         """Run one chapter and keep what came of it; raises OperationFailed when the story cannot go on."""

@@ -8,8 +8,10 @@ from typing import Any
 from pydantic import JsonValue
 from rich.markup import escape
 
+from control.demo.chapter import Chapter
 from control.demo.classification import ByRevision, Classification
-from control.demo.story import MODEL, Chapter, Story
+from control.demo.epilogue import billed, watches
+from control.demo.story import MODEL, Story
 from control.printing import out, print_json, print_table
 from control.views import ReleaseView, release_views
 from fleet.phases import ReleasePhase
@@ -59,7 +61,7 @@ def summarize(story: Story, requests: Classification | None, seconds: float, fai
     if requests is None or load is None:
         problems.append("the requests were not classified")
     else:
-        problems += [*load_problems(load), *request_problems(requests)]
+        problems += [*load_problems(load), *request_problems(requests), *bill_problems(requests, billed(house))]
     problems += uncounted(releases)
     problems += [f"{found.figure}: {found.counts}" for found in agreements if not found.agrees]
     look_at = {
@@ -94,6 +96,17 @@ def request_problems(requests: Classification) -> list[str]:
         "requests have another revision or status in Envoy's log than in the client's": requests.disagreements,
     }
     return [f"{count} {what}" for what, count in counts.items() if count]
+
+
+def bill_problems(requests: Classification, predictions: int) -> list[str]:
+    """Return whether the bills charge other predictions than callers were given.
+
+    An attempt that was given up and tried again may have been answered after all: so many more may stand in the bills.
+    """
+    tried_again = max(requests.envoy_attempts - requests.envoy_requests, 0)
+    if requests.answered <= predictions <= requests.answered + tried_again:
+        return []
+    return [f"the bills charge {predictions} predictions, callers were given {requests.answered} ({tried_again} attempts were repeated)"]
 
 
 def uncounted(releases: tuple[ReleaseView, ...]) -> list[str]:
@@ -173,6 +186,7 @@ def show(summary: Summary, as_json: bool) -> None:
     print_table("Releases", ("release", "version", "ended", "took", "why"), [tuple(map(escape, row)) for row in rows])
     if summary.requests is not None:
         _show_requests(summary, summary.requests)
+    _show_watches(summary)
     for what, where in summary.look_at.items():
         out.print(f"  {what:<11} {where}", markup=False)
     if summary.problems:
@@ -181,6 +195,13 @@ def show(summary: Summary, as_json: bool) -> None:
             out.print(f"  {problem}", markup=False)
     else:
         out.print(f"[bold green]Everything ended as told[/], in {summary.seconds:.0f} s.")
+
+
+def _show_watches(summary: Summary) -> None:
+    """Tell what the scheduled flows found, each of which ran once at the end."""
+    titles = {watch.title for watch in watches(MODEL)}
+    rows = [(escape(each.title), escape(each.says), f"{each.seconds:.0f} s") for each in summary.chapters if each.title in titles]
+    print_table("The scheduled watches", ("watch", "found", "took"), rows)
 
 
 def _show_requests(summary: Summary, found: Classification) -> None:
