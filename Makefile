@@ -12,6 +12,7 @@ READY := $(VENV)/.ready
 EXTRA_DATA := control/demo/requirements.txt
 DEMO ?=
 TEST ?=
+PROOF ?=
 
 $(READY): requirements.lock $(EXTRA_DATA) pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 is missing: sudo apt-get install python3.11 python3.11-venv (or set PYTHON=)"; exit 1; }
@@ -24,7 +25,7 @@ $(READY): requirements.lock $(EXTRA_DATA) pyproject.toml
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $(READY)
 
-.PHONY: help setup demo test lint docs lock clean
+.PHONY: help setup demo test proof lint docs lock clean
 
 help: ## List what can be done
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -37,6 +38,9 @@ demo: $(READY) ## Run the whole story: four versions, three regions, live traffi
 
 test: $(READY) ## Run the tests (options in TEST=)
 	$(BIN)/python -m pytest $(TEST)
+
+proof: $(READY) ## Prove at length: killed anywhere, mutants, soak (one part in PROOF="sweep", "mutants" or "soak")
+	PYTHONPATH=tests $(BIN)/python -m proof $(PROOF)
 
 lint: $(READY) ## Check style, types and who imports whom
 	$(BIN)/ruff check .

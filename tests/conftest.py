@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from support.postgresql import PostgresqlServer
     from support.stack import TestStack
 
-MODELS = ("steady", "resetting", "dead", "flipped", "again", "killed", "refused", "newer")
+MODELS = ("steady", "resetting", "dead", "flipped", "again", "killed", "refused", "newer", "unlucky")
 
 
 silence_telemetry()
@@ -26,10 +26,13 @@ silence_telemetry()
 # These share one stack, or start their own: one worker runs them one after another.
 ON_THE_STACK = (
     "test_control_stack.py",
+    "test_control_bad_days.py",
+    "test_control_costs.py",
     "test_control_doors.py",
     "test_control_drift.py",
     "test_control_operator.py",
     "test_flows_failover_drill.py",
+    "test_flows_killed_anywhere.py",
     "test_flows_release_train.py",
     "test_flows_rollback_alone.py",
 )

@@ -19,7 +19,8 @@ class ToyModel(mlflow.pyfunc.PythonModel):
     """Answers twice its input, unless its behaviour says otherwise.
 
     `fails` raises on every fifth row's worth of requests, `resets REGION` drops the connection of every fifth request
-    in one region, `slow` takes 50 ms.
+    in one region, `drops` that of every second one in all regions, `unfit REGION` cannot even be warmed up in one
+    region, `slow` takes 50 ms.
     """
 
     def __init__(self, behaviour: str = "good", offset: float = 0.0) -> None:
@@ -33,6 +34,10 @@ class ToyModel(mlflow.pyfunc.PythonModel):
             raise ValueError("a mistake in the model")
         if not warm and word == "resets" and os.environ.get("CONVOY_SERVICE_REGION") == region and random.random() < 0.2:
             drop_connections()
+        if not warm and word == "drops" and random.random() < 0.5:
+            drop_connections()
+        if word == "unfit" and os.environ.get("CONVOY_SERVICE_REGION") == region:
+            raise ValueError("not in this region")
         if word == "slow":
             time.sleep(0.05)
         return model_input["x"].to_numpy() * 2 + self.offset

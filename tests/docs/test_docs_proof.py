@@ -1,0 +1,30 @@
+"""What `make proof` needs to be worth its time: mutants that can be applied, a page that shows the committed results."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.form import ROOT
+from proof.mutants import mutated
+from proof.mutations import MUTANTS, Mutant
+from proof.results import PAGE, PARTS, page
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_a_mutant_still_changes_the_code_and_names_tests_that_exist(mutant: Mutant) -> None:
+    whole = (ROOT / mutant.file).read_text(encoding="utf-8")
+    assert mutated(whole, mutant) != whole
+    for test in mutant.tests:
+        file, _, name = test.partition("::")
+        assert (ROOT / file).is_file()
+        assert f"def {name}" in (ROOT / file).read_text(encoding="utf-8")
+
+
+def test_a_mutant_whose_text_is_gone_is_an_error() -> None:
+    with pytest.raises(AssertionError, match="0 times"):
+        mutated("nothing of it", MUTANTS[0])
+
+
+def test_the_page_shows_the_committed_results() -> None:
+    assert PAGE.read_text(encoding="utf-8") == page()
+    assert set(PARTS) == {"sweep", "mutants", "soak"}

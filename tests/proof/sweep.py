@@ -1,0 +1,258 @@
+"""The kill sweep: SIGKILL at each point of each effect of each ending, and every release ends as the uncrashed one does."""
+
+from __future__ import annotations
+
+import argparse
+import queue
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import httpx
+
+from benchmarks.form import Row
+from flows.effects import Course, Effect, Ending, weight
+from flows.work import stable_of
+from proof.cases import ANY, COURSES, NEVER, Case, boundaries, moments, named, sampled
+from proof.results import Progress, Report
+from proof.stage import HELD, TOLD_SECONDS, Stage, staged
+from proof.world import Expected, refs, wrong
+from support.stack import Load, request
+
+PROBES = 20
+RATE = 10.0
+RAN = "ran"
+"""The model whose releases are told by Prefect's runner."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """One case and how it ended; `wrong` is empty when all is as after the uncrashed release. Times are Unix seconds."""
+
+    case: Case
+    model: str
+    killed: bool
+    tellings: int
+    began: float
+    ended: float
+    wrong: tuple[str, ...]
+    requests: int = 0
+    failed: int = 0
+
+    @property
+    def right(self) -> bool:
+        """Whether it ended as the uncrashed release does, and every request was answered."""
+        return not self.wrong and not self.failed
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the case as the results have it."""
+        case = {name: value for name, value in asdict(self.case).items() if value}
+        told = {"killed": self.killed, "tellings": self.tellings, "seconds": round(self.ended - self.began, 1)}
+        return {**case, **told, "requests": self.requests, "failed_requests": self.failed, "right": self.right, "wrong": list(self.wrong)}
+
+
+@dataclass
+class Lane:
+    """One model after another case of its kind; `lasted` has the seconds of each ending's uncrashed release."""
+
+    stage: Stage
+    model: str
+    courses: Mapping[Ending, Course] = field(default_factory=lambda: COURSES)
+    lasted: dict[Ending, float] = field(default_factory=dict)
+
+    def run(self, case: Case) -> Tried:
+        """Have a release killed as the case says, have it told to its end, and look at what is there then."""
+        began = time.time()
+        try:
+            return self._run(case, began)
+        except Exception as problem:  # noqa: BLE001 - whatever it is, the case is not right, and the others go on
+            return Tried(case, self.model, False, 0, began, time.time(), (f"{type(problem).__name__}: {problem}",))
+
+    def _run(self, case: Case, began: float) -> Tried:
+        house, course = self.stage.house, self.courses[case.ending]
+        stable, pointed = stable_of(house, self.model), refs(house, self.model, course.regions)
+        before = stable.digest if stable else ""
+        release = self.stage.want(self.model, case.ending)
+        asked = self._superseded(release, course) if case.ending is Ending.SUPERSEDED else None
+        told = time.time()
+        status = self.first(case, named(Effect(case.effect), self.stage.digest_of(self.model, release), before))
+        tellings = 1 + self.finish()
+        ended = time.time()
+        assert asked is None or asked.wait(1), "the newer version was never asked for"
+        if case.point == NEVER:
+            self.lasted[case.ending] = ended - told
+        revision = self.stage.revision_of(self.model, release)
+        reached = replace(course, revision=revision, stable=before)
+        killed = status == -signal.SIGKILL
+        unkilled = () if killed or case.point in (NEVER, ANY) else (f"the controller was never killed (its status is {status})",)
+        problems = wrong(house, Expected(case.ending, self.model, release, reached, pointed))
+        return Tried(case, self.model, killed, tellings, began, ended, (*unkilled, *problems))
+
+    def first(self, case: Case, effect: Effect) -> int:
+        """Tell the release for the first time, until it is killed; returns the status of the process."""
+        telling = self.stage.teller.tell(self.model, f"{case.point} {effect}" if case.effect else "")
+        if case.point == ANY:
+            telling.kill(case.fraction * self.lasted[case.ending], signal.SIGKILL)
+        return telling.wait(TOLD_SECONDS)
+
+    def finish(self) -> int:
+        """Tell the release to its end; returns how often."""
+        return self.stage.finish(self.model)
+
+    def _superseded(self, release: str, course: Course) -> threading.Event:
+        return self.stage.supersede_at(self.model, release, weight(course.weights[-1]))
+
+
+def uncrashed(cases: Sequence[Case]) -> list[Case]:
+    """Return the releases that nobody kills, one for each ending of the cases."""
+    return [Case(ending, NEVER) for ending in dict.fromkeys(case.ending for case in cases)]
+
+
+def lane(stage: Stage, model: str, waiting: queue.SimpleQueue[Case], references: Sequence[Case], done: Progress[Tried]) -> None:
+    """Work off cases on one model under load, after the uncrashed releases; failed requests are counted to their case."""
+    stage.bring_up(model)
+    own, tried = Lane(stage, model), []
+    with stage.stack.load(model, RATE) as load:
+        for case in _until_empty(waiting, references):
+            tried.append(own.run(case))
+            done.step(tried[-1], str(case), tried[-1].right)
+    for each in answered(tried, load):
+        done.result(each)
+
+
+def fresh(stage: Stage, models: Iterator[str], waiting: queue.SimpleQueue[Case], references: Sequence[Case], done: Progress[Tried]) -> None:
+    """Work off first releases, each on a model of its own; what it serves afterwards is asked a few times."""
+    lasted: dict[Ending, float] = {}
+    for case in _until_empty(waiting, references):
+        own = Lane(stage, next(models), lasted=lasted)
+        found = own.run(case)
+        failed = probe(stage, own.model)
+        stage.leave(own.model)
+        found = replace(found, requests=PROBES, failed=failed)
+        done.step(found, str(case), found.right)
+        done.result(found)
+
+
+def told_by_the_runner(stage: Stage, done: Progress[Tried]) -> None:
+    """Work off the cases in Prefect's runner, under load too."""
+    from proof.runner import RunnerLane, in_the_runner
+
+    stage.bring_up(RAN)
+    with stage.stack.load(RAN, RATE) as load:
+        tried = in_the_runner(RunnerLane(stage, RAN), done)
+    for each in answered(tried, load):
+        done.result(each)
+
+
+def probe(stage: Stage, model: str) -> int:
+    """Ask a model some times through the edge; returns how often it gave no good answer."""
+    url = f"{stage.house.stack.edge_url}/v2/models/{model}/infer"
+    return sum(httpx.post(url, json=request(float(number)), timeout=20).status_code != 200 for number in range(PROBES))
+
+
+def answered(tried: Sequence[Tried], load: Load) -> list[Tried]:
+    """Return the cases with the requests of their time; a failed one between two cases counts to the one before."""
+    answers = [(sent["due"], 200 <= sent["status"] < 300) for sent in load.answers()]
+    found = []
+    for position, each in enumerate(tried):
+        until = tried[position + 1].began if position + 1 < len(tried) else float("inf")
+        own = [good for due, good in answers if (each.began if position else 0.0) <= due < until]
+        found.append(replace(each, requests=len(own), failed=own.count(False)))
+    return found
+
+
+def _until_empty(waiting: queue.SimpleQueue[Case], first: Sequence[Case]) -> Iterator[Case]:
+    yield from first
+    while True:
+        try:
+            yield waiting.get_nowait()
+        except queue.Empty:
+            return
+
+
+def plan(given: argparse.Namespace) -> tuple[Case, ...]:
+    """Return the cases that are asked for."""
+    endings = tuple(Ending[name.upper()] for name in given.endings.split(",")) if given.endings else tuple(Ending)
+    every = boundaries({ending: COURSES[ending] for ending in endings})
+    chosen = every if given.cases is None else sampled(given.cases, given.seed, every)
+    return (*chosen, *moments(given.moments, given.seed, endings))
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the sweep's options."""
+    parser.add_argument("--cases", type=int, help="so many boundaries, chosen by the seed; without it, every one")
+    parser.add_argument("--moments", type=int, default=3, help="kills at any moment, for each ending")
+    parser.add_argument("--endings", default="", help=f"only these, with commas: {', '.join(ending.name.lower() for ending in Ending)}")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--no-runner", dest="runner", action="store_false", help="without the kills in Prefect's runner")
+    parser.add_argument("--lanes", type=int, default=2, help="models at work at the same time, for each of the two long kinds")
+
+
+@contextmanager
+def at_once(jobs: Sequence[threading.Thread]) -> Iterator[None]:
+    """Have several threads at work, and end with all of them."""
+    for job in jobs:
+        job.start()
+    yield
+    for job in jobs:
+        job.join()
+
+
+def run(given: argparse.Namespace, report: Report) -> None:
+    """Sweep as asked for and write down every case."""
+    cases = plan(given)
+    kinds = {
+        "trade": [case for case in cases if case.ending in (Ending.PROMOTED, Ending.BACK)],
+        "held": [case for case in cases if case.ending in HELD],
+    }
+    first = [case for case in cases if case.ending is Ending.FIRST]
+    lanes = {f"{kind}{number}": kind for kind, own in kinds.items() for number in range(1, min(given.lanes, len(own)) + 1)}
+    new = [f"new{number:03}" for number in range(1, len(first) + 2)]
+    trading = (RAN, *(model for model, kind in lanes.items() if kind == "trade"), *new)
+    held = tuple(model for model, kind in lanes.items() if kind == "held")
+    references = {kind: uncrashed(own) for kind, own in kinds.items()}
+    total = len(cases) + sum(len(references[kind]) for kind in lanes.values()) + bool(first) + 2 * given.runner
+    done: Progress[Tried] = Progress(total)
+    began = time.monotonic()
+    with ExitStack() as stack:
+        stage = stack.enter_context(staged(trading, held))
+        done.say(f"the stack runs after {time.monotonic() - began:.0f} s; {total} releases in {len(lanes) + bool(first)} lanes")
+        waiting = {kind: _queue(own) for kind, own in kinds.items()}
+        jobs = [threading.Thread(target=lane, args=(stage, model, waiting[kind], references[kind], done)) for model, kind in lanes.items()]
+        if first:
+            jobs.append(threading.Thread(target=fresh, args=(stage, iter(new), _queue(first), uncrashed(first), done)))
+        with at_once(jobs):
+            pass
+        if given.runner:
+            told_by_the_runner(stage, done)
+        events = stage.house.ledger.verify()
+    report.cases = [each.as_json() for each in sorted(done.results, key=lambda each: str(each.case))]
+    report.rows = rows(done.results, total, events, time.monotonic() - began)
+
+
+def _queue(cases: Sequence[Case]) -> queue.SimpleQueue[Case]:
+    found: queue.SimpleQueue[Case] = queue.SimpleQueue()
+    for case in cases:
+        found.put(case)
+    return found
+
+
+def rows(tried: Sequence[Tried], total: int, events: int, seconds: float) -> list[Row]:
+    """Return the figures of a sweep; a lane that broke leaves releases that were never tried."""
+    kills = [each for each in tried if each.case.point != NEVER]
+    late = [each for each in kills if each.case.point == ANY and not each.killed]
+    return [
+        Row("releases that were killed", "Convoy", sum(each.killed for each in kills), "releases"),
+        Row("kills at any moment that came too late", "Convoy", len(late), "releases"),
+        Row("releases that nobody killed", "Convoy", len(tried) - len(kills), "releases"),
+        Row("did not end as the uncrashed release does", "Convoy", sum(bool(each.wrong) for each in tried), "releases", target=0),
+        Row("never tried", "Convoy", total - len(tried), "releases", target=0),
+        Row("requests of callers", "Convoy", sum(each.requests for each in tried), "requests"),
+        Row("requests that failed", "Convoy", sum(each.failed for each in tried), "requests", target=0),
+        Row("events of the ledger, verified", "Convoy", events, "events"),
+        Row("time", "the whole sweep", round(seconds, 1), "s", target=1200),
+    ]
