@@ -22,6 +22,8 @@ from registry.ledger import JSON, Event, Ledger, NewEvent
 
 STREAM = "costs"
 RECONCILED = "costs.reconciled"
+KEPT_REPORTS = 200
+"""The ledger keeps all that stands in them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +91,13 @@ def settle(house: House, bills: tuple[Bill, ...], actor: str) -> Settled:
 
 
 def write_report(house: House, settled: Settled) -> Path:
-    """Write what was recorded as JSON and return the file."""
+    """Write what was recorded as JSON and return the file; the oldest reports go."""
     folder = house.home.reports / "costs"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     file = folder / f"{settled.reconciliation.ends:%Y%m%dT%H%M%SZ}-{settled.event.seq}.json"
     write_private(file, json.dumps({"event": settled.event.seq, **settled.event.payload}, indent=2).encode())
+    for old in sorted(folder.glob("*.json"))[:-KEPT_REPORTS]:
+        old.unlink(missing_ok=True)
     return file
 
 

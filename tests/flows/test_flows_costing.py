@@ -20,11 +20,11 @@ from fleet.errors import FleetFileError, InputError, IntegrityError
 from fleet.home import Home
 from fleet.reading import read_fleet
 from fleet.settings import Settings
-from flows.costing import RECONCILED, STREAM, Settled, gather, settle, write_report
+from flows.costing import KEPT_REPORTS, RECONCILED, STREAM, Settled, gather, settle, write_report
 from flows.house import House
 from support.stack import REGIONS, toy_fleet, write_fleet
 
-NOON = start_of("2026-11-22T12Z")
+NOON = start_of("2024-11-22T12Z")
 HOURLY = Decimal("0.02")
 """What one region's CPU costs below: 1,000 seconds an hour."""
 
@@ -87,10 +87,21 @@ def test_samples_become_bills_become_an_event_whose_parts_sum_to_the_bills(house
     }
     assert {place["outcome"] for place in payload["places"]} == {"no forecast"}
     assert payload["outcome"] == "no forecast"
-    assert [bill["hour"] for bill in payload["bills"]] == ["2026-11-22T12Z"] * 3
+    assert [bill["hour"] for bill in payload["bills"]] == ["2024-11-22T12Z"] * 3
     assert house.ledger.verify() == 1
     report = json.loads(write_report(house, found).read_text())
     assert (report["event"], report["parts"]) == (1, payload["parts"])
+
+
+def test_the_oldest_reports_go(house: House) -> None:
+    meter_hours(house, [1])
+    (found,) = reconciled(house, 2)
+    file = write_report(house, found)
+    for number in range(KEPT_REPORTS):
+        file.with_name(f"2020-{number:03}.json").touch()
+    assert write_report(house, found) == file
+    assert sorted(file.parent.iterdir())[0].name == "2020-001.json"
+    assert len(list(file.parent.iterdir())) == KEPT_REPORTS
 
 
 def test_the_same_bills_are_not_recorded_twice_and_an_open_hour_is_recorded_as_it_goes(house: House) -> None:
@@ -208,3 +219,14 @@ def test_the_command_reads_any_bill_without_a_stack_and_names_what_is_wrong_with
     assert isinstance(failed.exception, InputError)
     assert failed.exception.exit_code == 2
     assert "line 2: BilledCost is no decimal number: ten" in str(failed.exception)
+
+
+def test_the_command_reconciles_the_regions_bills_as_the_flow_does(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    meter_hours(house, [1])
+    monkeypatch.setenv("CONVOY_HOME", str(house.home.root))
+    done = [CliRunner().invoke(app, ["costs", "reconcile", *form]) for form in (["--json"], [])]
+    assert [result.exit_code for result in done] == [0, 0], done
+    (found,) = json.loads(done[0].stdout)["reconciled"]
+    assert (found["outcome"], found["new"], Path(found["report"]).exists()) == ("no forecast", True, True)
+    assert "Nothing to reconcile" in done[1].stdout
+    assert [payload["final"] for payload in events(house)] == [True]
