@@ -22,6 +22,9 @@ from control.stack.view import StackView, view
 from fleet.home import Home
 from fleet.settings import Settings
 from fleet.stack import Stack, read_stack
+from flows.house import House
+from support.postgresql import MISSING, PASSWORD, postgresql_programs
+from support.stack import TestStack, toy_fleet, write_fleet
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
 NAMES = {"prefect", "mlflow", "control", "edge", "agent", "meter", "runner"}
@@ -53,12 +56,12 @@ class Started:
 
 
 @pytest.fixture(scope="module")
-def make() -> Iterator[Callable[[], Started]]:
+def make() -> Iterator[Callable[..., Started]]:
     made: list[Started] = []
 
-    def start() -> Started:
+    def start(ledger_url: str | None = None) -> Started:
         # pytest's own folders are too deep for a unix socket
-        made.append(Started(Settings(home=Path(tempfile.mkdtemp(prefix="cv-", dir="/tmp")))))
+        made.append(Started(Settings(home=Path(tempfile.mkdtemp(prefix="cv-", dir="/tmp")), ledger_url=ledger_url)))
         return made[-1]
 
     yield start
@@ -68,7 +71,7 @@ def make() -> Iterator[Callable[[], Started]]:
 
 
 @pytest.fixture(scope="module")
-def running(make: Callable[[], Started]) -> Started:
+def running(make: Callable[..., Started]) -> Started:
     """A stack that two callers started at once."""
     started = make()
     with ThreadPoolExecutor(2) as pool:
@@ -129,11 +132,48 @@ def test_the_work_pool_and_the_deployments_are_known_to_prefect(running: Started
     assert {"release", "rollback", "reconcile"} <= deployments
 
 
-def test_a_second_home_stands_beside_the_first_and_leaves_nothing_though_its_supervisor_was_killed(
-    running: Started, make: Callable[[], Started]
-) -> None:
-    other = make()
+@pytest.fixture(scope="module")
+def beside(running: Started, make: Callable[..., Started], request: pytest.FixtureRequest) -> Started:
+    """A second stack; its ledger is on PostgreSQL where that is installed."""
+    there = postgresql_programs() is not None
+    other = make(ledger_url=request.getfixturevalue("postgresql").url() if there else None)
+    write_fleet(other.home, toy_fleet(("shared",), ("us-east-1",)))
     assert other.up().healthy
+    return other
+
+
+def test_a_release_on_a_stack_whose_ledger_is_postgresql_ends_promoted_and_the_password_is_seen_nowhere(beside: Started) -> None:
+    if beside.settings.ledger_url is None:
+        pytest.skip(MISSING)
+    stack = TestStack(beside.settings, House(beside.settings, beside.home))
+    done = stack.convoy("release", "shared", "--version", stack.register("shared"), "--wait", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["phase"] == "promoted"
+    assert stack.house.ledger.database.url.get_backend_name() == "postgresql"
+    assert len(stack.house.ledger.stream("release/shared-1")) > 20
+    verified = stack.convoy("ledger", "verify", "--json")
+    assert json.loads(verified.stdout)["verified"] is True
+    assert not stack.house.home.ledger_file.exists()
+    shown = done.stdout + done.stderr + verified.stdout + stack.convoy("status").stdout + stack.convoy("ledger", "show").stdout
+    shown += "".join(log.read_text(errors="replace") for log in beside.home.logs.iterdir())
+    quoted = beside.settings.ledger_url.split(":")[2].split("@")[0]
+    assert not any(secret in shown for secret in (PASSWORD, quoted))
+    ours = marked(beside.stack.stack_id)
+    assert not any(secret in " ".join(process.cmdline()) for process in ours for secret in (PASSWORD, quoted))
+    told = {process.pid for process in ours if quoted in process.environ().get("CONVOY_LEDGER_URL", "")}
+    served = {process.pid for process in ours if "convoy_service" in process.cmdline()}
+    assert told
+    assert served
+    assert not told & served
+    databases = [file for file in (beside.home.prefect, beside.home.mlflow) for file in file.glob("*.db*")]
+    assert databases
+    assert not any(secret.encode() in file.read_bytes() for file in databases for secret in (PASSWORD, quoted))
+
+
+def test_a_second_home_stands_beside_the_first_and_leaves_nothing_though_its_supervisor_was_killed(
+    running: Started, beside: Started
+) -> None:
+    other = beside
     assert other.stack.port_base != running.stack.port_base
     psutil.Process(Supervisor.of(other.home).pid()).send_signal(signal.SIGKILL)
 
