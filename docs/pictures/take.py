@@ -111,7 +111,6 @@ def main(prefect: str) -> None:
         seen.open(f"{prefect}/artifacts/artifact/{artifact['id']}", "evidence of harm")
         seen.picture("canary")
         seen.open(run, "Artifacts")
-        seen.picture("release-run")
         seen.click("Artifacts")
         seen.wait("canary")
         seen.picture("release-artifacts")

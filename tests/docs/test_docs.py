@@ -5,10 +5,14 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
 
+from fleet import errors
 from fleet.errors import ExitCode
 from fleet.settings import PREFIX, Settings
 
@@ -59,6 +63,42 @@ def test_every_command_that_a_document_names_exists() -> None:
         subprocess.run([sys.executable, "-m", "control.cli", "--help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
     )
     assert {words[0] for words in named} <= known
+
+
+def test_every_command_is_shown_in_the_readme_or_where_one_operates_it() -> None:
+    text = "".join((ROOT / name).read_text() for name in ("README.md", "docs/operate.md"))
+    assert [" ".join(words) for words in commands() if f"convoy {' '.join(words)}" not in text] == []
+
+
+def commands() -> list[tuple[str, ...]]:
+    """Return every command that does something, such as ("ledger", "verify")."""
+    import typer.main
+
+    from control.cli import app
+
+    def leaves(command: Any, words: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+        for name, found in getattr(command, "commands", {}).items():
+            yield from leaves(found, (*words, name)) if getattr(found, "commands", None) else [(*words, name)]
+
+    return list(leaves(typer.main.get_command(app), ()))
+
+
+def test_every_error_is_documented_with_what_it_answers() -> None:
+    rows = re.findall(r"^\| `(\w+)` \|.*\| (\d) \| (\d+) \|$", (ROOT / "docs/errors.md").read_text(), re.MULTILINE)
+    kinds = [found for found in vars(errors).values() if isinstance(found, type) and issubclass(found, errors.ConvoyError)]
+    assert sorted(rows) == sorted((kind.__name__, str(int(kind.exit_code)), str(kind.http_status)) for kind in kinds)
+
+
+def test_every_flow_and_deployment_is_in_the_operators_table() -> None:
+    told = set(re.findall(r"^\| `(\w+)` \|", (ROOT / "docs/operate.md").read_text(), re.MULTILINE))
+    flows = {name for file in (ROOT / "flows").glob("*.py") for name in re.findall(r'@flow\(\s*name="(\w+)"', file.read_text())}
+    deployed = {found["name"] for found in YAML(typ="safe").load((ROOT / "prefect.yaml").read_text())["deployments"]}
+    assert flows == deployed == told
+
+
+def test_every_exit_code_is_where_one_operates_it() -> None:
+    rows = re.findall(r"^\| (\d) \|", (ROOT / "docs/operate.md").read_text(), re.MULTILINE)
+    assert sorted(map(int, rows)) == sorted(ExitCode)
 
 
 def test_every_make_target_in_the_readme_exists() -> None:
