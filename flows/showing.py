@@ -38,8 +38,9 @@ def show_gates(work: Work, results: Sequence[GateResult]) -> None:
 def show_progress(work: Work, progress: Progress) -> None:
     """Show the canary region by region, with the e-value beside its limit."""
     rows = [row(progress, found) for found in progress.verdict.regions]
+    held = ", ".join(f"{'unknown' if percent < 0 else f'{percent} %'} at {edge}" for edge, percent in progress.at_edges.items())
     description = (
-        f"Canary of {title(work)}: {progress.weight} % asked for, {progress.at_edges} at the edges, "
+        f"Canary of {title(work)}: {progress.weight} % asked for, {held}, "
         f"{progress.share.measured:.1%} seen. Harm {progress.verdict.harm:.3g} of {progress.verdict.harm_limit:.3g}."
     )
     table(rows, key=key(work, "canary"), description=description)

@@ -144,7 +144,7 @@ def sample(stage: Stage) -> dict[str, float]:
         "scratch folders": len(list(home.work.glob("*"))),
         "folders of unpacked revisions": sum(folder.is_dir() for region in REGIONS for folder in home.revisions(region).glob("*")),
         "memory (MiB)": round(sum(_of(process, lambda found: found.memory_full_info().pss) for process in processes) / 2**20),
-        "ledger (KiB)": round(home.ledger_file.stat().st_size / 2**10),
+        "ledger (KiB)": round(sum(file.stat().st_size for file in home.root.glob("ledger.db*")) / 2**10),
         "Prefect's database (MiB)": round((home.prefect / "prefect.db").stat().st_size / 2**20, 1),
         "logs (MiB)": round(_size(home.logs) / 2**20, 1),
     }
