@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import ValidationError
 from rich.markup import escape
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from control.demo.versions import Version
 
+T = TypeVar("T")
 HERE = Path(__file__).parent
 FOLDER = "demo"
 MARKER = ".convoy-demo"
@@ -100,19 +102,26 @@ def run(options: Options) -> ExitCode:
 
 
 def tell(story: Story) -> tuple[Classification | None, str | None]:
-    """Tell the story and classify its requests, also those of a story that broke off; returns them and what went wrong."""
-    failures, requests = [], None
-    for act in (story.tell, story.driver.stop_load):
-        try:
-            act()
-        except ConvoyError as problem:
-            failures.append(str(problem))
-    if story.driver.totals is not None:
-        try:
-            requests = story.driver.classify()
-        except ConvoyError as problem:
-            failures.append(str(problem))
+    """Tell the story, classify its requests, then have the watches run; returns the requests and what went wrong.
+
+    The requests of a story that broke off are classified too; the watches run only where all went well.
+    """
+    failures: list[str] = []
+    attempted(story.tell, failures)
+    attempted(story.driver.stop_load, failures)
+    requests = attempted(story.driver.classify, failures) if story.driver.totals is not None else None
+    if not failures:
+        attempted(story.watch, failures)
     return requests, "; ".join(failures) or None
+
+
+def attempted(act: Callable[[], T], failures: list[str]) -> T | None:
+    """Do something and return what came of it; what Convoy reports instead joins the failures."""
+    try:
+        return act()
+    except ConvoyError as problem:
+        failures.append(str(problem))
+        return None
 
 
 def settings_of(options: Options) -> Settings:

@@ -68,6 +68,9 @@ class Story:
         self.driver.stop_load()
         if self.tale.fault:
             self.chapter(f"version 3 failed on {self.tale.pair} and on nothing else", self.failed_on_the_pair)
+
+    def watch(self) -> None:
+        """Have each scheduled watch run once; the requests of the story have been classified by then, a drill sends its own."""
         for watch in watches(MODEL):
             self.chapter(watch.title, partial(watched, self.driver.house, watch))
 

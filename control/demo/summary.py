@@ -61,7 +61,8 @@ def summarize(story: Story, requests: Classification | None, seconds: float, fai
     if requests is None or load is None:
         problems.append("the requests were not classified")
     else:
-        problems += [*load_problems(load), *request_problems(requests), *bill_problems(requests, billed(house))]
+        problems += [*load_problems(load), *request_problems(requests)]
+        problems += bill_problems(requests, billed(house)) if failure is None else []
     problems += uncounted(releases)
     problems += [f"{found.figure}: {found.counts}" for found in agreements if not found.agrees]
     look_at = {

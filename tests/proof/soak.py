@@ -14,6 +14,7 @@ import psutil
 
 from benchmarks.form import Row
 from clouds.local.placements import placements
+from clouds.local.supervisor import Supervisor
 from control.doors import request_rollback
 from control.stack.marked import marked
 from fleet.phases import ReleasePhase
@@ -133,12 +134,12 @@ def ended(stage: Stage, number: int) -> str:
 
 def sample(stage: Stage) -> dict[str, float]:
     """Return what there is of everything that must not grow."""
-    home, processes = stage.house.home, marked(stage.house.stack.stack_id)
+    home, processes, passing = stage.house.home, marked(stage.house.stack.stack_id), flow_runs(stage)
+    staying = [process for process in processes if process.pid not in passing]
     programs = list(placements(home.programs))
     return {
-        # A flow run comes and goes: what counts is what stays
-        "processes": sum(not _is_flow_run(process) for process in processes),
-        "open files": sum(_of(process, lambda found: found.num_fds()) for process in processes if not _is_flow_run(process)),
+        "processes": len(staying),
+        "open files": sum(_of(process, lambda found: found.num_fds()) for process in staying),
         "leases that are held": float(stage.house.leases.current(MODEL) is not None),
         "revisions that run": len(programs),
         "scratch folders": len(list(home.work.glob("*"))),
@@ -158,11 +159,13 @@ def held(bound: Bound, samples: Sequence[dict[str, float]]) -> dict[str, Any]:
     return {"what": bound.what, "first": first, "last": last, "bound": most, "right": right, "all": [each[bound.what] for each in samples]}
 
 
-def _is_flow_run(process: psutil.Process) -> bool:
+def flow_runs(stage: Stage) -> set[int]:
+    """Return the processes that the runner started: each comes and goes, and what must not grow is what stays."""
+    runner = Supervisor.of(stage.house.home).process("runner")
     with suppress(psutil.Error):
-        command = " ".join(process.cmdline())
-        return "prefect.engine" in command or "prefect flow-run execute" in command
-    return True
+        if runner is not None and runner.pid is not None:
+            return {child.pid for child in psutil.Process(runner.pid).children(recursive=True)}
+    return set()
 
 
 def _of(process: psutil.Process, figure: Callable[[psutil.Process], float]) -> float:
