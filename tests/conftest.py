@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
+from xdist.workermanage import WorkerController
 
 from fleet.settings import silence_telemetry
 
@@ -23,27 +24,38 @@ MODELS = ("steady", "resetting", "dead", "flipped", "again", "killed", "refused"
 
 silence_telemetry()
 
-# These share one stack, or start their own: one worker runs them one after another.
-ON_THE_STACK = (
-    "test_control_stack.py",
-    "test_control_bad_days.py",
-    "test_control_costs.py",
-    "test_control_doors.py",
-    "test_control_drift.py",
-    "test_control_operator.py",
-    "test_flows_failover_drill.py",
-    "test_flows_killed_anywhere.py",
-    "test_flows_release_train.py",
-    "test_flows_rollback_alone.py",
-)
+# Files that share one stack, or start their own: one worker runs a group one file after another, on a stack of its own.
+ON_THE_STACK = {
+    "first stack": (
+        "test_control_bad_days.py",
+        "test_control_costs.py",
+        "test_control_doors.py",
+        "test_control_drift.py",
+        "test_control_operator.py",
+        "test_control_stack.py",
+    ),
+    "second stack": (
+        "test_flows_failover_drill.py",
+        "test_flows_killed_anywhere.py",
+        "test_flows_release_train.py",
+        "test_flows_rollback_alone.py",
+    ),
+}
 
 
 class StackAside(LoadFileScheduling):
-    """Gives whole files to workers, and all files on the stack to the same one."""
+    """Gives whole files to workers, each group on a stack to one of them, and these first: they take longest."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
-        return "stack" if file.endswith(ON_THE_STACK) else file
+        return next((group for group, files in ON_THE_STACK.items() if file.endswith(files)), file)
+
+    def _assign_work_unit(self, node: WorkerController) -> None:
+        for group in ON_THE_STACK:
+            if group in self.workqueue:
+                self.workqueue.move_to_end(group, last=False)
+                break
+        super()._assign_work_unit(node)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> StackAside:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from support.stack import TestStack
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
-# Served by other tests already: how it is served is of no concern here.
-MODEL = "refused"
+# Served by earlier tests already: how it is served is of no concern here.
+MODEL = "unlucky"
 SENT = {"live": 30, "drill": 12}
 
 

@@ -7,7 +7,9 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -33,9 +35,16 @@ NOBODY = 9
 
 
 @pytest.fixture
-def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> House:
+def short_path() -> Iterator[Path]:
+    """A folder whose path leaves room for a socket's."""
+    with tempfile.TemporaryDirectory(prefix="cv-") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def house(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> House:
     """An installation that was started once and is stopped now."""
-    home = Home(tmp_path / "home")
+    home = Home(short_path / "home")
     write_fleet(home, toy_fleet(("toy",)))
     home.root.chmod(0o700)
     record_stack(home, NOBODY)
@@ -80,12 +89,12 @@ def test_it_changes_nothing(house: House) -> None:
     assert contents(house.home.root) == before
 
 
-def test_before_the_first_start_nothing_is_a_problem_and_nothing_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CONVOY_HOME", str(tmp_path / "none"))
+def test_before_the_first_start_nothing_is_a_problem_and_nothing_is_made(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONVOY_HOME", str(short_path / "none"))
     _, findings = examine()
     assert of(findings, Level.PROBLEM) == {}
-    assert of(findings, Level.WARNING)[f"stack in {tmp_path / 'none'}"].remedy == "convoy up"
-    assert not (tmp_path / "none").exists()
+    assert of(findings, Level.WARNING)[f"stack in {short_path / 'none'}"].remedy == "convoy up"
+    assert not (short_path / "none").exists()
 
 
 def test_wrong_settings_are_told_and_what_needs_none_is_looked_at_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
