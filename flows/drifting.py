@@ -143,7 +143,7 @@ def _remarks(windows: Mapping[str, Window], since: datetime) -> list[str]:
         if window.since > since:
             said.append(f"In {region} there were too many rows to read: only those since {stamp(window.since)} count.")
         if window.dropped:
-            said.append(f"In {region} {window.dropped:,} answers came too fast to be captured.")
+            said.append(f"In {region} {window.dropped:,} answers were not captured (too fast, or the disk refused).")
         if window.unreadable:
             said.append(f"In {region} captured files could not be read: {', '.join(window.unreadable[:NAMED])}.")
     return said

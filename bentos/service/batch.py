@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import orjson
 
 from .signature import Signature
@@ -27,8 +28,10 @@ OURS = ("convoy.", PREDICTION)
 WIDEST = 32
 """An output with more numbers a row than this (an image, an embedding) is no column."""
 NO_COLUMN = (Text.BINARY, Text.JSON)
-ARROW = {"FP16": "float", "FP32": "float", "FP64": "double", "BOOL": "bool", "BYTES": "string"}
+ARROW = {"BOOL": "bool", "BYTES": "string"}
 """Arrow's names of the protocol's types; whole numbers have the same name in lower case."""
+REAL: dict[str, type[np.floating[Any]]] = {"FP16": np.float32, "FP32": np.float32, "FP64": np.float64}
+"""The types of real numbers are read as the scorer reads them, by NumPy: it rounds; null is NaN, and null again in the file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +55,14 @@ def flat_fields(signature: Signature) -> tuple[Field, ...]:
 
 
 class Batch:
-    """Rows of several requests; what a request does not have is null in its rows."""
+    """Rows of several requests; what a request does not have is null in its rows. `answers` counts the requests."""
 
     def __init__(self, fields: Iterable[Field], revision: str) -> None:
         self._fields = {field.name: field for field in fields}
         self._revision = revision
         self._columns: dict[str, list[Any]] = {name: [] for name in self._fields}
         self._types = {name: field.datatype for name, field in self._fields.items()}
+        self.answers = 0
         self._at: list[int] = []
         self._ids: list[str] = []
 
@@ -80,6 +84,7 @@ class Batch:
             column.extend(given.get(name) or [None] * rows)
         self._at.extend([answered.at] * rows)
         self._ids.extend([answered.request_id.decode("latin-1")] * rows)
+        self.answers += 1
 
     def table(self, metadata: dict[str, str]) -> Any:
         """Return the rows as a `pyarrow.Table` with the metadata in its schema."""
@@ -104,6 +109,9 @@ class Batch:
             return pa.array(moments, pa.timestamp("ns", "UTC"))
         if datatype == "BYTES":
             return pa.array([None if value is None else str(value) for value in values], pa.string())
+        if datatype in REAL:
+            # JSON writes a real number without a fraction as a whole one, and Arrow refuses those that the type must round
+            return pa.array(np.array(values, dtype=REAL[datatype]), from_pandas=True)
         return pa.array(values, pa.type_for_alias(ARROW.get(datatype, datatype.lower())))
 
 

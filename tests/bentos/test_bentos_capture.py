@@ -219,3 +219,57 @@ def test_what_a_killed_process_left_unfinished_is_deleted_once_it_is_old(tmp_pat
 
 def test_nothing_is_captured_without_a_folder():
     assert capturing(None, scorer(X), (REVISION, "here")) is None
+
+
+def test_whole_numbers_in_a_column_of_real_numbers_are_rounded_as_the_model_saw_them():
+    small, large = Field("small", np.dtype("float32")), Field("large", np.dtype("float64"))
+    batch = Batch((small, large), REVISION)
+    whole = [{"name": "small", "datatype": "FP32", "shape": [2], "data": [16_777_217, None]}]
+    whole += [{"name": "large", "datatype": "FP64", "shape": [2], "data": [2**53 + 1, 1]}]
+    batch.add(Answered(1, b"a", orjson.dumps({"inputs": whole}), orjson.dumps({"outputs": []})))
+    table = batch.table({})
+    assert table.column("small").to_pylist() == [float(np.float32(16_777_217)), None]
+    assert table.column("large").to_pylist() == [float(2**53), 1.0]
+
+
+def test_rows_that_are_no_columns_cost_their_own_file_alone_and_one_line(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr("bentos.service.capture.FILE_ROWS", 1)
+    capture = Capture(tmp_path, scorer(X), (REVISION, "here"))
+    capture.offer(*answered(1.0, [{"name": "output", "datatype": "INT64", "shape": [1], "data": ["no number"]}]))
+    capture.offer(b"r", b"no JSON", b"{}")
+    capture.offer(*answered(2.0))
+    capture.close()
+    assert read_all(tmp_path)["x"].tolist() == [2.0]
+    assert (metadata(files(tmp_path)[-1])["dropped_since_last_file"], capture.dropped) == ("2", 2)
+    said = capfd.readouterr().err
+    assert (said.count("could not be captured, others are: ArrowInvalid\n"), "no number" in said) == (1, False)
+
+
+def test_a_disk_that_takes_files_again_is_captured_to_again(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr("bentos.service.capture.FILE_ROWS", 1)
+    monkeypatch.setattr("bentos.service.capture.RETRY_SECONDS", 0.0)
+    monkeypatch.setattr("bentos.service.capture.LOOK_SECONDS", 0.01)
+    capture, writes, refusals = Capture(tmp_path, scorer(X), (REVISION, "here")), pq.write_table, []
+
+    def refuse(*_: object, **__: object) -> None:
+        refusals.append(1)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pq, "write_table", refuse)
+    wait_until(lambda: capture.offer(*answered(1.0)) or len(refusals) > 2, 20, "it is tried again")
+    monkeypatch.setattr(pq, "write_table", writes)
+    wait_until(lambda: capture.offer(*answered(2.0)) or files(tmp_path), 20, "rows are captured again")
+    capture.close()
+    said = capfd.readouterr().err
+    assert (said.count("capturing is given up"), said.count("capturing goes on")) == (1, 1)
+    assert set(read_all(tmp_path)["x"]) <= {1.0, 2.0}
+    assert int(metadata(files(tmp_path)[0])["dropped_since_last_file"]) >= 3
+
+
+def test_a_file_is_on_the_disk_before_it_is_seen(tmp_path, monkeypatch):
+    seen: list[list[Path]] = []
+    monkeypatch.setattr("bentos.service.capture.os.fsync", lambda _: seen.append(files(tmp_path)))
+    capture = Capture(tmp_path, scorer(X), (REVISION, "here"))
+    capture.offer(*answered(1.0))
+    capture.close()
+    assert (seen, len(files(tmp_path))) == ([[]], 1)
