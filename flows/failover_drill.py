@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from prefect import flow, get_run_logger
 from prefect.runtime import flow_run
 
@@ -10,10 +12,13 @@ from flows.drill_checks import DrillPlan
 from flows.drill_results import FIGURES
 from flows.drilling import DrillReport, drill, longest_ago
 from flows.house import House
+from flows.late_runs import drop_late_runs, missed_by
 from flows.showing import markdown
 from monitoring.drills import DrillOutcome
 
 ACTOR = "failover_drill flow"
+TOO_LATE = timedelta(minutes=10)
+"""A drill belongs into the hours of its schedule: one that was missed is not made up whenever the stack comes back."""
 
 
 def run_name() -> str:
@@ -29,9 +34,13 @@ def run_name() -> str:
 def failover_drill(region: str | None = None, rate: float = 50.0, window_seconds: float = 5.0) -> str:
     """Drill a region, or the one drilled longest ago; `rate` is requests a second for each model, `window_seconds` see DrillPlan.
 
-    Returns one line that says what was found. Raises OperationFailed for a drill that did not pass, and Refused, Busy,
-    UnknownName or NotSupported where nothing was done.
+    Returns one line that says what was found, or that the schedule's drill was missed, which is not made up. Raises
+    OperationFailed for a drill that did not pass, and Refused, Busy, UnknownName or NotSupported where nothing was done.
     """
+    drop_late_runs()
+    missed = missed_by(TOO_LATE)
+    if missed is not None:
+        return f"missed by {missed.total_seconds() / 60:.0f} minutes and not made up; drill by hand with `convoy drill`"
     house = House.open()
     house.ledger.verify()
     logger = get_run_logger()
