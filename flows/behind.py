@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from clouds.serving import State
+from collections.abc import Mapping
+
+from clouds.serving import Endpoint, State
 from fleet.canonical import short
 from fleet.errors import TransientError
 from fleet.versions import Revision
 from flows.desires import CHAMPION, unfinished
 from flows.house import House
 from flows.work import release_revision, stable_of
+from traffic.table import RoutingTable
 
 
 def region_behind(house: House, stable: Revision, region: str) -> list[str]:
@@ -31,8 +34,31 @@ def strays(house: House, model: str, region: str) -> list[str]:
     return [status.revision for status in house.target(region).status(model, region) if status.revision not in wanted]
 
 
+def ready_at(house: House, stable: Revision) -> dict[str, Endpoint]:
+    """Return where the stable revision answers as ready, by region."""
+    regions = house.model(stable.model).regions
+    seen = {region: house.target(region).status_of(region, stable.model, stable.digest) for region in regions}
+    return {region: status.endpoint for region, status in seen.items() if status.state is State.READY and status.endpoint is not None}
+
+
+def misrouted(table: RoutingTable, digest: str, ready: Mapping[str, Endpoint]) -> list[str]:
+    """Return which ready regions an edge's table does not have, or has at another place.
+
+    A region that is not ready is no reason: it is brought back first, and is looked at here once it is.
+    """
+    routed = {backend.region: Endpoint(backend.host, backend.port) for backend in table.backends if backend.revision == digest}
+    found = []
+    for region, endpoint in ready.items():
+        if region not in routed:
+            found.append(f"{region} is ready and gets no requests")
+        elif routed[region] != endpoint:
+            found.append(f"{region} answers on port {endpoint.port}, its requests go to {routed[region].port}")
+    return found
+
+
 def edges_behind(house: House, stable: Revision) -> list[str]:
-    """Return which edges do not send everything to the stable revision."""
+    """Return which edges do not send everything to the stable revision, in every region where it is ready."""
+    ready = ready_at(house, stable)
     found = []
     for edge in house.edges:
         try:
@@ -42,6 +68,8 @@ def edges_behind(house: House, stable: Revision) -> list[str]:
             continue
         if state is None or state.percent_of(stable.digest) != 100:
             found.append(f"edge {edge.name}: {short(stable.digest)} does not have all requests")
+        else:
+            found += [f"edge {edge.name}: {why}" for why in misrouted(state.table, stable.digest, ready)]
     return found
 
 

@@ -6,9 +6,9 @@ import time
 
 from prefect import get_run_logger
 
-from fleet.errors import ConvoyError, TransientError
+from fleet.errors import ConvoyError
 from fleet.versions import Revision
-from flows.behind import champion_behind, edges_behind, region_behind, strays
+from flows.behind import champion_behind, edges_behind, ready_at, region_behind, strays
 from flows.desires import CHAMPION
 from flows.house import House
 from flows.routing import apply, backends
@@ -28,10 +28,17 @@ def behind(house: House, model: str) -> list[str]:
 
 
 def champion_behind_if_known(house: House, stable: Revision) -> list[str]:
-    """Return whether the alias champion is wrong; nothing, and a warning in the log, when MLflow cannot be asked."""
+    """Return whether the alias champion is wrong and can be set right.
+
+    Nothing, and a warning in the log, when MLflow does not answer or has lost the version, which then no alias can name:
+    neither keeps a region from being restored.
+    """
     try:
-        return champion_behind(house, stable)
-    except TransientError as problem:
+        wrong = champion_behind(house, stable)
+        if wrong:
+            house.models.version(stable.model, stable.version)
+        return wrong
+    except ConvoyError as problem:
         get_run_logger().warning("%s: %s", stable.model, problem)
         return []
 
@@ -72,7 +79,11 @@ def restore_region(house: House, stable: Revision, region: str, claim: Claim) ->
 
 
 def route_to_stable(house: House, stable: Revision, claim: Claim) -> None:
-    """Give the stable revision everything at every edge, in the regions that have it."""
+    """Give the stable revision everything at every edge, in the regions where it is ready; in all that have it when none is.
+
+    An edge takes no new place while another one in the table is not healthy, so a region that is away would keep one
+    that has moved from its requests.
+    """
     everything = (Share(stable.digest, 100),)
     declared = house.model(stable.model)
     table = RoutingTable(
@@ -82,7 +93,7 @@ def route_to_stable(house: House, stable: Revision, claim: Claim) -> None:
         expires_at=time.time() + house.settings.table_seconds,
         shares=everything,
         safe=everything,
-        backends=backends(house, stable, declared.regions, required=False),
+        backends=backends(house, stable, tuple(ready_at(house, stable)) or declared.regions, required=False),
         latency_ms=min(slo.latency_ms for slo in declared.slo.values()),
     )
     apply(house, table)

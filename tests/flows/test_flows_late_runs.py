@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from prefect.client.schemas.objects import FlowRun
+from prefect.types import DateTime
 
 from flows import failover_drill, late_runs
 from flows.house import House
@@ -41,7 +42,7 @@ class Server:
 
 
 def run(auto_scheduled: bool, late: timedelta = timedelta()) -> FlowRun:
-    return FlowRun(id=uuid4(), flow_id=uuid4(), auto_scheduled=auto_scheduled, expected_start_time=datetime.now(UTC) - late)
+    return FlowRun(id=uuid4(), flow_id=uuid4(), auto_scheduled=auto_scheduled, expected_start_time=DateTime.instance(datetime.now(UTC) - late))
 
 
 def serve(monkeypatch: pytest.MonkeyPatch, *runs: FlowRun) -> Server:

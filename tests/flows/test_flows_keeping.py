@@ -1,0 +1,120 @@
+"""Keeping what was promoted where it belongs: a region that is ready gets its requests, at the port that it has now."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from clouds.serving import Endpoint, RevisionStatus, State
+from fleet.home import Home
+from fleet.settings import Settings
+from fleet.versions import Revision
+from flows import keeping
+from flows.behind import edges_behind
+from flows.house import House
+from flows.keeping import route_to_stable
+from flows.work import Claim
+from registry.leases import Held, Lease
+from support.stack import toy_fleet, write_fleet
+from traffic.edge_state import EdgeState, ModelState, WeightInForce
+from traffic.table import Backend, RoutingTable, Share
+
+HOST = "127.0.0.1"
+STABLE = Revision("m", "1", f"sha256:{1:064}")
+EVERYTHING = (Share(STABLE.digest, 100),)
+AT = {"us-east-1": 1001, "europe-west4": 1002, "southeastasia": 1003}
+
+
+@dataclass
+class World:
+    """Regions with a port and a state each, and one edge that holds a table of theirs."""
+
+    ports: dict[str, int | None] = field(default_factory=lambda: dict(AT))
+    away: set[str] = field(default_factory=set)
+    routed: dict[str, int] = field(default_factory=lambda: dict(AT))
+    name = "edge"
+
+    def status_of(self, region: str, model: str, digest: str) -> RevisionStatus:
+        port = self.ports[region]
+        endpoint = None if port is None else Endpoint(HOST, port)
+        state = State.ABSENT if port is None else State.STARTING if region in self.away else State.READY
+        return RevisionStatus(model, region, digest, state, endpoint)
+
+    def state(self) -> EdgeState:
+        backends = tuple(Backend(STABLE.digest, region, HOST, port) for region, port in self.routed.items())
+        table = RoutingTable("m", 1, 1, time.time() + 60, EVERYTHING, EVERYTHING, backends, 100)
+        return EdgeState(self.name, True, (ModelState(table, "", "1", "1", (WeightInForce(STABLE.digest, 100.0),), ()),))
+
+    def take(self, _: House, table: RoutingTable) -> None:
+        self.routed = {backend.region: backend.port for backend in table.backends}
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    made = World()
+    monkeypatch.setattr(House, "target", lambda _, region: made)
+    monkeypatch.setattr(keeping, "apply", made.take)
+    return made
+
+
+@pytest.fixture
+def house(tmp_path: Path, world: World) -> House:
+    home = Home(tmp_path / "home")
+    fleet = toy_fleet(("m",))
+    write_fleet(home, fleet)
+    found = House(Settings(home=home.root), home)
+    vars(found)["edges"] = (world,)
+    return found
+
+
+@pytest.fixture
+def claim() -> Claim:
+    lease = Lease("m", "test", 2, datetime.now(UTC), 60)
+    return Claim(Held(lease, lambda lease: replace(lease)))
+
+
+def test_what_is_routed_where_it_answers_is_left_alone(house: House, world: World) -> None:
+    assert edges_behind(house, STABLE) == []
+
+
+@pytest.mark.parametrize(
+    ("ports", "routed", "says"),
+    [
+        ({**AT, "us-east-1": 2001}, AT, "us-east-1 answers on port 2001, its requests go to 1001"),
+        (AT, {"us-east-1": 1001, "europe-west4": 1002}, "southeastasia is ready and gets no requests"),
+    ],
+    ids=["it came back at another port", "it was declared or was away while the others were routed"],
+)
+def test_a_region_that_is_ready_and_not_routed_is_behind_and_is_routed(
+    house: House, world: World, claim: Claim, ports: dict[str, int | None], routed: dict[str, int], says: str
+) -> None:
+    world.ports, world.routed = dict(ports), dict(routed)
+    (reason,) = edges_behind(house, STABLE)
+    assert says in reason
+    route_to_stable(house, STABLE, claim)
+    assert world.routed == ports
+    assert edges_behind(house, STABLE) == []
+
+
+def test_a_region_that_is_not_ready_neither_flaps_nor_keeps_one_that_moved_from_its_requests(
+    house: House, world: World, claim: Claim
+) -> None:
+    world.away, world.ports["europe-west4"] = {"europe-west4"}, 2002
+    assert edges_behind(house, STABLE) == []
+    world.ports["us-east-1"] = 2001
+    assert edges_behind(house, STABLE)
+    route_to_stable(house, STABLE, claim)
+    assert world.routed == {"us-east-1": 2001, "southeastasia": 1003}
+    assert edges_behind(house, STABLE) == []
+    world.away = set()
+    assert "europe-west4 is ready and gets no requests" in edges_behind(house, STABLE)[0]
+
+
+def test_when_no_region_is_ready_the_table_keeps_all_that_have_the_revision(house: House, world: World, claim: Claim) -> None:
+    world.away, world.ports["southeastasia"] = set(AT), None
+    route_to_stable(house, STABLE, claim)
+    assert set(world.routed) == {"us-east-1", "europe-west4"}
