@@ -8,11 +8,12 @@ from functools import partial
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from fleet.errors import ConvoyError, OperationFailed, TransientError, Unreachable
+from fleet.errors import ConvoyError, OperationFailed, TransientError, UnknownName, Unreachable
 from fleet.phases import ReleasePhase
 from fleet.versions import Revision
 from flows import effects
 from flows.desires import CHAMPION, Why, model_stream
+from flows.journal import INTERRUPTED
 from flows.retrying import on_transient
 from flows.routing import counted_to, set_weight, weights_at
 from flows.shipping import retire
@@ -25,6 +26,7 @@ from traffic.edges import observe
 COUNTING_SECONDS = 15.0
 TAKEN_UP_IN_CANARY = 5
 TAKEN_UP = 30
+TAKEN = "release.taken up"
 WITH_TRAFFIC = (ReleasePhase.SHADOWING, ReleasePhase.CANARY, ReleasePhase.BAKING)
 
 
@@ -105,10 +107,13 @@ def taken_up_too_often(work: Work) -> str:
     """Record that a controller takes up the release; returns why it must end, once that was too often.
 
     Each time a canary is taken up it gets traffic again, so a controller that dies of it must not do so for ever; and
-    a release that never ends would keep every newer version waiting.
+    a release that never ends would keep every newer version waiting. One that waits for what is away, and recorded so
+    (`release.interrupted`), is waited for as long as that takes.
     """
-    work.journal.record("release.taken up", {"phase": work.phase.value})
-    phases = [event.payload["phase"] for event in work.journal.events() if event.type == "release.taken up"]
+    work.journal.record(TAKEN, {"phase": work.phase.value})
+    told = [event for event in work.journal.events() if event.type in (TAKEN, INTERRUPTED)]
+    followers = [event.type for event in told[1:]] + [""]
+    phases = [event.payload["phase"] for event, after in zip(told, followers, strict=True) if event.type == TAKEN and after != INTERRUPTED]
     during = sum(phase in WITH_TRAFFIC for phase in phases)
     if work.phase in WITH_TRAFFIC and during > TAKEN_UP_IN_CANARY:
         return f"taken up {during} times during the canary and never brought to an end"
@@ -183,8 +188,9 @@ def _point(work: Work, revision: Revision, region: str) -> dict[str, JSON]:
 def name_champion(work: Work, revision: Revision) -> tuple[str, ...]:
     """Let the alias champion name the promoted version; returns, in words, what is left to do for a rollback.
 
-    A rollback needs no MLflow: with MLflow away it ends all the same, and reconcile names the champion. Any other
-    release came from MLflow moments ago and waits for it.
+    A rollback needs no MLflow: with MLflow away it ends all the same, and reconcile names the champion. It serves too
+    when MLflow has lost its version, and then no alias can name it. Any other release came from MLflow moments ago and
+    waits for it.
     """
     try:
         work.journal.effect(effects.CHAMPION, lambda: _name_champion(work, revision), version=revision.version)
@@ -193,6 +199,11 @@ def name_champion(work: Work, revision: Revision) -> tuple[str, ...]:
             raise
         get_run_logger().warning("%s: %s", work.desire.release, problem)
         return (f"alias {CHAMPION} is not set to {revision.version} yet, reconcile does it when it can: {problem.reason}",)
+    except UnknownName as problem:
+        if work.desire.why is not Why.ROLLBACK:
+            raise
+        get_run_logger().warning("%s: %s", work.desire.release, problem)
+        return (f"alias {CHAMPION} cannot be set to {revision.version}: {problem.subject} {problem.reason}",)
     return ()
 
 

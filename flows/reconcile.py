@@ -5,7 +5,7 @@ from __future__ import annotations
 from prefect import flow, get_run_logger
 from prefect.deployments import run_deployment
 
-from fleet.errors import ConvoyError, TransientError, UnknownName
+from fleet.errors import ConvoyError, LedgerBroken, TransientError, UnknownName
 from flows.desires import CANDIDATE, observe_candidate, unfinished
 from flows.drill_mending import end_open_drills
 from flows.house import House
@@ -25,27 +25,37 @@ def reconcile() -> list[str]:
     house = House.open()
     house.ledger.verify()
     logger = get_run_logger()
-    started = end_open_drills(house, "reconcile flow", logger.info)
+    started: list[str] = []
     problems = []
     for model in house.fleet.models:
         try:
+            if problem := look_at_alias(house, model):
+                problems.append(problem)
             reasons = look_at(house, model)
             if reasons and house.leases.current(model) is None:
                 run_deployment(RELEASE, parameters={"model": model}, timeout=0, as_subflow=False)
                 started.append(f"{model}: {'; '.join(reasons)}")
-                get_run_logger().info("started a release of %s: %s", model, "; ".join(reasons))
+                logger.info("started a release of %s: %s", model, "; ".join(reasons))
         except ConvoyError as problem:
-            get_run_logger().error("%s: %s; looked at again in a minute", model, problem)
+            logger.error("%s: %s; looked at again in a minute", model, problem)
             problems.append(problem)
+    # After the models: what is started there must not wait until a region is back
+    started += end_open_drills(house, "reconcile flow", logger.info)
     if problems:
         raise problems[0]
     return started
 
 
 def look_at(house: House, model: str) -> list[str]:
-    """Return why a model needs a release run: nothing when all is as wanted.
+    """Return why a model needs a release run: nothing when all is as wanted."""
+    waiting = [f"{desire.release} (version {desire.version}) is unfinished" for desire in unfinished(house.ledger, model)]
+    return waiting or behind(house, model)
 
-    What the ledger knows is acted on although MLflow may be away: a rollback under way does not need it.
+
+def look_at_alias(house: House, model: str) -> ConvoyError | None:
+    """Open a desire where the alias has moved; returns what a human must look at, for it does not pass by itself.
+
+    What the ledger knows is acted on all the same: a rollback under way does not need MLflow. Raises LedgerBroken.
     """
     try:
         observe_candidate(
@@ -57,8 +67,12 @@ def look_at(house: House, model: str) -> list[str]:
         )
     except TransientError as problem:
         get_run_logger().warning("%s: %s; the alias is looked at again in a minute", model, problem)
-    waiting = [f"{desire.release} (version {desire.version}) is unfinished" for desire in unfinished(house.ledger, model)]
-    return waiting or behind(house, model)
+    except LedgerBroken:
+        raise
+    except ConvoyError as problem:
+        get_run_logger().error("%s: alias %s: %s", model, CANDIDATE, problem)
+        return problem
+    return None
 
 
 def candidate_of(house: House, model: str) -> str | None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from prefect.logging import disable_run_logger
 
-from fleet.errors import Busy, OperationFailed
+from fleet.errors import Busy, OperationFailed, UnknownName, Unreachable
 from fleet.phases import ReleasePhase
 from fleet.versions import Revision
 from flows import effects, endings
@@ -113,6 +115,31 @@ def test_a_canary_that_kills_its_controllers_is_not_taken_up_for_ever(work: Work
     told = [endings.taken_up_too_often(work) for _ in range(times)]
     assert told[-1].startswith(says)
     assert bool(told[-1]) is bool(says)
+
+
+@pytest.mark.parametrize("phase", [ReleasePhase.CANARY, ReleasePhase.PROMOTING])
+def test_a_release_waits_for_what_is_away_as_long_as_that_takes(work: Work, phase: ReleasePhase) -> None:
+    for each in (ReleasePhase.VALIDATING, ReleasePhase.PACKAGING, ReleasePhase.REPLICATING, ReleasePhase.DEPLOYING, phase):
+        work.journal.enter(each)
+    for _ in range(endings.TAKEN_UP + 5):
+        assert endings.taken_up_too_often(work) == ""
+        work.journal.interrupted(Unreachable("MLflow", "is away"))
+    told = [endings.taken_up_too_often(work) for _ in range(endings.TAKEN_UP + 1)]
+    assert told[-1].startswith("taken up ")
+
+
+@pytest.mark.parametrize("problem", [UnknownName("model 'toy' version 2", "is not registered"), Unreachable("MLflow", "is away")])
+def test_a_rollback_ends_although_no_alias_can_name_its_version_and_says_so(work: Work, problem: Exception) -> None:
+    def refuses(*_: str) -> None:
+        raise problem
+
+    work.house.models = SimpleNamespace(set_alias=refuses)  # type: ignore[misc, assignment]
+    back = replace(work, desire=replace(work.desire, why=Why.ROLLBACK))
+    with disable_run_logger():
+        (left,) = endings.name_champion(back, REVISION)
+    assert "alias champion" in left
+    with pytest.raises(type(problem)):
+        endings.name_champion(work, REVISION)
 
 
 def test_a_release_that_is_asked_for_again_is_another_one(ledger: Ledger, work: Work) -> None:

@@ -1,0 +1,99 @@
+"""Reconcile starts what was missed, whatever is wrong with an alias; that is told when all else is done."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from prefect.logging import disable_run_logger
+
+from fleet.errors import Denied, UnknownName
+from fleet.home import Home
+from fleet.phases import ReleasePhase
+from fleet.settings import Settings
+from fleet.versions import Revision
+from flows import keeping
+from flows import reconcile as module
+from flows.desires import model_stream, observe_candidate, open_rollback
+from flows.house import House
+from flows.journal import Journal
+from flows.reconcile import reconcile
+from registry.ledger import NewEvent
+from support.stack import toy_fleet, write_fleet
+
+
+class Lost:
+    """MLflow, without the version that a rollback goes back to: its aliases still name the one before."""
+
+    def __init__(self, problem: Exception) -> None:
+        self.problem = problem
+
+    def alias(self, *_: str) -> str:
+        return "2"
+
+    def version(self, *_: str) -> None:
+        raise self.problem
+
+    def set_alias(self, *_: str) -> None:
+        raise self.problem
+
+
+LOST = UnknownName("model 'toy' version 1", "is not registered in MLflow")
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The models whose release was started."""
+    found: list[str] = []
+    monkeypatch.setattr(module, "drop_late_runs", lambda: None)
+    monkeypatch.setattr(module, "run_deployment", lambda _, parameters, **__: found.append(parameters["model"]))
+    return found
+
+
+@pytest.fixture
+def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> House:
+    """A house whose model `toy` has a rollback under way, which the alias cannot follow; `later` is a model after it."""
+    home = Home(tmp_path)
+    write_fleet(home, toy_fleet(("toy", "later")))
+    found = House(Settings(home=tmp_path), home)
+    monkeypatch.setattr(House, "open", lambda: found)
+    vars(found)["models"] = Lost(LOST)
+    found.ledger.migrate()
+    open_rollback(found.ledger, "toy", "1", lambda: "2", "test")
+    return found
+
+
+def reconciled() -> list[str]:
+    with disable_run_logger():
+        return reconcile.fn()
+
+
+@pytest.mark.parametrize("problem", [LOST, Denied("MLflow", "says no")])
+def test_an_alias_that_cannot_be_set_keeps_no_release_from_going_on(house: House, started: list[str], problem: Exception) -> None:
+    vars(house)["models"] = Lost(problem)
+    observe_candidate(house.ledger, "later", "2", "test")
+    with pytest.raises(type(problem)):
+        reconciled()
+    assert started == ["toy", "later"]
+
+
+def test_an_alias_that_cannot_be_set_keeps_no_region_from_being_restored(
+    house: House, started: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for version in ("1", "2"):
+        stable = {"version": version, "digest": f"sha256:{version:0>64}", "release": f"toy-{version}"}
+        house.ledger.append(NewEvent(model_stream("toy"), "stable.set", stable, "test", model="toy"))
+    back = open_rollback(house.ledger, "toy", "1", lambda: "2", "test")
+    journal = Journal(house.ledger, back, 0, "test")
+    journal.enter(ReleasePhase.VALIDATING)
+    journal.enter(ReleasePhase.REJECTED, "as the test wants it")
+    monkeypatch.setattr(keeping, "region_behind", lambda *_: ["mars: it is away"])
+    monkeypatch.setattr(keeping, "edges_behind", lambda *_: [])
+    with pytest.raises(UnknownName, match="version 1"):
+        reconciled()
+    assert "toy" in started
+
+
+def test_a_champion_that_no_alias_can_name_starts_no_release_each_minute(house: House) -> None:
+    with disable_run_logger():
+        assert keeping.champion_behind_if_known(house, Revision("toy", "1", f"sha256:{1:064}")) == []
