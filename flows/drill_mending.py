@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from clouds.drills import breakable
 from clouds.serving import Deployment, RevisionStatus, State
@@ -16,7 +16,8 @@ from flows.drill_journal import ENDED, MENDED, DrillJournal, drilled_regions, op
 from flows.house import House
 from flows.work import Claim, claim
 from monitoring.drills import DrillOutcome
-from registry.ledger import JSON
+from registry.leases import Lease
+from registry.ledger import JSON, Event
 from traffic.edges import observe
 
 DRILLER = "failover drill"
@@ -78,61 +79,129 @@ def mend(
     return found
 
 
+@dataclass(slots=True)
+class DeadDrill:
+    """A drill whose process ended before it did: what it broke, and how each model is since it was mended.
+
+    `wait` names the models that are coming back; while one could not be mended at all (`left`), the drill stays open.
+    """
+
+    journal: DrillJournal
+    digests: Mapping[str, str]
+    states: dict[str, str] = field(default_factory=dict)
+    wait: set[str] = field(default_factory=set)
+    left: set[str] = field(default_factory=set)
+
+    @property
+    def region(self) -> str:
+        """The region that it broke."""
+        return self.journal.region
+
+    def deployment(self, model: str) -> Deployment:
+        """Return what it broke of a model."""
+        return Deployment(model, self.region, self.digests[model])
+
+    def leave(self, model: str, problem: TransientError) -> None:
+        """Note that a model could not be asked for or mended now: somebody tries again."""
+        self.wait.discard(model)
+        self.left.add(model)
+        self.states[model] = f"not mended yet ({problem.reason})"
+
+
 def end_open_drills(house: House, actor: str, tell: Callable[[str], None]) -> list[str]:
     """End the drills whose process died, putting their regions back first; returns what was done, in words.
 
-    A drill that is under way holds the lease of every model of its, and is left alone. No lease is taken: a release that
-    runs meanwhile wants its stable revision back too, and no other drill of the region begins before this one has ended.
+    All regions are mended first and waited for together. A drill that is under way holds the lease of every model of its,
+    and is left alone. No lease is taken: a release that runs meanwhile wants its stable revision back too, and no other
+    drill of the region begins before this one has ended.
     """
-    done = []
-    for region in drilled_regions(house.ledger):
-        started = open_drill(house.ledger, region)
-        if started is None:
-            continue
-        digests = _digests(started.payload)
-        if _under_way(house, digests):
-            tell(f"{region}: a drill is under way")
+    dead = [found for region in drilled_regions(house.ledger) if (found := _dead(house, region, actor, tell)) is not None]
+    for drill in dead:
+        _start_again(house, drill, tell)
+    _wait_until_back(house, dead)
+    return [done for drill in dead if (done := _end(drill, tell))]
+
+
+def held_by_drill(leases: Iterable[Lease | None]) -> bool:
+    """Say whether the leases of a drill's models, as they are now, are all a drill's: then it is under way."""
+    found = list(leases)
+    return bool(found) and all(lease is not None and lease.holder.startswith(DRILLER) for lease in found)
+
+
+def broken_by(started: Event) -> dict[str, str]:
+    """Return what a drill's intent says that it breaks: digests by model."""
+    models = started.payload["models"]
+    return {str(model): str(digest) for model, digest in models.items()} if isinstance(models, Mapping) else {}
+
+
+def _dead(house: House, region: str, actor: str, tell: Callable[[str], None]) -> DeadDrill | None:
+    started = open_drill(house.ledger, region)
+    if started is None:
+        return None
+    digests = broken_by(started)
+    if held_by_drill(house.leases.current(model) for model in digests):
+        tell(f"{region}: a drill is under way")
+        return None
+    return DeadDrill(DrillJournal.of(house.ledger, started, region, actor), digests)
+
+
+def _start_again(house: House, drill: DeadDrill, tell: Callable[[str], None]) -> None:
+    """Mend each of a drill's models; one that is gone is left to `reconcile`, which deploys it."""
+    for model in drill.digests:
+        if drill.region not in house.fleet.regions:
+            drill.states[model] = "no longer declared there"
             continue
         try:
-            done.append(_end(house, DrillJournal.of(house.ledger, started, region, actor), digests, tell))
-        except Busy:
-            tell(f"{region}: its drill was ended by somebody else")
-    return done
+            breakable(house.target(drill.region), drill.region).mend(drill.deployment(model))
+            drill.wait.add(model)
+        except UnknownName:
+            drill.states[model] = State.ABSENT.value
+        except TransientError as problem:
+            tell(f"{model}: {problem}")
+            drill.leave(model, problem)
+        except ConvoyError as problem:
+            tell(f"{model}: {problem}")
+            drill.states[model] = f"not mended ({problem.reason})"
 
 
-def _under_way(house: House, models: Iterable[str]) -> bool:
-    leases = [house.leases.current(model) for model in models]
-    return bool(leases) and all(lease is not None and lease.holder.startswith(DRILLER) for lease in leases)
+def _wait_until_back(house: House, dead: Sequence[DeadDrill]) -> None:
+    """Wait once for all that was mended, `deploy_seconds` at most; one that fails or is gone is waited for no longer."""
+    deadline = time.monotonic() + house.settings.deploy_seconds
+    while True:
+        for drill in dead:
+            for model in tuple(drill.wait):
+                _look_at(house, drill, model)
+        if not any(drill.wait for drill in dead) or time.monotonic() > deadline:
+            return
+        time.sleep(POLL_SECONDS)
 
 
-def _end(house: House, journal: DrillJournal, digests: Mapping[str, str], tell: Callable[[str], None]) -> str:
-    states = {model: _start_again(house, Deployment(model, journal.region, digest), tell) for model, digest in digests.items()}
-    document: dict[str, JSON] = dict(states)
-    journal.record(MENDED, {"states": document})
-    how = ", ".join(f"{model} {state}" for model, state in states.items())
-    reason = f"its process ended before it did; {journal.actor} put the region back: {how}"
-    journal.record(ENDED, {"outcome": DrillOutcome.ABORTED.value, "reasons": [reason], "models": []})
-    return f"{journal.drill}: aborted, {reason}"
-
-
-def _start_again(house: House, deployment: Deployment, tell: Callable[[str], None]) -> str:
-    """Mend one revision and return how it is; one that is gone or stays down is left to `reconcile`, which deploys it."""
-    if deployment.region not in house.fleet.regions:
-        return "no longer declared there"
-    target = house.target(deployment.region)
+def _look_at(house: House, drill: DeadDrill, model: str) -> None:
     try:
-        breakable(target, deployment.region).mend(deployment)
-        deadline = time.monotonic() + house.settings.deploy_seconds
-        while (status := target.status_of(deployment.region, deployment.model, deployment.digest)).state is not State.READY:
-            if status.state is State.ABSENT or time.monotonic() > deadline:
-                break
-            time.sleep(POLL_SECONDS)
-    except UnknownName:
-        return State.ABSENT.value
-    except ConvoyError as problem:
-        tell(f"{deployment.model}: {problem}")
-        return f"not mended ({problem.reason})"
-    return status.state.value
+        status = house.target(drill.region).status_of(drill.region, model, drill.digests[model])
+    except TransientError as problem:
+        drill.leave(model, problem)
+        return
+    drill.states[model] = status.state.value
+    if status.state is not State.STARTING:
+        drill.wait.discard(model)
+
+
+def _end(drill: DeadDrill, tell: Callable[[str], None]) -> str:
+    """Write a drill's end and return it in words, empty for one that stays open or that somebody else has ended."""
+    how = ", ".join(f"{model} {state}" for model, state in drill.states.items())
+    if drill.left:
+        tell(f"{drill.region}: its drill is not ended yet: {how}")
+        return ""
+    journal, document = drill.journal, dict[str, JSON](drill.states)
+    reason = f"its process ended before it did; {journal.actor} put the region back: {how}"
+    try:
+        journal.record(MENDED, {"states": document})
+        journal.record(ENDED, {"outcome": DrillOutcome.ABORTED.value, "reasons": [reason], "models": []})
+    except Busy:
+        tell(f"{drill.region}: its drill was ended by somebody else")
+        return ""
+    return f"{journal.drill}: aborted, {reason}"
 
 
 def _follow(house: House, victim: Victim, status: RevisionStatus, held: Mapping[str, Claim], tell: Callable[[str], None]) -> None:
@@ -167,8 +236,3 @@ def _answers(house: House, victim: Victim, since: int) -> bool:
         return False
     good = {count.edge for count in attempts.counts if count.region == victim.region and count.attempts > count.bad}
     return len(good) == len(house.edges)
-
-
-def _digests(payload: Mapping[str, JSON]) -> dict[str, str]:
-    models = payload["models"]
-    return {str(model): str(digest) for model, digest in models.items()} if isinstance(models, Mapping) else {}

@@ -96,7 +96,6 @@ class LocalTarget:
         with self._alone(deployment.region):
             if placement_of(self.home.programs, deployment) is None:
                 raise UnknownName(f"region '{deployment.region}'", f"was never given {deployment.digest}", "Deploy it.")
-            self.supervisor.thaw(program_name(deployment))
             self._serve(self._place(deployment))
 
     def capabilities(self) -> Mapping[Capability, Support]:
@@ -130,7 +129,11 @@ class LocalTarget:
         write_private(manifest_file(root), manifest.to_bytes())
 
     def _serve(self, placement: Placement) -> None:
-        """Have one process of the placement; one that was stopped or gave up is started again."""
+        """Have one process of the placement; one that was stopped or gave up is started again.
+
+        One that a drill had frozen, and died before it killed it, goes on or ends first.
+        """
+        self.supervisor.thaw(placement.program_name)
         self.supervisor.add(placement.program(self.home, self.stack_id))
         if self.supervisor.state(placement.program_name) in STOPPED_STATES:
             self.supervisor.start(placement.program_name)

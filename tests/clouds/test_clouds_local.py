@@ -178,6 +178,10 @@ def test_a_process_that_was_frozen_to_be_killed_and_left_so_is_mended(target: Lo
     target.mend(deployment(made))
     assert ready(target, made).pid == first.pid
     first.send_signal(signal.SIGSTOP)
+    # Whoever restores what was promoted deploys it, and knows of no drill
+    target.deploy(deployment(made), made.fetch)
+    assert ready(target, made).pid == first.pid
+    first.send_signal(signal.SIGSTOP)
     (process,) = target.supervisor.processes()
     target.supervisor._call("stopProcess", process.name, False)
     target.mend(deployment(made))
