@@ -140,6 +140,15 @@ def demand_quiet(house: House, check_: DrillCheck) -> None:
         raise Busy(f"drill of '{check_.region}'", "; ".join(found), "Nothing was done. Try again when that has ended.")
 
 
+def demand_same(house: House, planned: DrillCheck) -> None:
+    """Raise Busy unless a region still serves what was planned before its models were held, Refused when it must not be lost."""
+    now = check(house, planned.region)
+    now.demand()
+    if now.victims != planned.victims:
+        served = ", ".join(told(victim) for victim in now.victims) or "no model"
+        raise Busy(f"drill of '{planned.region}'", f"it was planned for something else: the region serves {served}", "Try again.")
+
+
 def releases_behind(house: House, model: str, region: str) -> int:
     """Return how many promotions lie between what a region's own store names and has, and the newest one."""
     store = house.region_store(region)

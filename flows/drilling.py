@@ -10,8 +10,9 @@ from decimal import Decimal
 
 from clouds.drills import breakable
 from clouds.serving import State
-from fleet.errors import ConvoyError, Refused
-from flows.drill_checks import DrillCheck, DrillPlan, check, demand_quiet, told
+from fleet.errors import Busy, ConvoyError, Refused
+from flows.desires import unfinished
+from flows.drill_checks import DrillCheck, DrillPlan, check, demand_quiet, demand_same, told
 from flows.drill_journal import BROKEN, ENDED, MEASURED, MENDED, DrillJournal, last_drilled
 from flows.drill_load import DrillLoad, loads
 from flows.drill_mending import Return, claims, mend
@@ -53,9 +54,11 @@ class Drill:
     now: Callable[[], float]
 
     def guard(self) -> None:
-        """Raise Busy unless every model is still ours."""
-        for claimed in self.claims.values():
+        """Raise Busy unless every model is still ours, and nobody waits for one: a release or rollback comes before a drill."""
+        for model, claimed in self.claims.items():
             claimed.check(self.house)
+            for desire in unfinished(self.house.ledger, model):
+                raise Busy(f"model '{model}'", f"{desire.release} (version {desire.version}) waits for it", "Nothing: the drill gives way.")
 
 
 def drill(house: House, plan: DrillPlan, actor: str, tell: Tell) -> DrillReport:
@@ -68,12 +71,14 @@ def drill(house: House, plan: DrillPlan, actor: str, tell: Tell) -> DrillReport:
     what = check(house, plan.region)
     what.demand()
     demand_quiet(house, what)
-    with claims(house, [victim.revision.model for victim in what.victims]) as held, loads(house, plan, what.victims) as callers:
-        under_way = Drill(house, plan, what, held, callers, tell, monotonic_unix())
-        wait_until_steady(under_way)
-        check(house, plan.region).demand()
-        under_way.guard()
-        return lose(under_way, DrillJournal.begin(house.ledger, plan.region, actor, _intended(under_way)))
+    with claims(house, [victim.revision.model for victim in what.victims]) as held:
+        demand_same(house, what)
+        with loads(house, plan, what.victims) as callers:
+            under_way = Drill(house, plan, what, held, callers, tell, monotonic_unix())
+            wait_until_steady(under_way)
+            demand_same(house, what)
+            under_way.guard()
+            return lose(under_way, DrillJournal.begin(house.ledger, plan.region, actor, _intended(under_way)))
 
 
 def lose(under_way: Drill, journal: DrillJournal) -> DrillReport:
@@ -109,6 +114,7 @@ def wait_until_steady(under_way: Drill) -> None:
     under_way.tell(f"{under_way.plan.rate:g} requests a second for each of {len(under_way.callers)} models, until they are steady")
     deadline = under_way.now() + window + STEADY_SECONDS
     while unsteady := [reason for load in under_way.callers if (reason := _unsteady(load, region, window))]:
+        under_way.guard()
         broken = [reason for load in under_way.callers if (reason := load.trouble())]
         if broken or under_way.now() > deadline:
             raise Refused(f"drill of '{region}'", "; ".join(broken or unsteady), "Nothing was broken. This is an incident, not a drill.")
