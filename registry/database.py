@@ -23,8 +23,18 @@ from fleet.errors import Busy, ConvoyError, Denied, InputError, LedgerBroken, No
 
 BUSY_SECONDS = 15
 CONNECT_SECONDS = 10
+DARK_MILLISECONDS = 15_000
+"""How long what was sent to PostgreSQL may stay without an acknowledgement before the connection is given up."""
 STALLED_SECONDS = 30
 """How long a writer may stand still within its transaction; PostgreSQL then ends it, or all others would wait for it."""
+PATIENCE = {
+    "connect_timeout": CONNECT_SECONDS,
+    "tcp_user_timeout": DARK_MILLISECONDS,
+    "keepalives_idle": 5,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+}
+"""libpq's options that notice a server gone dark, which closes no connection, within some 20 s; the URL may say otherwise."""
 DRIVERS = {"sqlite": "pysqlite", "postgresql": "psycopg"}
 MIGRATIONS = Path(__file__).parent / "migrations"
 _MIGRATION_LOCK = 0x636F6E766F79
@@ -160,7 +170,7 @@ def _sqlite(url: URL) -> Engine:
 
 def _postgresql(url: URL) -> Engine:
     """Make an engine that asks whether a connection still lives before it is used: servers are restarted."""
-    patience = {} if "connect_timeout" in url.query else {"connect_timeout": CONNECT_SECONDS}
+    patience = {option: value for option, value in PATIENCE.items() if option not in url.query}
     return create_engine(url, connect_args=patience, pool_pre_ping=True, isolation_level="READ COMMITTED", hide_parameters=True)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine
+from sqlalchemy.event import listen
 
 from fleet.errors import Busy, Denied, ExitCode, InputError, NotSupported, Unreachable
 from registry import database
@@ -76,6 +77,25 @@ def test_a_server_that_is_away_is_unreachable_and_no_password_is_shown(where: st
     assert "s3cret" not in str(refused.value)
     assert "127.0.0.1:1" in refused.value.subject
     assert refused.value.exit_code is ExitCode.FAILED
+
+
+@pytest.mark.parametrize(
+    ("query", "own"), [("", set()), ("?tcp_user_timeout=900&keepalives_idle=60", {"tcp_user_timeout", "keepalives_idle"})]
+)
+def test_a_server_gone_dark_is_noticed_in_seconds_unless_the_url_says_otherwise(query: str, own: set[str]) -> None:
+    asked: dict[str, object] = {}
+
+    def connect(_dialect: object, _record: object, _args: object, options: dict[str, object]) -> None:
+        asked.update(options)
+        raise KeyboardInterrupt
+
+    made = database.Database(f"postgresql+psycopg://convoy@127.0.0.1:1/ledger{query}")
+    listen(made._engine, "do_connect", connect)
+    with pytest.raises(KeyboardInterrupt), made.reading():
+        pass
+    wanted = {"tcp_user_timeout": 15_000, "keepalives_idle": 5, "keepalives_interval": 5, "keepalives_count": 3}
+    assert {option for option in wanted if asked[option] == wanted[option]} == set(wanted) - own
+    assert not own or (asked["tcp_user_timeout"], asked["keepalives_idle"]) == ("900", "60")
 
 
 def test_a_wrong_password_says_where_to_look(postgresql: PostgresqlServer) -> None:
