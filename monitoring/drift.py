@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fleet.declared import Drift
-from monitoring.stability import Bins, bins_of, by_chance, contributions, shares, stability_index
+from monitoring.stability import OTHER, Bins, alike, bins_of, by_chance, contributions, shares, stability_index
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 CHANCE = 0.001
 PLACES = Decimal("0.0001")
 NAMED = 10
+TOO_RARE = "most of its values in the reference are too rare to be counted apart"
+MOST_OTHER = 0.5
+"""A column of whose reference more is in the bin of all rarer values (ids, free text) says nothing by its shares."""
 
 
 class DriftOutcome(StrEnum):
@@ -86,13 +89,19 @@ class DriftVerdict:
 def measure(reference: pd.DataFrame, windows: Mapping[str, pd.DataFrame], columns: Sequence[str]) -> Measured:
     """Return how far the rows of each region's window, and all of them together, are from the reference.
 
-    `columns` are those that were captured. A column that only one side has is left out with the reason.
+    `columns` are those that were captured. A column that only one side has is left out with the reason, and so is one
+    whose values in the reference are mostly too rare to be counted apart.
     """
     rows = tuple((region, len(window)) for region, window in windows.items())
     compared, skipped = _comparable(reference, columns)
     if not sum(count for _, count in rows):
         return Measured(rows, (), tuple(skipped))
-    found = [_column(name, reference, windows, CHANCE / len(compared)) for name in compared]
+    sides = [_sides(name, reference[name], windows) for name in compared]
+    counted = [side for side in sides if shares(side.before)[side.bins.labels.index(OTHER)] <= MOST_OTHER]
+    skipped += [
+        (side.column, "most of its values in the reference are too rare to be counted apart") for side in sides if side not in counted
+    ]
+    found = [_column(side, CHANCE / len(counted)) for side in counted]
     return Measured(rows, tuple(sorted(found, key=lambda one: (-one.psi, one.column))), tuple(skipped))
 
 
@@ -102,7 +111,7 @@ def judge_drift(policy: Drift, measured: Measured) -> DriftVerdict:
         why = f"{measured.total:,} rows were answered in the window, and {policy.minimum_rows:,} are needed ({_told(measured)})."
         return DriftVerdict(DriftOutcome.NOT_ENOUGH_DATA, (why,))
     if not measured.columns:
-        return DriftVerdict(DriftOutcome.NOT_ENOUGH_DATA, ("No column of the captured rows is in the reference.", *_left_out(measured)))
+        return DriftVerdict(DriftOutcome.NOT_ENOUGH_DATA, ("No captured column can be compared with the reference.", *_left_out(measured)))
     drifted = [column for column in measured.columns if column.drifted(policy.psi)]
     needed = columns_needed(policy.share, len(measured.columns))
     size = f"{len(measured.columns)} columns over {measured.total:,} rows ({_told(measured)})"
@@ -134,29 +143,40 @@ def _comparable(reference: pd.DataFrame, captured: Sequence[str]) -> tuple[list[
     return compared, skipped
 
 
-def _column(name: str, reference: pd.DataFrame, windows: Mapping[str, pd.DataFrame], error: float) -> ColumnDrift:
-    bins = bins_of(reference[name])
-    before = bins.count(reference[name])
-    per_region = {region: _count(bins, window, name) for region, window in windows.items()}
+@dataclass(frozen=True, slots=True)
+class _Sides:
+    """A column's counts over its bins: the reference's, and each region's."""
+
+    column: str
+    bins: Bins
+    before: tuple[int, ...]
+    now: Mapping[str, tuple[int, ...]]
+
+
+def _sides(name: str, reference: pd.Series[Any], windows: Mapping[str, pd.DataFrame]) -> _Sides:
+    captured = {region: window[name] for region, window in windows.items() if name in window.columns}
+    reference, columns = alike(reference, list(captured.values()))
+    bins = bins_of(reference)
+    counted = {region: bins.count(column) for region, column in zip(captured, columns, strict=True)}
+    # where a region never captured the column, all of its rows miss it
+    missed = {region: (*([0] * (len(bins.labels) - 1)), len(window)) for region, window in windows.items()}
+    return _Sides(name, bins, bins.count(reference), {region: counted.get(region, missed[region]) for region in windows})
+
+
+def _column(sides: _Sides, error: float) -> ColumnDrift:
+    before, per_region = sides.before, sides.now
     now = [sum(counts) for counts in zip(*per_region.values(), strict=True)]
     adds = contributions(before, now)
     most = max(range(len(adds)), key=adds.__getitem__)
     return ColumnDrift(
-        column=name,
+        column=sides.column,
         psi=_decimal(stability_index(before, now)),
         by_chance=_decimal(by_chance(before, now, error)),
         regions=tuple((region, _decimal(stability_index(before, counts))) for region, counts in per_region.items() if sum(counts)),
-        where=bins.labels[most],
+        where=sides.bins.labels[most],
         share=_decimal(shares(now)[most]),
         reference_share=_decimal(shares(before)[most]),
     )
-
-
-def _count(bins: Bins, window: pd.DataFrame, name: str) -> tuple[int, ...]:
-    """Return a window's counts; where a region never captured the column, all of its rows miss it."""
-    if name in window.columns:
-        return bins.count(window[name])
-    return (*([0] * (len(bins.labels) - 1)), len(window))
 
 
 def _decimal(value: float) -> Decimal:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from monitoring.drift import columns_needed
-from monitoring.stability import MOST_VALUES
+from monitoring.stability import MOST_VALUES, alike, as_numbers, as_texts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,11 +44,15 @@ def compare(reference: pd.DataFrame, current: pd.DataFrame, columns: Sequence[st
     Columns without any value on one side are left out. Both sides are sampled down to MOST_ROWS rows. The report's own
     headline calls the rows drifted from the `share` of drifted columns on that our verdict does.
     """
+    import pandas as pd
+
     compared = [name for name in columns if reference[name].notna().any() and name in current.columns and current[name].notna().any()]
     if not compared:
         return ()
-    numeric = [name for name in compared if _is_number(reference[name]) and reference[name].nunique() > MOST_VALUES]
-    before, now = (_sampled(frame[compared], numeric) for frame in (reference, current))
+    pairs = {name: _alike(reference[name], current[name]) for name in compared}
+    frames = [pd.DataFrame({name: pair[side] for name, pair in pairs.items()}) for side in (0, 1)]
+    numeric = [name for name in compared if _is_number(frames[0][name]) and frames[0][name].nunique() > MOST_VALUES]
+    before, now = (_sampled(frame, numeric) for frame in frames)
     with warnings.catch_warnings():
         # of scipy and numpy about single-valued columns
         warnings.simplefilter("ignore")
@@ -86,23 +90,17 @@ def _sampled(frame: pd.DataFrame, numeric: list[str]) -> pd.DataFrame:
     import pandas as pd
 
     rows = frame.sample(min(MOST_ROWS, len(frame)), random_state=SEED).reset_index(drop=True)
-    columns = {name: _plain(rows[name]) if name in numeric else _as_text(rows[name]) for name in rows.columns}
+    columns = {name: as_numbers(rows[name]) if name in numeric else _as_text(rows[name]) for name in rows.columns}
     return pd.DataFrame(columns)
 
 
-def _plain(column: pd.Series[Any]) -> pd.Series[Any]:
-    import pandas as pd
-
-    # times are compared as the numbers that they are
-    values = column.astype("int64") if str(column.dtype).startswith("datetime64") and column.notna().all() else column
-    return pd.to_numeric(values, errors="coerce").astype("float64")
+def _alike(reference: pd.Series[Any], current: pd.Series[Any]) -> tuple[pd.Series[Any], pd.Series[Any]]:
+    before, (now,) = alike(reference, [current])
+    return before, now
 
 
 def _as_text(column: pd.Series[Any]) -> pd.Series[Any]:
-    """Return values as texts that are equal where the values are, also when one side has 3 and the other 3.0."""
-    if _is_number(column):
-        return column.map(lambda value: f"{value:g}", na_action="ignore").astype(object)
-    return column.map(str, na_action="ignore").astype(object)
+    return as_texts(as_numbers(column) if _is_number(column) else column)
 
 
 def _is_number(column: pd.Series[Any]) -> bool:

@@ -7,6 +7,8 @@ shift (Lewis, "An Introduction to Credit Scoring", 1994; Siddiqi, "Credit Risk S
 reference alone: tenths of a numeric column, the values themselves of any other and of a numeric one with few of them, the
 missing always apart. A share of nothing counts as FLOOR, or one new value would make the index infinite.
 
+Two sides may store the same values in different types: `alike` brings them to one before anything is counted.
+
 Counts over fixed bins add up, so the counts of regions sum to those of all rows, exactly.
 
 Even rows of the very same kind have an index above 0: with B bins, n rows and m reference rows it is about
@@ -31,6 +33,7 @@ FLOOR = 1e-4
 QUANTILES = 10
 MOST_VALUES = 20
 """A numeric column with more values is cut into quantiles; of any other, the rarer values share one bin."""
+NANOSECONDS = {"s": 1e9, "ms": 1e6, "us": 1e3, "ns": 1.0}
 MISSING, OTHER = "missing", "of another value"
 
 
@@ -77,6 +80,38 @@ class Values:
 
 
 Bins = Quantiles | Values
+
+
+def alike(reference: pd.Series[Any], captured: Sequence[pd.Series[Any]]) -> tuple[pd.Series[Any], list[pd.Series[Any]]]:
+    """Return a column's two sides with equal values where they mean the same: each is brought to the coarser type of both.
+
+    Real numbers become 32 bits wide where one captured side has no more; texts become times or numbers where the other
+    side has such, a reference only as a whole. What does not turn into it stays as it is, and so is of another value.
+    """
+    from pandas.api.types import is_datetime64_any_dtype
+
+    if any(is_datetime64_any_dtype(column) for column in (reference, *captured)):
+        return _moments(reference), [_moments(column) for column in captured]
+    if any(_is_numeric(column) for column in captured):
+        reference = _wholly_numbers(reference)
+    if _is_numeric(reference) and any(str(column.dtype) in ("float16", "float32") for column in captured):
+        return _narrow(reference), [_narrow(column) for column in captured]
+    return reference, list(captured)
+
+
+def as_numbers(column: pd.Series[Any]) -> pd.Series[Any]:
+    """Return a column as 64-bit real numbers, times as nanoseconds whatever unit they are stored in; NaN for what is none."""
+    import pandas as pd
+    from pandas.api.types import is_datetime64_any_dtype
+
+    if is_datetime64_any_dtype(column):
+        return (column.astype("int64").astype("float64") * NANOSECONDS[column.dt.unit]).where(column.notna())
+    return pd.to_numeric(column, errors="coerce").astype("float64")
+
+
+def as_texts(column: pd.Series[Any]) -> pd.Series[Any]:
+    """Return values as texts that are equal where the values are, also when one side has '3', one 3 and one 3.0."""
+    return column.astype(object).map(_text, na_action="ignore")
 
 
 def bins_of(reference: pd.Series[Any]) -> Bins:
@@ -131,20 +166,45 @@ def _is_numeric(column: pd.Series[Any]) -> bool:
 
 def _numbers(column: pd.Series[Any]) -> tuple[np.ndarray[Any, Any], int, int]:
     """Return the column's numbers (times as nanoseconds), and how many values are none, and how many are missing."""
-    import pandas as pd
-    from pandas.api.types import is_datetime64_any_dtype
-
-    missing = int(column.isna().sum())
     present = column.dropna()
-    if is_datetime64_any_dtype(present):
-        present = present.astype("int64")
-    numbers = pd.to_numeric(present, errors="coerce").dropna().to_numpy(dtype="float64")
-    return numbers, len(present) - len(numbers), missing
+    numbers = as_numbers(present).dropna().to_numpy(dtype="float64")
+    return numbers, len(present) - len(numbers), len(column) - len(present)
 
 
 def _texts(column: pd.Series[Any]) -> tuple[np.ndarray[Any, Any], int, int]:
     present = column.dropna()
-    return present.astype(str).to_numpy(dtype=object), 0, len(column) - len(present)
+    return as_texts(present).to_numpy(dtype=object), 0, len(column) - len(present)
+
+
+def _text(value: object) -> str:
+    """Return the one text of a value; 15 digits are what every decimal number keeps in 64 bits."""
+    return f"{value:.15g}" if isinstance(value, float) else str(value)
+
+
+def _moments(column: pd.Series[Any]) -> pd.Series[Any]:
+    """Return texts and dates as nanoseconds, as far as they are times; numbers and times stay what they are."""
+    import pandas as pd
+
+    if _is_numeric(column):
+        return column
+    found = as_numbers(pd.to_datetime(column, errors="coerce", utc=True, format="mixed"))
+    return found if bool((found.notna() == column.notna()).all()) else found.astype(object).where(found.notna(), column)
+
+
+def _wholly_numbers(column: pd.Series[Any]) -> pd.Series[Any]:
+    if _is_numeric(column):
+        return column
+    found = as_numbers(column)
+    return found if bool((found.notna() == column.notna()).all()) else column
+
+
+def _narrow(column: pd.Series[Any]) -> pd.Series[Any]:
+    """Return a column of numbers with 32 bits each, and any other as it is."""
+    import pandas as pd
+
+    if not _is_numeric(column):
+        return column
+    return pd.Series(column.to_numpy(dtype="float32", na_value=float("nan")), index=column.index)
 
 
 def _counted(values: np.ndarray[Any, Any]) -> tuple[list[Any], list[int]]:

@@ -146,3 +146,27 @@ def test_real_rows_that_did_not_move_are_quiet_and_a_real_shock_names_the_relati
     shock = judge_drift(policy(), measure(reference, {"us": block}, FEATURES))
     assert shock.outcome is DriftOutcome.DRIFTED
     assert shock.drifted[0] == "RELP"
+
+
+def test_a_column_of_ids_is_left_out_with_the_reason_and_never_called_stable():
+    named = REFERENCE.assign(person=[f"p{number}" for number in range(len(REFERENCE))])
+    measured = measure(named, {"us": rows(1000, 1).assign(person="nobody")}, (*COLUMNS, "person"))
+    assert [found.column for found in measured.columns if found.column == "person"] == []
+    assert judge_drift(policy(), measured).reasons[-1] == (
+        "Not compared: 'person', most of its values in the reference are too rare to be counted apart."
+    )
+    alone = measure(named, {"us": rows(1000, 1).assign(person="nobody")}, ("person",))
+    assert judge_drift(policy(), alone).outcome is DriftOutcome.NOT_ENOUGH_DATA
+
+
+def test_regions_that_captured_a_column_in_other_types_are_compared_alike():
+    reference = pd.DataFrame({"rate": [0.1, 0.2, 0.3] * 1000})
+    windows = {"us": reference.astype("float32"), "eu": reference, "asia": pd.DataFrame()}
+    (found,) = measure(reference, windows, ("rate",)).columns
+    assert found.psi == 0
+
+
+def test_times_of_other_units_do_not_drift_for_evidently(tmp_path):
+    frame = pd.DataFrame({"since": pd.date_range("2026-01-01", periods=300, freq="h")})
+    (score,) = compare(frame.astype("datetime64[us]"), frame.astype("datetime64[ns]"), ("since",), Decimal(0), tmp_path / "report.html")
+    assert score.score == 0

@@ -11,7 +11,19 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.stats import chi2
 
-from monitoring.stability import FLOOR, MISSING, OTHER, Quantiles, Values, bins_of, by_chance, contributions, stability_index
+from monitoring.stability import (
+    FLOOR,
+    MISSING,
+    OTHER,
+    Quantiles,
+    Values,
+    alike,
+    as_texts,
+    bins_of,
+    by_chance,
+    contributions,
+    stability_index,
+)
 
 COUNTS = st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 5000)), min_size=1, max_size=25)
 CELLS = st.one_of(st.none(), st.floats(allow_nan=False), st.integers(-9, 9))
@@ -103,3 +115,36 @@ def test_unmoved_rows_stay_below_what_chance_explains():
     windows = [bins.count(pd.Series(random.normal(size=500))) for _ in range(400)]
     beyond = sum(stability_index(before, now) > by_chance(before, now, 0.01) for now in windows)
     assert beyond <= 12  # 4 are expected; more than 12 has a probability below 0.0003
+
+
+MOMENTS = pd.Series(pd.date_range("2026-01-01", periods=300, freq="h", tz="UTC"))
+
+
+@pytest.mark.parametrize(
+    ("reference", "captured"),
+    [
+        (MOMENTS.dt.tz_localize(None).astype("datetime64[us]"), MOMENTS.astype("datetime64[ns, UTC]")),
+        (MOMENTS.dt.tz_localize(None).astype("datetime64[s]"), MOMENTS.astype("datetime64[ns, UTC]")),
+        (MOMENTS.astype(str), MOMENTS),
+        (MOMENTS, MOMENTS.astype(str)),
+        (pd.Series([0.1, 0.2, 0.3] * 100), pd.Series([0.1, 0.2, 0.3] * 100, dtype="float32")),
+        (pd.Series(np.linspace(0, 1, 300)), pd.Series(np.linspace(0, 1, 300), dtype="float32")),
+        (pd.Series(["1", "2", "3"] * 100), pd.Series([1.0, 2.0, 3.0] * 100)),
+        (pd.Series(["1.0", "2.0", None] * 100), pd.Series([1, 2, None] * 100)),
+        (pd.Series(["1", "2", "none"] * 100), pd.Series([1.0, 2.0, "none"] * 100, dtype=object)),
+        (pd.Series([1, 2, 3] * 100), pd.Series(["1", "2.0", "3"] * 100)),
+    ],
+)
+def test_the_same_values_stored_in_other_types_have_not_moved(reference, captured):
+    before, (now,) = alike(reference, [captured])
+    bins = bins_of(before)
+    assert stability_index(bins.count(before), bins.count(now)) == pytest.approx(0, abs=1e-9)
+
+
+def test_a_text_that_is_no_time_is_another_value_and_not_a_missing_one():
+    before, (now,) = alike(MOMENTS, [pd.Series(["2026-01-01", "soon", None])])
+    assert bins_of(before).count(now)[-2:] == (1, 1)
+
+
+def test_a_large_whole_number_has_one_text():
+    assert as_texts(pd.Series(["1234567", 1234567, 1234567.0, None], dtype=object)).tolist() == ["1234567"] * 3 + [None]
