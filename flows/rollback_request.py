@@ -26,16 +26,31 @@ def ask_for(house: House, model: str, version: str | None, actor: str) -> Desire
         versions = f"Once stable: {', '.join(dict.fromkeys(known))}." if known else "Release one first."
         reason = f"there is no earlier stable version {version or ''}".rstrip() if known else "no version was ever promoted"
         raise InputError(f"model '{model}'", reason, versions)
-    _check_that_it_can_be_followed(house, model, wanted)
-    desire = open_rollback(house.ledger, model, wanted, lambda: house.models.alias(model, CANDIDATE), actor)
+    away = _check_that_it_can_be_followed(house, model, wanted)
+
+    def read() -> str | None:
+        # One that did not answer once is not waited for again: the desire must be in the ledger.
+        nonlocal away
+        if away is None:
+            try:
+                return house.models.alias(model, CANDIDATE)
+            except TransientError as problem:
+                away = problem
+        raise away
+
+    desire = open_rollback(house.ledger, model, wanted, read, actor)
     # An alias that cannot follow now is owed in the ledger, and whoever observes it next settles it.
-    with suppress(TransientError):
-        observe(house, model, actor)
+    if away is None:
+        with suppress(TransientError):
+            observe(house, model, actor)
     return desire
 
 
-def _check_that_it_can_be_followed(house: House, model: str, version: str) -> None:
-    """Raise unless the alias will be able to follow: MLflow has the version, or is away and the revision is stored."""
+def _check_that_it_can_be_followed(house: House, model: str, version: str) -> TransientError | None:
+    """Raise unless the alias will be able to follow: MLflow has the version, or is away and the revision is stored.
+
+    Returns how MLflow is away, None when it answered.
+    """
     try:
         house.models.version(model, version)
     except TransientError as problem:
@@ -43,6 +58,8 @@ def _check_that_it_can_be_followed(house: House, model: str, version: str) -> No
         if revision is None:
             reason = "its revision is not stored any more, and without MLflow it cannot be packaged again"
             raise Unreachable(f"model '{model}' version {version}", f"{reason} ({problem.reason})", problem.remedy) from problem
+        return problem
+    return None
 
 
 def observe(house: House, model: str, actor: str) -> Desire | None:

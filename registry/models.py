@@ -16,7 +16,7 @@ from fleet.errors import OperationFailed, UnknownName
 from fleet.manifest import Manifest, manifest_of
 from fleet.versions import ModelVersion
 from registry.artifacts import download_folder
-from registry.rest import Answer, Nothing, Rest
+from registry.rest import QUICK_SECONDS, Answer, Nothing, Rest
 from registry.schema import Column, ModelSchema, read_schema
 from registry.trees import built_aside
 
@@ -87,7 +87,7 @@ class MlflowModels:
     """The registered models of one MLflow server; opens nothing until it is asked.
 
     Every verb raises Unreachable, Busy or Denied as the server does, and UnknownName, which lists the known ones, for
-    a model or a version that is not registered.
+    a model or a version that is not registered. What reads models, versions and aliases waits QUICK_SECONDS at most.
     """
 
     def __init__(self, url: str) -> None:
@@ -98,7 +98,7 @@ class MlflowModels:
         if not version.isdecimal():
             raise self._unknown_version(model, version)
         try:
-            found = self._rest.get("/mlflow/model-versions/get", _OneVersion, {"name": model, "version": version})
+            found = self._rest.get("/mlflow/model-versions/get", _OneVersion, {"name": model, "version": version}, QUICK_SECONDS)
         except UnknownName as problem:
             raise self._unknown_version(model, version) from problem
         return _noun(found.model_version)
@@ -110,7 +110,7 @@ class MlflowModels:
         query: dict[str, str | int] = {"filter": f"name={quote}{model}{quote}", "max_results": PAGE}
         found: list[_Version] = []
         while True:
-            page = self._rest.get("/mlflow/model-versions/search", _Versions, query)
+            page = self._rest.get("/mlflow/model-versions/search", _Versions, query, QUICK_SECONDS)
             found += page.model_versions
             if not page.next_page_token:
                 return tuple(_noun(version) for version in sorted(found, key=lambda version: int(version.version)))
@@ -184,9 +184,9 @@ class MlflowModels:
 
     def _model(self, model: str) -> _Model:
         try:
-            return self._rest.get("/mlflow/registered-models/get", _OneModel, {"name": model}).registered_model
+            return self._rest.get("/mlflow/registered-models/get", _OneModel, {"name": model}, QUICK_SECONDS).registered_model
         except UnknownName as problem:
-            known = self._rest.get("/mlflow/registered-models/search", _Models, {"max_results": PAGE}).registered_models
+            known = self._rest.get("/mlflow/registered-models/search", _Models, {"max_results": PAGE}, QUICK_SECONDS).registered_models
             raise UnknownName(f"model '{model}'", f"is not registered in MLflow ({_list(found.name for found in known)})") from problem
 
     def _unknown_version(self, model: str, version: str) -> UnknownName:

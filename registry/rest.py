@@ -14,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from fleet.errors import Busy, ConvoyError, Denied, InputError, OperationFailed, UnknownName, Unreachable
 
 SECONDS = 20.0
+QUICK_SECONDS = 3.0
+"""How long a read is waited for that MLflow answers in milliseconds from its database: one that hangs keeps nobody longer."""
 CHUNK = 1 << 20
 _API = "/api/2.0"
 
@@ -48,13 +50,17 @@ class Rest:
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
 
-    def get(self, path: str, answer: type[A], query: Query | None = None) -> A:
-        """Read a resource."""
-        return self._call("GET", path, answer, params=query)
+    def get(self, path: str, answer: type[A], query: Query | None = None, seconds: float = SECONDS) -> A:
+        """Read a resource; `seconds` is how long the server may be silent."""
+        with self._translated(path):
+            response = self._client.get(_API + path, params=query, timeout=seconds)
+        return self._read(response, path, answer)
 
     def send(self, method: str, path: str, answer: type[A], body: Body) -> A:
         """Change a resource."""
-        return self._call(method, path, answer, body=body)
+        with self._translated(path):
+            response = self._client.request(method, _API + path, json=body)
+        return self._read(response, path, answer)
 
     def download(self, path: str, to: Path) -> None:
         """Stream an answer's body into a new file."""
@@ -70,9 +76,7 @@ class Rest:
         # What a proxy or a .netrc says in the environment is not a setting of ours.
         return httpx.Client(base_url=self.url, timeout=SECONDS, trust_env=False)
 
-    def _call(self, method: str, path: str, answer: type[A], params: Query | None = None, body: Body | None = None) -> A:
-        with self._translated(path):
-            response = self._client.request(method, _API + path, params=params, json=body)
+    def _read(self, response: httpx.Response, path: str, answer: type[A]) -> A:
         self._check(response, path)
         try:
             return answer.model_validate_json(response.content)

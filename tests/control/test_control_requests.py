@@ -6,6 +6,7 @@ import base64
 import hashlib
 import hmac
 import json
+import socket
 import sqlite3
 import time
 from contextlib import closing
@@ -27,7 +28,10 @@ from flows.desires import Desire, Why, alias_owed, desires, model_stream, observ
 from flows.house import House
 from flows.journal import Journal
 from flows.rollback_request import observe
+from registry import models
 from registry.ledger import NewEvent
+from registry.models import MlflowModels
+from registry.rest import SECONDS
 from support.stack import toy_fleet, write_fleet
 
 NOBODY = 9
@@ -210,6 +214,30 @@ def test_a_rollback_needs_no_mlflow_and_the_alias_follows_once_it_is_back(house:
     assert aliases.named == "1"
     assert alias_owed(house.ledger, "toy") is None
     assert len(desires(house.ledger, "toy")) == 3
+
+
+@pytest.mark.parametrize("hangs_from", ["version", "alias"])
+def test_a_rollback_waits_once_and_shortly_for_an_mlflow_that_hangs(
+    house: House, aliases: Aliases, tmp_path: Path, hangs_from: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two_stable_versions(house, tmp_path)
+    assert models.QUICK_SECONDS <= 3
+    monkeypatch.setattr(models, "QUICK_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        hanging = MlflowModels(f"http://127.0.0.1:{silent.getsockname()[1]}")
+        if hangs_from == "alias":
+            vars(hanging)["version"] = aliases.version
+        vars(house)["models"] = hanging
+        began = time.monotonic()
+        answer = request_rollback(house, "toy", None, "test")
+        assert time.monotonic() - began < SECONDS / 2
+        silent.setblocking(False)
+        silent.accept()[0].close()
+        with pytest.raises(BlockingIOError):
+            silent.accept()
+    assert (answer.desire.version, answer.desire.why) == ("1", Why.ROLLBACK)
+    assert desires(house.ledger, "toy")[-1] == answer.desire
+    assert alias_owed(house.ledger, "toy") == "1"
 
 
 def test_an_alias_that_somebody_moved_unseen_before_a_rollback_without_mlflow_is_a_move_as_ever(
