@@ -13,6 +13,10 @@ from fleet.errors import InputError
 from fleet.home import Home
 from fleet.stack import Credentials, Stack, read_credentials, read_stack
 
+PLACE = "ledger-place"
+NAMING = ("dbname", "host", "hostaddr", "port", "service")
+"""What of a URL's query names the database."""
+
 
 def recorded_stack(home: Home) -> Stack | None:
     """Return the stack of a home, None where none was ever started."""
@@ -26,29 +30,37 @@ def record_stack(home: Home, port_base: int) -> Stack:
     return read_stack(home)
 
 
-def ensure_same_ledger(home: Home, url: str | None) -> None:
-    """Write down once which ledger a home has; raises InputError when a URL names another one.
+def check_same_ledger(home: Home, url: str | None) -> None:
+    """Raise InputError when a URL names another ledger than the one that a home has.
 
-    Without the ledger that knows what was released, a stack would begin anew over what serves. Neither user nor
-    password is written down.
+    Without the ledger that knows what was released, a stack would begin anew over what serves. A home that wrote down
+    no place although it was started, or holds a ledger, has it in its own file.
     """
-    named = "the file in this home" if url is None else place_of(url)
-    file = home.root / "ledger-place"
-    recorded = file.read_text(encoding="utf-8") if file.exists() else named
+    named, file = place_of(url), home.root / PLACE
+    started = home.stack_file.exists() or home.ledger_file.exists()
+    recorded = file.read_text(encoding="utf-8").strip() if file.exists() else place_of(None) if started else named
     if recorded != named:
         raise InputError(
             "CONVOY_LEDGER_URL",
             f"names {named}, and the releases of this home stand in {recorded}",
-            f"Set it as it was. If that ledger was moved with all its events, delete {file} first.",
+            f"Set it as it was. If that ledger was moved with all its events, write '{named}' into {file}.",
         )
-    write_private(file, named.encode())
 
 
-def place_of(url: str) -> str:
+def record_ledger(home: Home, url: str | None) -> None:
+    """Write down which ledger a home has, once that was reached; neither user nor password is written down."""
+    write_private(home.root / PLACE, place_of(url).encode())
+
+
+def place_of(url: str | None) -> str:
     """Return which database a ledger's URL names, without what is needed to enter it; raises InputError."""
+    if url is None:
+        return "the file in this home"
     from registry.database import Database
 
-    return Database(url).url.set(username=None, password=None, query={}).render_as_string()
+    found = Database(url).url
+    query = {name: value for name, value in found.query.items() if name in NAMING}
+    return found.set(username=None, password=None, query=query).render_as_string()
 
 
 def ensure_credentials(home: Home) -> Credentials:

@@ -11,7 +11,7 @@ from control.stack.components import EDGE, PROCESSES, ROOT, RUNNER, Component, S
 from control.stack.marked import end_marked
 from control.stack.orchestrator import ensure_deployments
 from control.stack.ports import claimed
-from control.stack.records import ensure_credentials, ensure_same_ledger, record_stack, recorded_stack
+from control.stack.records import check_same_ledger, ensure_credentials, record_ledger, record_stack, recorded_stack
 from control.stack.view import StackView, view_of
 from control.stack.waiting import Waiting
 from fleet.errors import InputError
@@ -38,9 +38,9 @@ def up(settings: Settings, report: Report) -> StackView:
     home.root.chmod(0o700)
     with exclusive(home.root / "stack.lock", LOCK_SECONDS):
         check_fleet(settings, home)
-        ensure_same_ledger(home, settings.ledger_url)
+        check_same_ledger(home, settings.ledger_url)
         if settings.ledger_url is not None:
-            _migrate_ledger(settings.ledger_url)
+            _migrate_ledger(home, settings.ledger_url)
         if Supervisor.of(home).alive():
             return _complete(_running(settings, home), report)
         return _start(settings, home, report)
@@ -82,7 +82,7 @@ def _complete(site: Site, report: Report) -> StackView:
     supervisor = Supervisor.of(site.home)
     _ensure(supervisor, site, (table["prefect"], table["mlflow"]))
     if site.settings.ledger_url is None:
-        _migrate_ledger(f"sqlite:///{site.home.ledger_file}")
+        _migrate_ledger(site.home, None)
     _ensure(supervisor, site, (component for component in table.values() if not component.held))
 
     _wait(site, supervisor, table, report)
@@ -140,12 +140,14 @@ def _ensure(supervisor: Supervisor, site: Site, wanted: Iterable[Component]) -> 
             supervisor.start(component.name)
 
 
-def _migrate_ledger(url: str) -> None:
+def _migrate_ledger(home: Home, url: str | None) -> None:
+    """Bring the ledger's tables up to date, and write down where it is now that it was reached."""
     from registry.ledger import Ledger
 
-    ledger = Ledger(url)
+    ledger = Ledger(url or f"sqlite:///{home.ledger_file}")
     ledger.migrate()
     ledger.close()
+    record_ledger(home, url)
 
 
 def _end_open_drills(site: Site, report: Report) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -21,7 +22,7 @@ from control.stack.components import EDGE, Component, Site, components, deployin
 from control.stack.down import down
 from control.stack.marked import end_marked, marked
 from control.stack.ports import CLAIM_OFFSET, FIXED, claimed
-from control.stack.records import ensure_credentials, ensure_same_ledger, record_stack, recorded_stack
+from control.stack.records import check_same_ledger, ensure_credentials, record_ledger, record_stack, recorded_stack
 from control.stack.up import up
 from control.stack.waiting import Waiting
 from fleet.errors import ExitCode, FleetFileError, InputError, OperationFailed, Unreachable
@@ -136,14 +137,49 @@ def test_a_ledger_that_does_not_answer_starts_and_records_nothing(home: Home) ->
 def test_a_home_whose_releases_stand_in_another_ledger_is_not_begun_anew(home: Home) -> None:
     home.root.mkdir()
     url = "postgresql+psycopg://convoy:s3cret@127.0.0.1:1/ledger"
-    ensure_same_ledger(home, url)
-    ensure_same_ledger(home, url.replace("s3cret", "changed"))
+    record_ledger(home, url)
+    check_same_ledger(home, url.replace("s3cret", "changed"))
     for other in (None, url.replace("/ledger", "/another")):
         with pytest.raises(InputError, match="the releases of this home stand in postgresql") as caught:
             up(Settings(home=home.root, ledger_url=other), silent)
         assert "Set it as it was" in caught.value.remedy
     assert not any("s3cret" in file.read_text() for file in home.root.iterdir() if file.is_file())
     assert recorded_stack(home) is None
+
+
+def test_a_ledger_that_was_never_reached_may_be_corrected_and_the_one_that_was_is_written_down(home: Home) -> None:
+    with pytest.raises(Unreachable):
+        up(Settings(home=home.root, ledger_url="postgresql+psycopg://convoy@127.0.0.1:1/mistyped"), silent)
+    found = f"sqlite:///{home.root / 'elsewhere.db'}"
+    with listening(BASE + 2), pytest.raises(InputError, match=f"port {BASE + 2}"):
+        up(Settings(home=home.root, ledger_url=found, port_base=BASE), silent)
+    with pytest.raises(InputError, match=r"stand in sqlite:.*elsewhere\.db"):
+        check_same_ledger(home, None)
+
+
+@pytest.mark.parametrize("there", ["stack.json", "ledger.db"])
+def test_a_home_of_before_that_has_its_ledger_in_a_file_takes_no_url_until_told_so(home: Home, there: str) -> None:
+    home.root.mkdir()
+    (home.root / there).write_text("")
+    url = "postgresql+psycopg://convoy@127.0.0.1:1/ledger"
+    check_same_ledger(home, None)
+    with pytest.raises(InputError, match="stand in the file in this home") as caught:
+        check_same_ledger(home, url)
+    place, file = caught.value.remedy.split("'")[1], Path(caught.value.remedy.rpartition("into ")[2].rstrip("."))
+    file.write_text(place + "\n")
+    check_same_ledger(home, url)
+
+
+@pytest.mark.parametrize("part", ["host=/run/other", "port=5433", "dbname=another"])
+def test_a_database_may_be_named_in_a_urls_query_as_well(home: Home, part: str) -> None:
+    home.root.mkdir()
+    url = "postgresql+psycopg:///?host=/run/one&port=5432&dbname=ledger&password=s3cret"
+    record_ledger(home, url)
+    check_same_ledger(home, url.replace("s3cret", "changed") + "&connect_timeout=3")
+    name = part.partition("=")[0]
+    with pytest.raises(InputError, match="stand in postgresql") as caught:
+        check_same_ledger(home, re.sub(f"{name}=[^&]*", part, url))
+    assert "s3cret" not in str(caught.value)
 
 
 def test_only_programs_of_our_own_are_given_our_settings(site: Site) -> None:
