@@ -96,6 +96,12 @@ class Leases:
             row = self._cut(model)
         return Lease(row.model, row.holder, row.epoch, read_stamp(row.expires_at), row.seconds)
 
+    def recorded(self, model: str) -> Lease | None:
+        """Return the lease as it is written, alive or not, and change nothing; None for a model that was never held."""
+        with self._ledger.database.reading() as connection:
+            row = _row(connection, model)
+        return None if row is None else Lease(row.model, row.holder, row.epoch, read_stamp(row.expires_at), row.seconds)
+
     @contextmanager
     def held(self, lease: Lease) -> Iterator[Held]:
         """Renew the lease from a thread of its own while the block runs, and give it back at its end."""

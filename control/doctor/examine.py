@@ -70,8 +70,9 @@ CHECKS: Mapping[str, Check] = {
     "clock": Check(lazily("kept.clock"), (F, L)),
     "stores": Check(lazily("kept.stores"), (F,)),
     "stored": Check(lazily("kept.stored"), (F, L)),
-    "scratch": Check(lazily("kept.scratch"), (F, L)),
+    "scratch": Check(lazily("kept.scratch"), (L,)),
     "releases": Check(lazily("releases.unfinished_releases"), (F, L)),
+    "drills": Check(lazily("releases.drills"), (L,)),
     "aliases": Check(lazily("releases.aliases"), (R, F, L)),
 }
 """Every check by its name, in the order in which findings of one level are told."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from control.doctor.case import Case
@@ -21,15 +21,16 @@ def clock(case: Case) -> Iterator[Finding]:
     """Whether this machine's clock is where the ledger's last event and its leases say that it is."""
     ledger, late = case.house.ledger, []
     last = ledger.events(after_seq=max(0, ledger.head().seq - 1), limit=1)
-    ahead = last[0].at - case.now if last else timedelta()
+    leases = [lease for model in case.house.fleet.models if (lease := case.house.leases.recorded(model)) is not None]
+    # Read after what it is held against: to open the case may have taken long, and a living holder renews meanwhile
+    now = datetime.now(UTC)
+    ahead = last[0].at - now if last else timedelta()
     if ahead > SLACK:
         late.append(f"the ledger's last event is {ahead.total_seconds():.0f} s in the future")
-    for model in case.house.fleet.models:
-        lease = case.house.leases.current(model)
-        if lease is not None and lease.expires_at - case.now > timedelta(seconds=lease.seconds) + SLACK:
-            late.append(
-                f"the lease of {model} runs {(lease.expires_at - case.now).total_seconds():.0f} s from now, not {lease.seconds:.0f}"
-            )
+    for lease in leases:
+        left = lease.expires_at - now
+        if left > timedelta(seconds=lease.seconds) + SLACK:
+            late.append(f"the lease of {lease.model} runs {left.total_seconds():.0f} s from now, not {lease.seconds:.0f}")
     if late:
         yield problem("clock", f"was set back, here or where the ledger is written: {'; '.join(late)}", "timedatectl status")
     else:
@@ -84,12 +85,10 @@ def leftovers(case: Case) -> Iterator[Finding]:
 
 
 def scratch(case: Case) -> Iterator[Finding]:
-    """Whether releases that have ended still have their scratch folders."""
-    from flows.desires import unfinished
+    """Whether releases that have ended still have their scratch folders; what is no release's is nobody's to delete."""
+    from flows.desires import phase_of
 
-    work = case.home.work
-    busy = {desire.release for model in case.house.fleet.models for desire in unfinished(case.house.ledger, model)}
-    done = sorted(folder for folder in work.iterdir() if folder.is_dir() and folder.name not in busy) if work.exists() else []
+    done = [folder for folder in _folders(case.home.work) if phase_of(case.house.ledger, folder.name).terminal]
     if done:
         remedy = f"rm -r {' '.join(map(str, done))}"
         yield ok("scratch", f"{len(done)} folders of ended releases, {_size(done)}, may be deleted", remedy)

@@ -1,14 +1,18 @@
-"""What is under way or behind: releases that nobody holds, aliases that were moved by hand or still have to follow."""
+"""What is under way or behind: releases and drills that nobody holds, aliases that were moved by hand or still have to follow."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 from control.doctor.case import Case
 from control.doctor.findings import Finding, ok, problem, warning
 from fleet.errors import UnknownName
 from flows.desires import Desire, alias_owed, model_stream, phase_of, release_stream, unfinished
+
+if TYPE_CHECKING:
+    from registry.leases import Lease
 
 PATIENCE = timedelta(seconds=150)
 """Reconcile looks every minute, and its run needs some seconds to start."""
@@ -22,9 +26,32 @@ def unfinished_releases(case: Case) -> Iterator[Finding]:
         if not waiting:
             yield ok(f"releases of {model}", "none is unfinished")
             continue
-        lease = house.leases.current(model)
+        lease = alive(case, model)
         for desire in waiting:
             yield under_way(case, desire, None if lease is None else lease.holder)
+
+
+def drills(case: Case) -> Iterator[Finding]:
+    """Whether a region was lost in a drill that died, and was not put back."""
+    from flows.drill_journal import drilled_regions, open_drill
+    from flows.drill_mending import broken_by, held_by_drill
+
+    ledger = case.house.ledger
+    found = [(region, started) for region in drilled_regions(ledger) if (started := open_drill(ledger, region)) is not None]
+    for region, started in found:
+        drill = str(started.payload["drill"])
+        if held_by_drill(alive(case, model) for model in broken_by(started)):
+            yield ok(drill, f"is under way in {region}")
+        else:
+            yield problem(drill, f"its process ended before it did, and may have left {region} broken", "convoy up")
+    if not found:
+        yield ok("drills", "none is unfinished")
+
+
+def alive(case: Case, model: str) -> Lease | None:
+    """Return a model's lease that has not run out, None when nobody holds it; changes nothing."""
+    lease = case.house.leases.recorded(model)
+    return lease if lease is not None and lease.holder and lease.expires_at > datetime.now(UTC) else None
 
 
 def under_way(case: Case, desire: Desire, holder: str | None) -> Finding:

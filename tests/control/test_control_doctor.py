@@ -24,9 +24,13 @@ from control.stack.prefect_server import Deployment, declared_deployments
 from control.stack.records import ensure_credentials, record_stack
 from fleet.errors import ExitCode, LedgerBroken, Unreachable
 from fleet.home import Home
+from fleet.phases import ReleasePhase
 from fleet.settings import Settings
-from flows.desires import model_stream, observe_candidate, open_rollback
+from flows.desires import model_stream, observe_candidate, open_rollback, release_stream
+from flows.drill_journal import DrillJournal
+from flows.drill_mending import DRILLER
 from flows.house import House
+from registry.leases import Leases
 from registry.ledger import Ledger, NewEvent, utc_now
 from support.stack import toy_fleet, write_fleet
 
@@ -205,6 +209,41 @@ def test_a_clock_that_was_set_back_is_seen_in_the_ledger(house: House) -> None:
     ahead.append(NewEvent("model/toy", "note", {}, "test"))
     (told,) = kept.clock(Case(house))
     assert (told.level, "in the future" in told.reason) == (Level.PROBLEM, True)
+
+
+def test_a_case_that_was_slow_to_open_is_no_clock_that_was_set_back(house: House) -> None:
+    house.ledger.append(NewEvent("model/toy", "note", {}, "test"))
+    house.leases.take("toy", "a controller", 60)
+    (told,) = kept.clock(Case(house, now=utc_now() - timedelta(minutes=5)))
+    assert told.level is Level.OK
+
+
+def test_a_lease_that_was_written_under_a_later_clock_is_told_and_left_as_it_is(house: House) -> None:
+    later = Ledger(house.ledger_url, now=lambda: utc_now() + timedelta(hours=1))
+    Leases(later).take("toy", "a controller", 60)
+    before = house.leases.recorded("toy")
+    (told,) = kept.clock(Case(house))
+    assert (told.level, "the lease of toy runs 36" in told.reason) == (Level.PROBLEM, True)
+    assert house.leases.recorded("toy") == before
+
+
+def test_a_drill_that_died_is_a_problem_and_one_that_holds_its_models_is_none(house: House) -> None:
+    (quiet,) = releases.drills(Case(house))
+    DrillJournal.begin(house.ledger, "us-east-1", "a drill", {"models": {"toy": f"sha256:{1:064}"}})
+    (dead,) = releases.drills(Case(house))
+    house.leases.take("toy", f"{DRILLER} 1234", 60)
+    (held,) = releases.drills(Case(house))
+    assert [found.level for found in (quiet, dead, held)] == [Level.OK, Level.PROBLEM, Level.OK]
+    assert (dead.subject, dead.remedy) == ("us-east-1-drill-1", "convoy up")
+
+
+def test_only_folders_of_ended_releases_may_be_deleted(house: House) -> None:
+    for name in ("toy-1", "toy-2", "references", "drill-us-east-1"):
+        (house.home.work / name).mkdir(parents=True)
+    for release, phase in (("toy-1", ReleasePhase.PROMOTED), ("toy-2", ReleasePhase.CANARY)):
+        house.ledger.append(NewEvent(release_stream(release), "phase.entered", {"phase": phase.value}, "test"))
+    (told,) = kept.scratch(Case(house))
+    assert told.remedy == f"rm -r {house.home.work / 'toy-1'}"
 
 
 def test_a_stranger_on_one_of_our_ports_is_named(case: Case) -> None:
