@@ -25,14 +25,17 @@ def monitor_drift(model: str | None = None) -> list[str]:
     drop_late_runs()
     house = House.open()
     house.ledger.verify()
-    said, problems = [], []
+    said: list[str] = []
+    problems: list[Exception] = []
     for name in [model] if model is not None else watched(house):
         try:
             finding = measured(house, name)
             show(house, finding)
             said.append(f"{name}: {finding.verdict.outcome.value}")
-        except ConvoyError as problem:
-            get_run_logger().error("%s: %s; measured again in a quarter of an hour", name, problem)
+        except Exception as problem:  # noqa: BLE001 - raised once the others are measured
+            # the text of an error that is not ours may quote what a caller sent
+            why = problem if isinstance(problem, ConvoyError) else type(problem).__name__
+            get_run_logger().error("%s: %s; measured again in a quarter of an hour", name, why)
             problems.append(problem)
     if problems:
         raise problems[0]

@@ -35,7 +35,7 @@ class Window:
     """The rows of one region that were answered in a window; `columns` are the model's own, without ours.
 
     `since` is where the rows begin when there were more than could be read. `dropped` counts answers that were too many
-    to be captured, `unreadable` names files that are no Parquet.
+    to be captured, `unreadable` names files that are damaged.
     """
 
     rows: pd.DataFrame
@@ -44,6 +44,10 @@ class Window:
     dropped: int
     since: datetime
     unreadable: tuple[str, ...]
+
+
+class _Damaged(Exception):
+    """A file's bytes are not what the service writes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +71,6 @@ class Captures:
         Both times are aware. Raises Denied or OperationFailed when the store cannot be read.
         """
         import pandas as pd
-        import pyarrow as pa
 
         frames: list[pd.DataFrame] = []
         columns: dict[str, None] = {}
@@ -79,7 +82,7 @@ class Captures:
                 break
             try:
                 found = self._read(path)
-            except pa.ArrowInvalid:
+            except _Damaged:
                 unreadable.append(path)
                 continue
             if found is None:
@@ -113,9 +116,10 @@ class Captures:
             raise Denied(f"store {self.name}", "the captured rows may not be listed", "Check the store's credentials.") from problem
 
     def _read(self, path: str) -> tuple[pd.DataFrame, int] | None:
-        """Return a file's rows and the answers dropped before it; None when it was deleted for its age meanwhile."""
-        import pyarrow.parquet as pq
+        """Return a file's rows and the answers dropped before it; None when it was deleted for its age meanwhile.
 
+        Raises _Damaged for bytes that cannot be read as captured rows.
+        """
         try:
             data = obstore.get(self.store, path).bytes().to_bytes()
         except (FileNotFoundError, exceptions.NotFoundError):
@@ -123,6 +127,19 @@ class Captures:
         except exceptions.BaseError as problem:
             says = str(problem).splitlines()[0]
             raise OperationFailed(f"store {self.name}", f"'{path}' cannot be read ({says})", "Look at the store.") from problem
-        table = pq.read_table(io.BytesIO(data))
-        metadata: dict[bytes, Any] = table.schema.metadata or {}
-        return table.to_pandas(), int(metadata.get(b"convoy.dropped_since_last_file", b"0"))
+        try:
+            return _decoded(data)
+        except Exception as problem:  # the bytes are here already, so whatever is raised is about them
+            raise _Damaged(path) from problem
+
+
+def _decoded(data: bytes) -> tuple[pd.DataFrame, int]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(io.BytesIO(data))
+    moments = table.schema.field(ANSWERED_AT).type
+    if not pa.types.is_timestamp(moments) or moments.tz is None:
+        raise TypeError(f"{ANSWERED_AT} is {moments}")
+    metadata: dict[bytes, Any] = table.schema.metadata or {}
+    return table.to_pandas(), int(metadata.get(b"convoy.dropped_since_last_file", b"0"))

@@ -44,6 +44,19 @@ def test_files_that_were_written_before_the_window_are_not_even_read(tmp_path: P
     assert [path.rsplit("/", 1)[-1] for path in window(tmp_path, 0, 9).unreadable] == [old.name]
 
 
+def test_a_damaged_file_is_named_and_the_others_count(tmp_path: Path) -> None:
+    for second in range(1, 5):
+        write(tmp_path, [second])
+    first, second, third, _ = sorted((tmp_path / "captured").rglob("*.parquet"))
+    whole = first.read_bytes()
+    first.write_bytes(whole[:4] + b"\xff" * (len(whole) // 2) + whole[4 + len(whole) // 2 :])
+    pq.write_table(pa.table({"x": [1.0]}), second)
+    pq.write_table(pa.table({ANSWERED_AT: ["soon"]}), third)
+    found = window(tmp_path, 0, 9)
+    assert found.rows["x"].tolist() == [4.0]
+    assert sorted(found.unreadable) == sorted(f"captured/toy/a/{path.name}" for path in (first, second, third))
+
+
 def test_of_too_many_rows_the_newest_files_count_and_it_is_said_since_when(tmp_path: Path) -> None:
     for second in range(10):
         write(tmp_path, [10 * second, 10 * second + 1])
