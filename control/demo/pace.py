@@ -11,7 +11,7 @@ WEIGHTS = (5, 25, 50)
 class Pace:
     """The canary's margin, how many seconds each step lasts at least, and how rare the pair of version 3 may be.
 
-    A pair that is rarer than twice the margin fails too seldom to be found for certain.
+    A pair that is hardly more frequent than the margin fails too seldom to be found for certain.
     """
 
     margin: float
@@ -20,7 +20,7 @@ class Pace:
     @property
     def least_pair(self) -> float:
         """The smallest share of the live rows that may hold the pair."""
-        return 2 * self.margin
+        return 1.5 * self.margin
 
     def fill(self, fleet: str) -> str:
         """Return the demo's fleet.yaml with the margin and the steps in their places."""
@@ -29,4 +29,4 @@ class Pace:
 
 
 WHOLE = Pace(0.01, (8, 8, 10))
-FAST = Pace(0.02, (3, 3, 4))
+FAST = Pace(0.03, (2, 3, 4))

@@ -1,14 +1,15 @@
 from __future__ import annotations
 
 import json
+import threading
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
 
-from fleet.evidence import GateOutcome
-from policies.candidate import Candidate
+from fleet.evidence import GateOutcome, GateResult
+from policies.candidate import Candidate, passed
 from policies.gates import ALL_GATES, evaluate_all, may_go_on
 from policies.schema import SchemaPresent
 
@@ -37,6 +38,23 @@ def test_a_model_without_a_signature_fails_and_hears_how_to_add_one(candidate: C
     assert "the model has no signature" in results[0].reasons[0]
     assert "mlflow.models.infer_signature" in results[0].reasons[0]
     assert not may_go_on(results)
+
+
+def test_what_comes_after_the_schema_is_asked_at_once_each_in_a_folder_of_its_own_and_told_in_order(candidate: Candidate) -> None:
+    met, folders = threading.Barrier(2, timeout=20), set()
+
+    class Waits:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def evaluate(self, candidate: Candidate) -> GateResult:
+            folders.add(candidate.work)
+            met.wait()
+            return passed(self, "met the other one")
+
+    results = evaluate_all((GATE, Waits("one"), Waits("two")), candidate)
+    assert [result.gate for result in results] == ["schema present", "one", "two"]
+    assert len(folders) == 2
 
 
 @pytest.mark.parametrize(
