@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import tempfile
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
 
-from fleet.errors import Busy, InputError, Unreachable
+from fleet.errors import Busy, InputError, UnknownName, Unreachable
 from flows.desires import CANDIDATE, Desire, alias_owed, ask_again, desires, phase_of
 from flows.house import House
 from flows.rollback_request import ask_for, observe
@@ -40,7 +41,9 @@ def request_release(house: House, model: str, version: str, again: bool, actor: 
     house.ledger.verify()
     check_version(house, model, version)
     # An alias that was moved by hand a moment ago moves first in the ledger as well; then ours is a move like any other.
-    observe(house, model, actor)
+    # One that should follow a rollback to a version that MLflow has lost never will: it moves on with this release.
+    with suppress(UnknownName):
+        observe(house, model, actor)
     known = len(desires(house.ledger, model))
     if house.models.alias(model, CANDIDATE) != version:
         house.models.set_alias(model, CANDIDATE, version)

@@ -260,6 +260,23 @@ def test_a_second_rollback_without_mlflow_still_knows_what_the_alias_names(house
     assert aliases.named == "1"
 
 
+def test_an_alias_that_can_follow_no_rollback_any_more_keeps_no_newer_version_waiting(
+    house: House, aliases: Aliases, tmp_path: Path
+) -> None:
+    class Lost(Aliases):
+        def set_alias(self, _model: str, _name: str, version: str) -> None:
+            if version == "1":
+                raise UnknownName("model 'toy' version 1", "is not registered in MLflow")
+            self.named = version
+
+    two_stable_versions(house, tmp_path)
+    vars(house)["models"] = Away()
+    request_rollback(house, "toy", None, "test")
+    vars(house)["models"] = Lost("2")
+    assert wanted(house, "3") == Desire("toy-4", "toy", "3", Why.ALIAS)
+    assert alias_owed(house.ledger, "toy") is None
+
+
 def test_a_rollback_to_what_is_neither_stored_nor_in_mlflow_now_changes_nothing(house: House, aliases: Aliases) -> None:
     for version in ("1", "2"):
         finish(house, wanted(house, version))
