@@ -11,8 +11,8 @@ from rich.markup import escape
 
 from control.printing import out, print_json, print_table
 from fleet.declared import Costs
-from fleet.errors import InputError
-from flows.costing import gather, settle, summary, write_report
+from fleet.errors import ConvoyError, InputError
+from flows.costing import Settled, gather, settle_apart, summary, write_report
 from flows.house import House
 from monitoring.costs.reconciling import Reconciliation, check_published, read_published, reconcile
 
@@ -39,28 +39,42 @@ def reconcile_bills(bills: Sequence[Path], totals: Path | None, as_json: bool) -
 
 
 def reconcile_regions(totals: Path | None, as_json: bool) -> None:
-    """Reconcile the regions' own bills as the scheduled flow does, record it, and print what they come to."""
+    """Reconcile the regions' own bills as the scheduled flow does, record it, and print what they come to.
+
+    Raises what is wrong with a region's bill after the others were recorded and printed.
+    """
     if totals is not None:
         raise InputError("--totals", "belongs to a bill", "Name the bill with --bill.")
     house = House.open()
     house.ledger.verify()
     gathered = gather(house, datetime.now(UTC))
-    settled = [settle(house, bills, ACTOR) for bills in gathered.groups]
+    done = [settle_apart(house, bills, ACTOR) for bills in gathered.groups]
+    settled = [found for one in done for found in one.settled]
+    problems = [*gathered.problems, *(problem for one in done for problem in one.problems)]
     reports = [write_report(house, found) for found in settled]
     if as_json:
         print_json(
             {
                 "without": list(gathered.without),
+                "problems": [str(problem) for problem in problems],
                 "reconciled": [
                     {**found.event.payload, "event": found.event.seq, "new": found.new, "report": str(file)}
                     for found, file in zip(settled, reports, strict=True)
                 ],
             }
         )
-        return
-    for reason in gathered.without:
+    else:
+        _show_regions(gathered.without, settled, reports, problems)
+    if problems:
+        raise problems[0]
+
+
+def _show_regions(without: Sequence[str], settled: Sequence[Settled], reports: Sequence[Path], problems: Sequence[ConvoyError]) -> None:
+    for reason in without:
         out.print(f"No bill: {reason}", markup=False)
-    if not settled:
+    for problem in problems[1:]:
+        out.print(f"Not reconciled: {problem}", markup=False)
+    if not settled and not problems:
         out.print("Nothing to reconcile: no region has a bill that is not reconciled yet.")
     for found, file in zip(settled, reports, strict=True):
         _show(found.reconciliation)

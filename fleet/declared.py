@@ -36,6 +36,9 @@ def _exact(value: object) -> object:
 Money = Annotated[Decimal, BeforeValidator(_exact), Field(ge=0, max_digits=20, decimal_places=12)]
 """An amount or a price: exact, so a string in YAML, with at most twelve decimals."""
 
+GibPrice = Annotated[Decimal, BeforeValidator(_exact), Field(ge=0, max_digits=17, decimal_places=9)]
+"""A price of a GiB: bytes are billed to a billionth of a GiB, and a bill has at most eighteen decimals."""
+
 
 class Declared(BaseModel):
     """Frozen, and refuses keys that it does not know."""
@@ -53,8 +56,8 @@ class Prices(Declared):
     cpu_second: Money
     memory_gib_second: Money
     request: Money
-    gib_in: Money = Decimal("0")
-    gib_out: Money = Decimal("0")
+    gib_in: GibPrice = Decimal("0")
+    gib_out: GibPrice = Decimal("0")
 
 
 class Forecast(Declared):

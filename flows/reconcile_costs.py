@@ -8,7 +8,7 @@ from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from clouds.billing import Bill
-from flows.costing import Gathered, Settled, gather, settle, write_report
+from flows.costing import Done, Gathered, Settled, gather, settle_apart, write_report
 from flows.house import House
 from flows.late_runs import drop_late_runs
 from flows.retrying import on_transient
@@ -24,8 +24,9 @@ ACTOR = "reconcile_costs flow"
 def reconcile_costs() -> list[str]:
     """Reconcile every bill that is not reconciled yet; returns what each period came to.
 
-    Closed hours are recorded once and for all, the hour that goes on as it stands. Raises IntegrityError for a bill that
-    was changed after it was closed or whose parts do not sum to it, and then records nothing.
+    Closed hours are recorded for good, the hour that goes on as it stands. A bill that cannot be read, is gone or was
+    changed after it was closed, or whose parts do not sum to it, holds up its region alone: the others are recorded first, then
+    this raises InputError or IntegrityError.
     """
     drop_late_runs()
     house = House.open()
@@ -33,7 +34,14 @@ def reconcile_costs() -> list[str]:
     gathered = write_bills(house)
     for reason in gathered.without:
         get_run_logger().info("no bill: %s", reason)
-    return [tell(house, reconcile_bills(house, bills)) for bills in gathered.groups]
+    done = [reconcile_bills(house, bills) for bills in gathered.groups]
+    told = [tell(house, settled) for one in done for settled in one.settled]
+    problems = [*gathered.problems, *(problem for one in done for problem in one.problems)]
+    for problem in problems:
+        get_run_logger().error("not reconciled: %s", problem)
+    if problems:
+        raise problems[0]
+    return told
 
 
 @task(cache_policy=NO_CACHE, **on_transient)
@@ -43,9 +51,9 @@ def write_bills(house: House) -> Gathered:
 
 
 @task(cache_policy=NO_CACHE, **on_transient)
-def reconcile_bills(house: House, bills: tuple[Bill, ...]) -> Settled:
+def reconcile_bills(house: House, bills: tuple[Bill, ...]) -> Done:
     """Reconcile bills and record it."""
-    return settle(house, bills, ACTOR)
+    return settle_apart(house, bills, ACTOR)
 
 
 @task(cache_policy=NO_CACHE)

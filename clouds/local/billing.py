@@ -7,7 +7,8 @@ One CSV file per region and hour (https://focus.finops.org/focus-specification/v
 
 A quantity is rounded once, for the whole of a program's hour (memory to a millionth of a GiB-second, bytes to a billionth
 of a GiB), and then split over the kinds of traffic without a remainder; a cost is quantity times unit price, never rounded.
-When what was measured in a closed hour is found changed, a new version restates it at the prices of the one before.
+When other quantities are found measured in a closed hour, a new version restates it. All that fleet.yaml said when the
+hour was closed stays: account, currency, place and prices.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ import io
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, Inexact, localcontext
 from pathlib import Path
 from typing import NamedTuple
 
 from clouds.billing import Bill
-from clouds.local.files import write_durably
+from clouds.local.files import exclusive, private_folder, write_durably
 from clouds.local.samples import Samples, start_of
 from clouds.local.usage import ProgramUsage, Used, split
 from fleet.canonical import digest_of, short
@@ -35,6 +36,8 @@ from fleet.home import Home
 PROVIDER = "Convoy local"
 SETTLED = timedelta(seconds=60)
 """How long after an hour's end its last readings may still come."""
+LOCK_SECONDS = 30.0
+RESTORE = "Restore it from a backup."
 CLOSED = re.compile(r"(?P<hour>[0-9TZ-]{14})\.v(?P<version>[1-9][0-9]*)\.(?P<digest>[0-9a-f]{12})\.csv")
 GIB = 1 << 30
 
@@ -97,23 +100,34 @@ class LocalBills:
                 f"region '{name}'", "declares no prices, so it writes no bill", f"Declare regions.{name}.prices in fleet.yaml."
             )
         prices = {sku.name: Decimal(getattr(region.prices, sku.price)) for sku in SKUS.values()}
-        samples, folder = Samples(self.home.usage(name)), self.home.bills(name)
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = []
-        for hour in (hour for hour in samples.hours() if hour > after):
-            statement = _Statement(name, region, self.account, hour, samples.used(hour))
-            over = start_of(hour) + timedelta(hours=1) + SETTLED <= now
-            found.append(_closed(folder, statement, prices) if over else _open(folder, statement, prices))
+        samples, folder = Samples(self.home.usage(name)), private_folder(self.home.bills(name))
+        place, found = f"{region.provider} {region.place}", []
+        with exclusive(folder.with_suffix(".lock"), LOCK_SECONDS):
+            for hour in (hour for hour in samples.hours() if hour > after):
+                statement = _Statement(name, place, self.account, region.prices.currency, hour, samples.used(hour))
+                over = start_of(hour) + timedelta(hours=1) + SETTLED <= now
+                found.append(_closed(folder, statement, prices) if over else _open(folder, statement, prices))
         return tuple(found)
+
+    def kept(self, name: str, hour: str, version: int, digest: str) -> Bill:
+        """Return a closed bill as it was reconciled; raises IntegrityError where its file is gone or holds something else."""
+        file = self.home.bills(name) / _closed_name(hour, version, digest)
+        if not file.exists():
+            raise IntegrityError(str(file), "is gone, and it was reconciled", RESTORE)
+        content = file.read_bytes()
+        if digest_of(content) != digest:
+            raise _changed(file, content)
+        return Bill(name, hour, version, file, digest, not _charges(content))
 
 
 @dataclass(frozen=True, slots=True)
 class _Statement:
-    """All that one bill says, but for the prices."""
+    """All that one bill says, but for the prices; `place` is what FOCUS calls the name of the region."""
 
     name: str
-    region: Region
+    place: str
     account: str
+    currency: str
     hour: str
     used: tuple[ProgramUsage, ...]
 
@@ -125,6 +139,14 @@ class _Statement:
         writer.writeheader()
         writer.writerows(rows)
         return text.getvalue().encode()
+
+    def quantities(self, prices: Mapping[str, Decimal]) -> dict[str, Decimal]:
+        """Return the quantity of each charge by its id."""
+        return {self.charge_id(line): line.quantity for line in lines(self.used, prices)}
+
+    def charge_id(self, line: Line) -> str:
+        """Return what a charge is called in every version of the bill."""
+        return f"{self.name}/{self.hour}/{line.usage.program}/{line.sku.name}/{line.traffic}"
 
 
 def lines(used: Iterable[ProgramUsage], prices: Mapping[str, Decimal]) -> Iterator[Line]:
@@ -163,23 +185,24 @@ def _open(folder: Path, statement: _Statement, prices: Mapping[str, Decimal]) ->
     content = statement.to_bytes(prices)
     if not file.exists() or file.read_bytes() != content:
         write_durably(file, content)
-    return Bill(statement.name, statement.hour, 0, file, digest_of(content))
+    return Bill(statement.name, statement.hour, 0, file, digest_of(content), not _charges(content))
 
 
 def _closed(folder: Path, statement: _Statement, prices: Mapping[str, Decimal]) -> Bill:
-    """Return the newest version of a closed bill, made where there is none or where what was measured has changed."""
+    """Return the newest version of a closed bill, made where there is none or where other quantities were measured."""
     newest = _newest(folder, statement)
     if newest is not None:
-        content = newest.file.read_bytes()
-        charged = {row["SkuId"]: Decimal(row["ListUnitPrice"]) for row in csv.DictReader(io.StringIO(content.decode()))}
-        prices = {**prices, **charged}
-        if statement.to_bytes(prices) == content:
+        charged = _charges(newest.file.read_bytes())
+        if {row["x_ChargeId"]: Decimal(row["ConsumedQuantity"]) for row in charged} == statement.quantities(prices):
             return newest
+        for row in charged[:1]:
+            statement = replace(statement, account=row["BillingAccountId"], currency=row["BillingCurrency"], place=row["RegionName"])
+        prices = {**prices, **{row["SkuId"]: Decimal(row["ListUnitPrice"]) for row in charged}}
     version, content = (newest.version if newest else 0) + 1, statement.to_bytes(prices)
-    file = folder / f"{statement.hour}.v{version}.{short(digest_of(content))}.csv"
+    file = folder / _closed_name(statement.hour, version, digest_of(content))
     write_durably(file, content)
     (folder / f"{statement.hour}.open.csv").unlink(missing_ok=True)
-    return Bill(statement.name, statement.hour, version, file, digest_of(content))
+    return Bill(statement.name, statement.hour, version, file, digest_of(content), not _charges(content))
 
 
 def _newest(folder: Path, statement: _Statement) -> Bill | None:
@@ -189,10 +212,24 @@ def _newest(folder: Path, statement: _Statement) -> Bill | None:
         return None
     last = max(matches, key=lambda match: int(match["version"]))
     file = folder / last.string
-    digest = digest_of(file.read_bytes())
+    content = file.read_bytes()
+    digest = digest_of(content)
     if short(digest) != last["digest"]:
-        raise IntegrityError(str(file), f"holds {short(digest)}: it was changed after it was closed", "Restore it from a backup.")
-    return Bill(statement.name, statement.hour, int(last["version"]), file, digest)
+        raise _changed(file, content)
+    return Bill(statement.name, statement.hour, int(last["version"]), file, digest, not _charges(content))
+
+
+def _closed_name(hour: str, version: int, digest: str) -> str:
+    return f"{hour}.v{version}.{short(digest)}.csv"
+
+
+def _changed(file: Path, content: bytes) -> IntegrityError:
+    return IntegrityError(str(file), f"holds {short(digest_of(content))}: it was changed after it was closed", RESTORE)
+
+
+def _charges(content: bytes) -> list[dict[str, str]]:
+    """Return the rows of a bill."""
+    return list(csv.DictReader(io.StringIO(content.decode())))
 
 
 def _row(statement: _Statement, line: Line) -> dict[str, str]:
@@ -200,13 +237,12 @@ def _row(statement: _Statement, line: Line) -> dict[str, str]:
     usage, sku, cost = line.usage, line.sku, format(line.cost, "f")
     begins = start_of(statement.hour)
     month = begins.replace(day=1, hour=0)
-    assert statement.region.prices is not None
     quantity, price = format(line.quantity, "f"), format(line.price, "f")
     return {
         **dict.fromkeys(("BilledCost", "EffectiveCost", "ListCost", "ContractedCost"), cost),
         "BillingAccountId": statement.account,
         "BillingAccountName": statement.account,
-        "BillingCurrency": statement.region.prices.currency,
+        "BillingCurrency": statement.currency,
         "BillingPeriodStart": _stamp(month),
         "BillingPeriodEnd": _stamp((month + timedelta(days=32)).replace(day=1)),
         "ChargeCategory": "Usage",
@@ -220,7 +256,7 @@ def _row(statement: _Statement, line: Line) -> dict[str, str]:
         **dict.fromkeys(("InvoiceIssuerName", "ProviderName", "PublisherName"), PROVIDER),
         "PricingCategory": "Standard",
         "RegionId": statement.name,
-        "RegionName": f"{statement.region.provider} {statement.region.place}",
+        "RegionName": statement.place,
         "ResourceId": usage.program,
         "ResourceName": usage.model,
         "ResourceType": "Serving process",
@@ -229,7 +265,7 @@ def _row(statement: _Statement, line: Line) -> dict[str, str]:
         "SkuId": sku.name,
         "SkuPriceId": f"{statement.name}/{sku.name}",
         "Tags": json.dumps({"model": usage.model, "revision": usage.revision, "traffic": line.traffic}, sort_keys=True),
-        "x_ChargeId": f"{statement.name}/{statement.hour}/{usage.program}/{sku.name}/{line.traffic}",
+        "x_ChargeId": statement.charge_id(line),
         "x_MeasuredFrom": _stamp(datetime.fromtimestamp(usage.from_ms // 1000, UTC)),
         "x_MeasuredTo": _stamp(datetime.fromtimestamp(-(-usage.to_ms // 1000), UTC)),
     }

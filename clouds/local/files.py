@@ -15,6 +15,13 @@ from fleet.errors import Busy
 POLL_SECONDS = 0.05
 
 
+def private_folder(folder: Path) -> Path:
+    """Make a folder, and each above it that is missing, for its owner alone; return it."""
+    for missing in reversed([parent for parent in (folder, *folder.parents) if not parent.exists()]):
+        missing.mkdir(mode=0o700, exist_ok=True)
+    return folder
+
+
 def write_private(file: Path, data: bytes) -> None:
     """Write a file that only its owner can read, whole or not at all."""
     draft = file.with_name(f".{uuid.uuid4().hex}.draft")
@@ -42,7 +49,7 @@ def write_durably(file: Path, data: bytes) -> None:
 @contextmanager
 def exclusive(file: Path, seconds: float) -> Iterator[None]:
     """Hold a lock that dies with its process; raises Busy when it was not free within `seconds`."""
-    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    private_folder(file.parent)
     deadline = time.monotonic() + seconds
     with file.open("a") as handle:
         while True:

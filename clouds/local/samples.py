@@ -14,11 +14,11 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from clouds.billing import HOUR
 from clouds.local.counters import Figures
 from clouds.local.files import write_durably
 from clouds.local.usage import ProgramUsage, Reading, Used, fold
 
-HOUR = "%Y-%m-%dT%HZ"
 KEPT_HOURS = 24 * 100
 """How long folded hours are kept; their bills stay."""
 

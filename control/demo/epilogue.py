@@ -14,7 +14,7 @@ from control.demo.chapter import Chapter
 from control.stack.components import Site
 from control.stack.prefect_runs import run_now
 from fleet.canonical import canonical_json
-from flows.costing import RECONCILED, STREAM
+from flows.costed import RECONCILED, STREAM
 from flows.drifting import MEASURED, drift_stream
 from flows.drill_journal import ENDED, drill_stream
 from flows.house import House
@@ -27,6 +27,8 @@ from registry.ledger import Event
 WATCH_SECONDS = 240.0
 DRILLED = "europe-west4"
 DRILL_RATE = 50.0
+DRILL_WINDOW = 3.0
+"""Seconds: half a minute of drill is enough for a demo."""
 LIVE = ("live", "canary")
 
 Payload = Mapping[str, Any]
@@ -63,7 +65,7 @@ def watches(model: str) -> tuple[Watch, ...]:
         Watch(
             f"{DRILLED} is lost on purpose, under load, and put back",
             "failover_drill",
-            {"region": DRILLED, "rate": DRILL_RATE},
+            {"region": DRILLED, "rate": DRILL_RATE, "window_seconds": DRILL_WINDOW},
             drill_stream(DRILLED),
             ENDED,
             lambda found: _otherwise(found, DrillOutcome.PASSED),

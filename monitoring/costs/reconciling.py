@@ -44,16 +44,21 @@ class Reconciliation:
         return costs_by_place(self.parts)
 
 
-def reconcile(files: Sequence[Path], expected: Mapping[Place, Rate], threshold: Decimal) -> Reconciliation:
+def reconcile(
+    files: Sequence[Path], expected: Mapping[Place, Rate], threshold: Decimal, charged: tuple[datetime, datetime] | None = None
+) -> Reconciliation:
     """Read bills and return what they came to; `expected` says what each place should cost a day.
 
+    `charged` (begin and end in UTC) is the period of bills in which no charge stands; without it they are refused.
     Raises InputError for a bill that cannot be read exactly, IntegrityError when the parts do not sum to the whole.
     """
     with charges(files) as database:
         totals, parts = control_totals(database), parts_of(database)
         bounds = database.execute("SELECT min(begins), max(ends) FROM charges").fetchone()
     if bounds is None or bounds[0] is None:
-        raise InputError(", ".join(map(str, files)), "no charge stands in it", "Nothing was reconciled.")
+        if charged is None:
+            raise InputError(", ".join(map(str, files)), "no charge stands in it", "Nothing was reconciled.")
+        bounds = charged
     check_sums(parts, totals)
     begins, ends = (moment.replace(tzinfo=UTC) for moment in bounds)
     costs = {place: cost for place, (cost, _) in costs_by_place(parts).items()}

@@ -149,6 +149,25 @@ def test_what_is_measured_after_the_close_restates_the_hour_at_its_own_prices(ho
     assert bill(home) == [(2, second)]
 
 
+def test_a_closed_bill_keeps_what_fleet_yaml_said_and_a_restatement_too(home: Home) -> None:
+    meter(home, 0, live=0)
+    meter(home, 100, live=10)
+    ((_, first),) = bill(home)
+    elsewhere = Region(
+        target="local",
+        provider="gcp",
+        place="Iowa",
+        jurisdiction="US",
+        prices={**PRICES, "currency": "EUR"},  # type: ignore[arg-type]
+    )
+    source = bills_of("local")(home, "other")
+    assert [found.file for found in source.bills("us-east-1", elsewhere, OVER)] == [first]
+    meter(home, 200, live=20)
+    (second,) = source.bills("us-east-1", elsewhere, OVER)
+    said = [(row["BillingAccountId"], row["BillingAccountName"], row["BillingCurrency"], row["RegionName"]) for row in rows(second.file)]
+    assert (second.version, set(said)) == (2, {("acme", "acme", "USD", "aws N. Virginia")})
+
+
 def test_a_closed_bill_in_which_one_row_was_edited_is_refused(home: Home) -> None:
     meter(home, 0, live=0)
     meter(home, 100, live=10)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
@@ -16,15 +18,18 @@ from clouds.local.counters import Figures
 from clouds.local.samples import Samples, start_of
 from clouds.local.usage import Reading
 from control.cli import app
-from fleet.errors import FleetFileError, InputError, IntegrityError
+from fleet.canonical import digest_of, short
+from fleet.errors import FleetFileError, InputError
 from fleet.home import Home
 from fleet.reading import read_fleet
 from fleet.settings import Settings
-from flows.costing import KEPT_REPORTS, RECONCILED, STREAM, Settled, gather, settle, write_report
+from flows.costed import RECONCILED, STREAM, periods
+from flows.costing import KEPT_REPORTS, Done, Settled, gather, settle, settle_apart, write_report
 from flows.house import House
 from support.stack import REGIONS, toy_fleet, write_fleet
 
 NOON = start_of("2024-11-22T12Z")
+CHANGED = "it was changed after it was closed. Restore it from a backup."
 HOURLY = Decimal("0.02")
 """What one region's CPU costs below: 1,000 seconds an hour."""
 
@@ -150,9 +155,112 @@ def test_a_bill_that_was_changed_after_it_was_closed_records_nothing(house: Hous
     gather(house, NOON + timedelta(hours=2))
     (file,) = house.home.bills(REGIONS[0]).iterdir()
     file.write_text(file.read_text().replace("0.01333333334", "0.01333333335"))
-    with pytest.raises(IntegrityError, match="changed after it was closed"):
-        reconciled(house, 2)
-    assert events(house) == []
+    gathered = gather(house, NOON + timedelta(hours=2))
+    assert [str(problem) for problem in gathered.problems] == [f"{file}: holds {short(digest_of(file.read_bytes()))}: {CHANGED}"]
+    assert {bill.region for bills in gathered.groups for bill in bills} == {*REGIONS[1:]}
+
+
+def test_a_closed_hour_is_recorded_once_though_two_reconcile_it_and_an_open_hour_came_between(house: House) -> None:
+    meter_hours(house, [1])
+    (early,) = gather(house, NOON + timedelta(minutes=59.9)).groups
+    (mine,) = gather(house, NOON + timedelta(hours=1.1)).groups
+    (theirs,) = gather(house, NOON + timedelta(hours=1.1)).groups
+    assert settle(house, mine, "test").new
+    meter(house, 1.2, 1100)
+    assert [found.final for found in reconciled(house, 1.2)] == [False]
+    assert [settle(house, bills, "test").new for bills in (theirs, theirs[:1])] == [False] * 2
+    assert settle_apart(house, early, "test") == Done((), ())
+    assert [payload["final"] for payload in events(house)] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("tamper", "says"),
+    [
+        (lambda file: file.write_text(file.read_text().replace("0.01333333334", "0.01333333335")), "changed after it was closed"),
+        (lambda file: file.write_bytes(file.read_bytes()[:-200]), "changed after it was closed"),
+        (lambda file: file.unlink(), "is gone, and it was reconciled"),
+    ],
+)
+def test_a_bill_that_was_reconciled_is_held_to_its_digest_and_holds_up_its_region_alone(
+    house: House, tamper: Callable[[Path], object], says: str
+) -> None:
+    meter_hours(house, [1, 1])
+    reconciled(house, 1.5)
+    file = next(file for file in house.home.bills(REGIONS[0]).glob("2024-11-22T12Z.v1.*.csv"))
+    kept = file.read_bytes()
+    tamper(file)
+    gathered = gather(house, NOON + timedelta(hours=2.1))
+    assert [(str(file) in str(problem), says in str(problem)) for problem in gathered.problems] == [(True, True)]
+    assert [settle(house, bills, "test").new for bills in gathered.groups] == [True]
+    assert {place["region"] for place in events(house)[-1]["places"]} == {*REGIONS[1:], "all"}
+    file.write_bytes(kept)
+    assert [[bill.region for bill in found.bills] for found in reconciled(house, 2.2)] == [[REGIONS[0]]]
+    file.unlink()
+    assert gather(house, NOON + timedelta(days=8)).problems == ()
+
+
+def test_more_that_was_measured_restates_the_hour_and_forecasts_go_by_the_newest_version(house: House) -> None:
+    meter_hours(house, [1])
+    reconciled(house, 1.1)
+    meter(house, 0.9995, 2000, 300)
+    found = reconciled(house, 1.2)
+    assert [(one.new, {bill.version for bill in one.bills}) for one in found] == [(True, {2})] * 3
+    assert [payload.get("restates") for payload in events(house)] == [None, 1, 1, 1]
+    assert reconciled(house, 1.3) == []
+    recorded = list(house.ledger.stream(STREAM))
+    for region in REGIONS:
+        (period,) = periods(recorded, region)
+        assert period.costs == {("USD", "employment", region): 2 * HOURLY}
+    file = next(house.home.bills(REGIONS[0]).glob("*.v1.*.csv"))
+    file.unlink()
+    assert [str(file) in str(problem) for problem in gather(house, NOON + timedelta(hours=2)).problems] == [True]
+
+
+def test_an_hour_without_a_charge_is_recorded_as_zero_and_only_once_it_is_over(house: House) -> None:
+    meter(house, 0, 0, 0)
+    assert reconciled(house, 0.5) == []
+    assert [(found.new, found.final) for found in reconciled(house, 1.1)] == [(True, True)]
+    (payload,) = events(house)
+    assert (payload["parts"], payload["totals"], payload["outcome"]) == ([], [], "no forecast")
+    assert (payload["begins"], payload["ends"]) == ("2024-11-22T12:00:00+00:00", "2024-11-22T13:00:00+00:00")
+    assert reconciled(house, 1.2) == []
+
+
+def test_a_bill_that_cannot_be_read_holds_up_its_region_alone(house: House) -> None:
+    meter_hours(house, [1])
+    (bills,) = gather(house, NOON + timedelta(hours=2)).groups
+    bills[0].file.write_text(bills[0].file.read_text().replace("0.01333333334", "dear"))
+    done = settle_apart(house, bills, "test")
+    assert [[bill.region for bill in settled.bills] for settled in done.settled] == [[region] for region in REGIONS[1:]]
+    assert ["BilledCost is no decimal number: dear" in str(problem) for problem in done.problems] == [True]
+
+
+@pytest.mark.parametrize("declared", ["0.00000000000{}", "9999999{}"])
+def test_whatever_price_is_accepted_gives_a_bill_that_can_be_read(tmp_path: Path, declared: str) -> None:
+    def dear(fleet: dict[str, Any]) -> None:
+        for region in fleet["regions"].values():
+            region["prices"] |= {name: declared.format("7") for name in ("cpu_second", "memory_gib_second", "request")}
+            region["prices"] |= {name: declared.replace("000{}", "{}").format("7") for name in ("gib_in", "gib_out")}
+
+    house = house_of(tmp_path, dear)
+    at = int(NOON.timestamp() * 1000)
+    figures = {"live": Figures(10**6, 0, (1 << 50) + 1, (1 << 50) + 1)}
+    for moment in (at, at + 3_599_000):
+        reading = Reading("serve", "employment", "sha256:a", moment, moment - at, 7, 0, moment - at + 1, 1 << 40 | 1, 1, figures)
+        Samples(house.home.usage(REGIONS[0])).append([reading], moment)
+    (found,) = reconciled(house, 2)
+    assert found.reconciliation.totals[0].billed > 0
+
+
+def test_reports_of_costs_are_for_their_owner_alone(house: House) -> None:
+    meter_hours(house, [1])
+    (found,) = reconciled(house, 2)
+    before = os.umask(0o022)
+    try:
+        file = write_report(house, found)
+    finally:
+        os.umask(before)
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (file, file.parent, house.home.reports)] == [0o600, 0o700, 0o700]
 
 
 def test_a_region_without_prices_has_no_bill_and_is_told_of(tmp_path: Path) -> None:
@@ -171,6 +279,9 @@ def test_a_region_without_prices_has_no_bill_and_is_told_of(tmp_path: Path) -> N
         (("currency: USD", "currency: dollars"), "regions.us.prices.currency"),
         (("cpu_second: '0.1'", "cpu_second: '-1'"), "greater than or equal to 0"),
         (("cpu_second: '0.1'", "cpu_second: '0.1234567890123'"), "decimal places"),
+        (("request: 0", "request: 0, gib_out: '0.0000000001'"), "regions.us.prices.gib_out"),
+        (("cpu_second: '0.1'", "cpu_second: '100000000'"), "regions.us.prices.cpu_second"),
+        (("request: 0", "request: 0, gib_in: '100000000'"), "regions.us.prices.gib_in"),
         (("forecast: {us:", "forecast: {eu:"), "forecast names eu, which this model does not use"),
         (("deviation: '0.1'", "deviation: 0.1"), "costs.deviation (line 2)"),
     ],
