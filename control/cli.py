@@ -94,7 +94,12 @@ def release(
 @app.command()
 def rollback(
     model: ModelName,
-    version: Annotated[str | None, typer.Option("--version", help="The version to go back to; the one before, if absent.")] = None,
+    version: Annotated[
+        str | None,
+        typer.Option(
+            "--version", help="Where to go back to; if absent, what serves while a release is under way, else what served before."
+        ),
+    ] = None,
     wait: Wait = False,
     timeout: Timeout = 3600.0,
     as_json: AsJson = False,

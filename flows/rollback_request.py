@@ -8,19 +8,20 @@ from functools import partial
 from fleet.errors import InputError, TransientError, Unreachable
 from flows.desires import CANDIDATE, Desire, Why, observe_candidate, open_rollback, unfinished
 from flows.house import House
-from flows.work import once_stable, proven_revision
+from flows.work import once_stable, proven_revision, release_revision
 
 
 def ask_for(house: House, model: str, version: str | None, actor: str) -> Desire:
     """Open the desire for an earlier stable version, then let the alias follow; nothing else is done.
 
+    Without a version it is the stable one while another version is on its way, else the one that was stable before.
     Asked twice, the rollback under way is returned. MLflow may be away: what serves comes out of our own store, and
     reconcile lets the alias follow once MLflow is back. Raises InputError when no such version was ever stable,
     UnknownName when MLflow does not have it any more, and Unreachable when MLflow is away and the revision is not
     stored any more either, before anything is changed.
     """
     house.model(model)
-    wanted = version or _under_way(house, model) or _before(house, model)
+    wanted = version or _under_way(house, model) or _still_stable(house, model) or _before(house, model)
     known = [found.version for found in once_stable(house, model)]
     if wanted is None or wanted not in known:
         versions = f"Once stable: {', '.join(dict.fromkeys(known))}." if known else "Release one first."
@@ -72,6 +73,15 @@ def _under_way(house: House, model: str) -> str | None:
     """Return what a rollback goes back to that has not ended: by now its version may already be the stable one."""
     newest = unfinished(house.ledger, model)[-1:]
     return newest[0].version if newest and newest[0].why is Why.ROLLBACK else None
+
+
+def _still_stable(house: House, model: str) -> str | None:
+    """Return the stable version while another one is on its way: who calls a release back wants what serves, nothing older."""
+    newest, known = unfinished(house.ledger, model)[-1:], once_stable(house, model)
+    if not newest or not known:
+        return None
+    coming = release_revision(house, newest[0])
+    return known[-1].version if coming is None or coming.digest != known[-1].digest else None
 
 
 def _before(house: House, model: str) -> str | None:

@@ -103,6 +103,18 @@ def delivery(house: House, version: str, name: str = "d-1") -> tuple[dict[str, s
     return {"x-mlflow-delivery-id": name, "x-mlflow-timestamp": at, "x-mlflow-signature": signature}, body
 
 
+def test_a_rollback_while_a_release_is_under_way_goes_back_to_what_serves_and_to_nothing_older(house: House, aliases: Aliases) -> None:
+    for version in ("1", "2"):
+        finish(house, wanted(house, version))
+        make_stable(house, version)
+    wanted(house, "3")
+    desire = request_rollback(house, "toy", None, "test").desire
+    assert (desire.version, desire.why, aliases.named) == ("2", Why.ROLLBACK, "2")
+    finish(house, desires(house.ledger, "toy")[-2])
+    finish(house, desire)
+    assert request_rollback(house, "toy", None, "test").desire.version == "1"
+
+
 def test_again_opens_one_desire_although_the_webhook_saw_the_alias_move_first(house: House, aliases: Aliases) -> None:
     finish(house, wanted(house, "1"))
     finish(house, wanted(house, "2"))
