@@ -19,7 +19,7 @@ from clouds.local.samples import Samples, start_of
 from clouds.local.usage import Reading
 from control.cli import app
 from fleet.canonical import digest_of, short
-from fleet.errors import FleetFileError, InputError
+from fleet.errors import FleetFileError, InputError, IntegrityError
 from fleet.home import Home
 from fleet.reading import read_fleet
 from fleet.settings import Settings
@@ -341,3 +341,18 @@ def test_the_command_reconciles_the_regions_bills_as_the_flow_does(house: House,
     assert (found["outcome"], found["new"], Path(found["report"]).exists()) == ("no forecast", True, True)
     assert "Nothing to reconcile" in done[1].stdout
     assert [payload["final"] for payload in events(house)] == [True]
+
+
+def test_the_command_records_the_other_regions_before_it_fails_on_a_bill_that_was_changed(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    meter_hours(house, [1])
+    gather(house, NOON + timedelta(hours=2))
+    (file,) = house.home.bills(REGIONS[0]).iterdir()
+    file.write_text(file.read_text().replace("0.01333333334", "0.01333333335"))
+    monkeypatch.setenv("CONVOY_HOME", str(house.home.root))
+    failed = CliRunner().invoke(app, ["costs", "reconcile"])
+    assert isinstance(failed.exception, IntegrityError)
+    assert str(file) in str(failed.exception)
+    assert [{bill["region"] for bill in payload["bills"]} for payload in events(house)] == [{*REGIONS[1:]}]
+    assert "ledger event 1" in failed.stdout
