@@ -25,7 +25,7 @@ def show_drift(model: str, as_json: bool) -> None:
     house.ledger.verify()
     finding = measure_drift(house, model, ACTOR)
     if as_json:
-        print_json({"model": model, **finding.payload(), "report_url": report_url(house, finding)})
+        print_json({"model": model, **finding.figures(), "report_url": report_url(house, finding)})
         return
     outcome = finding.verdict.outcome
     out.print(f"{escape(model)}: [bold {COLOURS[outcome]}]{outcome.value}[/]")

@@ -1,31 +1,35 @@
 """Measuring drift: what the regions captured is held against the pinned reference, judged, and recorded.
 
 Nothing here needs Prefect: the scheduled flow and `convoy drift` both call `measure_drift`.
+
+Both methods' figures of every column are stored in a JSON file beside the report. The ledger's event has the verdict, the
+columns that it rests on and the digests of both files, so what the file says can be proved; measured 96 times a day, the
+whole table would outgrow everything else in the ledger.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fleet.canonical import digest_of_file
+from clouds.local.files import private_folder, write_private
+from fleet.canonical import canonical_json, digest_of_file
 from fleet.declared import Drift
 from fleet.errors import InputError
 from fleet.versions import DataLineage
 from flows.house import House
-from monitoring.drift import DriftVerdict, Measured, judge_drift, measure
+from flows.references import pinned_reference
+from monitoring.drift import ColumnDrift, DriftVerdict, Lack, Measured, judge_drift, measure
 from monitoring.evidently_report import ColumnScore, compare
 from monitoring.reference import read_reference
 from registry.captures import Window
 from registry.events import stamp
-from registry.ledger import JSON, NewEvent
-from registry.lineage import describe, fetch
+from registry.ledger import JSON, Event, NewEvent
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,6 +39,10 @@ SUBJECT = "drift"
 NAMED = 3
 KEPT = 20
 """Measurements whose report is kept, per model: a report has some 5 MB."""
+KEPT_FIGURES = 3000
+"""Measurements whose figures are kept, per model: a month of quarters of an hour, each of some KB."""
+ALWAYS_SAID = ("outcome", "lack", "limits", "reference")
+"""What two measurements without data share when the second says nothing new."""
 REMEDY = "Give it a section `drift` in fleet.yaml (docs/settings.md)."
 
 
@@ -57,19 +65,31 @@ class Finding:
     remarks: tuple[str, ...]
     report: Path | None
 
+    def figures(self) -> dict[str, JSON]:
+        """Return everything as JSON without floats: every column by both methods, the greatest index first, and what was left out."""
+        columns = self.measured.columns
+        return self._told(columns) | {
+            "evidently": [_plain(asdict(score)) for score in self.scores],
+            "skipped": dict(self.measured.skipped),
+        }
+
     def payload(self) -> dict[str, JSON]:
-        """Return everything as JSON without floats, as the ledger takes it; columns with the greatest index first."""
-        policy = self.policy
+        """Return what the ledger keeps: the verdict with the columns that drifted, may have drifted, or moved most."""
+        limit = self.policy.psi
+        telling = [found for found in self.measured.columns[1:] if found.drifted(limit) or found.undecided(limit)]
+        return self._told((*self.measured.columns[:1], *telling))
+
+    def _told(self, columns: tuple[ColumnDrift, ...]) -> dict[str, JSON]:
+        policy, lack = self.policy, self.verdict.lack
         return {
             "outcome": self.verdict.outcome.value,
+            "lack": None if lack is None else lack.value,
             "reasons": list(self.verdict.reasons),
             "remarks": list(self.remarks),
             "window": {"since": stamp(self.since), "until": stamp(self.until)},
             "limits": {"psi": str(policy.psi), "share": str(policy.share), "minimum_rows": policy.minimum_rows},
             "rows": dict(self.measured.rows),
-            "columns": [_plain(asdict(found)) | {"drifted": found.drifted(policy.psi)} for found in self.measured.columns],
-            "evidently": [_plain(asdict(score)) for score in self.scores],
-            "skipped": dict(self.measured.skipped),
+            "columns": [_plain(asdict(found)) | {"drifted": found.drifted(policy.psi)} for found in columns],
             "reference": dict(asdict(self.reference)),
             "report": None if self.report is None else {"file": self.report.name, "digest": digest_of_file(self.report)},
         }
@@ -86,7 +106,9 @@ def drift_stream(model: str) -> str:
 
 
 def measure_drift(house: House, model: str, actor: str) -> Finding:
-    """Measure and judge a model's window that ends now, write the report and record it all in the ledger.
+    """Measure and judge a model's window that ends now, write report and figures and record the verdict in the ledger.
+
+    A lack of rows or of columns that stands there already is not recorded again.
 
     Raises UnknownName for an unknown model, InputError for one without drift section or with a reference that cannot
     be read, and what a store or DVC has to say.
@@ -98,22 +120,24 @@ def measure_drift(house: House, model: str, actor: str) -> Finding:
     until = house.ledger.now()
     since = until - timedelta(seconds=policy.window_seconds)
     windows = {region: house.captures(region).window(model, since, until) for region in declared.regions}
-    lineage, reference = _reference(house, policy)
+    pinned = pinned_reference(house.home.work, policy.reference)
+    reference = read_reference(pinned.file)
     columns = list(dict.fromkeys(name for window in windows.values() for name in window.columns))
     rows = {region: window.rows for region, window in windows.items()}
     measured = measure(reference, rows, columns)
     verdict = judge_drift(policy, measured)
-    remarks = list(_remarks(windows, since))
-    folder = house.home.reports / SUBJECT / model
+    remarks = [*_remarks(windows, since), *pinned.remarks]
+    folder = private_folder(house.home.reports / SUBJECT / model)
     report = folder / f"{until.astimezone(UTC):%Y%m%dT%H%M%S%fZ}.html"
     scores: tuple[ColumnScore, ...] = ()
     if measured.columns and measured.total >= policy.minimum_rows:
         try:
             scores = compare(reference, _whole(rows), [found.column for found in measured.columns], policy.share, report)
         except Exception as problem:  # noqa: BLE001 - a second opinion: the verdict stands without it
-            remarks.append(f"Evidently gave no opinion ({type(problem).__name__}: {problem}).")
+            # not its text, which may quote what a caller sent
+            remarks.append(f"Evidently gave no opinion ({type(problem).__name__}).")
     shown = report if report.is_file() else None
-    finding = Finding(model, policy, since, until, lineage, measured, scores, verdict, tuple(remarks), shown)
+    finding = Finding(model, policy, since, until, pinned.lineage, measured, scores, verdict, tuple(remarks), shown)
     _record(house, finding, report.with_suffix(".json"), actor)
     return finding
 
@@ -121,14 +145,6 @@ def measure_drift(house: House, model: str, actor: str) -> Finding:
 def report_url(house: House, finding: Finding) -> str | None:
     """Return where a browser finds the report, None where there is none."""
     return None if finding.report is None else f"{house.stack.control_url}/reports/{SUBJECT}/{finding.model}/{finding.report.name}"
-
-
-def _reference(house: House, policy: Drift) -> tuple[DataLineage, pd.DataFrame]:
-    """Return the pinned rows and where they came from; a file that was fetched before is used again."""
-    pinned = policy.reference
-    lineage = describe(pinned.repository, pinned.revision, pinned.path)
-    file = house.home.work / "references" / (lineage.sha256.removeprefix("sha256:") + Path(pinned.path).suffix)
-    return lineage, read_reference(fetch(lineage, file))
 
 
 def _whole(rows: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -150,18 +166,24 @@ def _remarks(windows: Mapping[str, Window], since: datetime) -> list[str]:
 
 
 def _record(house: House, finding: Finding, file: Path, actor: str) -> None:
-    """Write the figures beside the report, keep only the newest reports, and append the measurement to the ledger."""
+    """Write the figures beside the report, keep only the newest of both, and append the measurement to the ledger."""
     payload = finding.payload()
-    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    aside = file.with_suffix(".unfinished")
-    aside.write_text(json.dumps(payload, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    aside.rename(file)
-    stamps = sorted({path.stem for path in file.parent.iterdir()}, reverse=True)
-    for old in stamps[KEPT:]:
-        for suffix in (".json", ".html", ".unfinished"):
-            with suppress(FileNotFoundError):
-                (file.parent / (old + suffix)).unlink()
+    if _nothing_new(house.ledger.last(drift_stream(finding.model), MEASURED), payload):
+        return
+    write_private(file, (json.dumps(finding.figures(), indent=2, ensure_ascii=False) + "\n").encode())
+    payload["figures"] = {"file": file.name, "digest": digest_of_file(file)}
+    for suffix, kept in ((".html", KEPT), (".json", KEPT_FIGURES), (".unfinished", KEPT)):
+        for old in sorted(file.parent.glob(f"*{suffix}"), reverse=True)[kept:]:
+            old.unlink(missing_ok=True)
     house.ledger.append(NewEvent(drift_stream(finding.model), MEASURED, payload, actor, model=finding.model))
+
+
+def _nothing_new(last: Event | None, payload: dict[str, JSON]) -> bool:
+    """Whether the newest event already says that rows or columns are lacking, under the same limits and reference."""
+    if last is None or payload["lack"] not in (Lack.ROWS.value, Lack.COLUMNS.value):
+        return False
+    before, now = ({name: found.get(name) for name in ALWAYS_SAID} for found in (last.payload, payload))
+    return canonical_json(before) == canonical_json(now)
 
 
 def _plain(figures: Mapping[str, object]) -> dict[str, JSON]:

@@ -39,6 +39,15 @@ class DriftOutcome(StrEnum):
     """Too few rows, or nothing to compare: never a pass."""
 
 
+class Lack(StrEnum):
+    """What there was not enough of."""
+
+    ROWS = "rows"
+    COLUMNS = "columns"
+    CERTAINTY = "certainty"
+    """The index is beyond the limit, and chance may explain it."""
+
+
 @dataclass(frozen=True, slots=True)
 class ColumnDrift:
     """One column: its index over all rows and in each region, and the bin that adds most to it.
@@ -79,11 +88,15 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class DriftVerdict:
-    """An outcome with its reasons in plain words; `drifted` names the columns, the greatest index first."""
+    """An outcome with its reasons in plain words; `drifted` names the columns, the greatest index first.
+
+    `lack` is set exactly where there was not enough data.
+    """
 
     outcome: DriftOutcome
     reasons: tuple[str, ...]
     drifted: tuple[str, ...] = ()
+    lack: Lack | None = None
 
 
 def measure(reference: pd.DataFrame, windows: Mapping[str, pd.DataFrame], columns: Sequence[str]) -> Measured:
@@ -109,9 +122,10 @@ def judge_drift(policy: Drift, measured: Measured) -> DriftVerdict:
     """Return the verdict on a window: drifted, stable, or not enough data, with reasons that name columns and figures."""
     if measured.total < policy.minimum_rows:
         why = f"{measured.total:,} rows were answered in the window, and {policy.minimum_rows:,} are needed ({_told(measured)})."
-        return DriftVerdict(DriftOutcome.NOT_ENOUGH_DATA, (why,))
+        return DriftVerdict(DriftOutcome.NOT_ENOUGH_DATA, (why,), lack=Lack.ROWS)
     if not measured.columns:
-        return DriftVerdict(DriftOutcome.NOT_ENOUGH_DATA, ("No captured column can be compared with the reference.", *_left_out(measured)))
+        why = "No captured column can be compared with the reference."
+        return DriftVerdict(DriftOutcome.NOT_ENOUGH_DATA, (why, *_left_out(measured)), lack=Lack.COLUMNS)
     drifted = [column for column in measured.columns if column.drifted(policy.psi)]
     needed = columns_needed(policy.share, len(measured.columns))
     size = f"{len(measured.columns)} columns over {measured.total:,} rows ({_told(measured)})"
@@ -123,7 +137,7 @@ def judge_drift(policy: Drift, measured: Measured) -> DriftVerdict:
     undecided = [column for column in measured.columns if column.undecided(policy.psi)]
     if len(drifted) + len(undecided) >= needed:
         doubts = [_doubtful(column, policy.psi) for column in undecided[:NAMED]]
-        return DriftVerdict(DriftOutcome.NOT_ENOUGH_DATA, (*said, *doubts, *_left_out(measured)))
+        return DriftVerdict(DriftOutcome.NOT_ENOUGH_DATA, (*said, *doubts, *_left_out(measured)), lack=Lack.CERTAINTY)
     greatest = measured.columns[0]
     calm = f"{len(drifted)} of {size} drifted, and {needed} would be needed; the greatest index is {greatest.psi} of '{greatest.column}'"
     return DriftVerdict(DriftOutcome.STABLE, (f"{calm} (limit {policy.psi}).", *said, *_left_out(measured)))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import BinaryIO
@@ -16,6 +17,7 @@ from fleet.versions import DataLineage
 
 PREFIX = "convoy.data."
 _REMOTE = "recorded"
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def record_tags(lineage: DataLineage) -> dict[str, str]:
@@ -32,6 +34,22 @@ def read_tags(tags: Mapping[str, str]) -> DataLineage | None:
     if missing:
         raise InputError("data lineage", f"lacks the tags {', '.join(missing)}", "Record it as registry.lineage.record_tags writes it.")
     return DataLineage(**{name: tags[PREFIX + name] for name in names})
+
+
+def commit_of(repository: str, revision: str) -> str | None:
+    """Return a revision's full commit where that takes no clone: it is one, or the repository is on this disk; else None."""
+    from scmrepo.exceptions import SCMError
+    from scmrepo.git import Git
+
+    if _COMMIT.fullmatch(revision):
+        return revision
+    if not Path(repository).is_dir():
+        return None
+    try:
+        with closing(Git(repository)) as opened:
+            return str(opened.resolve_rev(revision))
+    except SCMError:
+        return None
 
 
 def describe(repository: str, commit: str, path: str) -> DataLineage:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -68,6 +69,20 @@ def answer(house: House, region: str, rows: int, seed: int, shift: float = 0.0) 
     capture.close()
 
 
+def test_reports_and_their_folders_are_for_their_owner_alone_whatever_the_shell_allows(house, monkeypatch):
+    before = os.umask(0o022)
+    try:
+        answer(house, "us-east-1", 400, 1)
+        finding = measure_drift(house, "toy", "test")
+    finally:
+        os.umask(before)
+    assert finding.report is not None
+    for file in (finding.report, finding.report.with_suffix(".json")):
+        assert file.stat().st_mode & 0o777 == 0o600
+    for folder in (house.home.reports, house.home.reports / "drift", finding.report.parent, house.home.work / "references"):
+        assert folder.stat().st_mode & 0o777 == 0o700
+
+
 def test_a_shift_is_found_told_with_its_region_and_recorded_with_both_methods(house, repository):
     for seed, region in enumerate(REGIONS):
         answer(house, region, 300, seed, shift=2.5 if region == "europe-west4" else 0.0)
@@ -81,17 +96,20 @@ def test_a_shift_is_found_told_with_its_region_and_recorded_with_both_methods(ho
     payload: dict[str, Any] = dict(event.payload)
     assert (event.type, event.actor, payload["outcome"]) == ("drift.measured", "test", "drifted")
     assert payload["rows"] == dict.fromkeys(REGIONS, 300)
-    assert [(found["column"], found["drifted"]) for found in payload["columns"]] == [("x", True), ("y", False)]
+    assert [(found["column"], found["drifted"]) for found in payload["columns"]] == [("x", True)]
     assert float(payload["columns"][0]["regions"]["europe-west4"]) > float(payload["columns"][0]["psi"]) > 0.2
-    assert {found["column"]: found["drifted"] for found in payload["evidently"]} == {"x": True, "y": False}
     assert payload["reference"]["repository"] == str(repository)
-    assert payload["skipped"] == {
+    assert finding.report is not None
+    stored = finding.report.with_suffix(".json")
+    assert payload["figures"] == {"file": stored.name, "digest": digest_of_file(stored)}
+    figures = json.loads(stored.read_text())
+    assert [(found["column"], found["drifted"]) for found in figures["columns"]] == [("x", True), ("y", False)]
+    assert {found["column"]: found["drifted"] for found in figures["evidently"]} == {"x": True, "y": False}
+    assert figures["skipped"] == {
         "prediction.output": "the reference has no such column",
         "employed": "it is not among the captured rows",
     }
-    assert finding.report is not None
     assert payload["report"] == {"file": finding.report.name, "digest": digest_of_file(finding.report)}
-    assert json.loads(finding.report.with_suffix(".json").read_text()) == json.loads(json.dumps(payload, default=dict))
     assert finding.report.parent == house.home.reports / "drift" / "toy"
     assert house.ledger.verify() == 1
     shown = page(finding, report_url(house, finding))
@@ -120,7 +138,28 @@ def test_few_rows_are_no_verdict_and_make_no_report(house, capsys):
     show_drift("toy", as_json=False)
     assert capsys.readouterr().out.startswith("toy: not enough data\n  20 rows were answered in the window, and 300 are needed")
     (event,) = house.ledger.stream(drift_stream("toy"))
-    assert (event.payload["outcome"], event.payload["report"], event.payload["evidently"]) == ("not enough data", None, [])
+    assert (event.payload["outcome"], event.payload["lack"], event.payload["report"]) == ("not enough data", "rows", None)
+
+
+def test_a_lack_that_the_ledger_tells_already_is_not_told_again(house, monkeypatch):
+    for _ in range(3):
+        assert measure_drift(house, "toy", "test").verdict.outcome is DriftOutcome.NOT_ENOUGH_DATA
+    assert len(house.ledger.stream(drift_stream("toy"))) == 1
+    assert len(list((house.home.reports / "drift" / "toy").iterdir())) == 1
+    answer(house, "us-east-1", 400, 1)
+    monkeypatch.setattr(flows.drifting, "compare", lambda *_: ())
+    measure_drift(house, "toy", "test")
+    measure_drift(house, "toy", "test")
+    assert [event.payload["outcome"] for event in house.ledger.stream(drift_stream("toy"))] == ["not enough data", "stable", "stable"]
+
+
+def test_of_unmoved_columns_the_ledger_keeps_the_one_that_moved_most(house, monkeypatch):
+    answer(house, "us-east-1", 400, 1)
+    monkeypatch.setattr(flows.drifting, "compare", lambda *_: ())
+    finding = measure_drift(house, "toy", "test")
+    (column,) = finding.payload()["columns"]
+    assert column["column"] == finding.measured.columns[0].column
+    assert len(finding.figures()["columns"]) == 2
 
 
 def test_rows_before_the_window_do_not_count_and_what_cannot_be_read_is_told(house, monkeypatch):
@@ -134,28 +173,36 @@ def test_rows_before_the_window_do_not_count_and_what_cannot_be_read_is_told(hou
 
     assert dict(finding.measured.rows) == dict.fromkeys(REGIONS, 0)
     assert finding.verdict.outcome is DriftOutcome.NOT_ENOUGH_DATA
-    (remark,) = finding.remarks
+    remark, revision = finding.remarks
+    assert revision == f"The reference's revision HEAD was commit {finding.reference.commit[:12]} this time."
     assert remark.startswith("In us-east-1 captured files could not be read: captured/toy/")
 
 
 def test_when_evidently_fails_the_verdict_stands_and_the_failure_is_told(house, monkeypatch):
     def fails(*_: object) -> None:
-        raise RuntimeError("no opinion today")
+        raise RuntimeError("could not convert string to float: 'what a caller sent'")
 
     answer(house, "us-east-1", 400, 1)
     monkeypatch.setattr(flows.drifting, "compare", fails)
     finding = measure_drift(house, "toy", "test")
     assert (finding.verdict.outcome, finding.report) == (DriftOutcome.STABLE, None)
-    assert finding.remarks == ("Evidently gave no opinion (RuntimeError: no opinion today).",)
+    assert finding.remarks[-1] == "Evidently gave no opinion (RuntimeError)."
+    assert "a caller sent" not in str(house.ledger.stream(drift_stream("toy"))[-1].payload)
 
 
 def test_only_the_newest_reports_are_kept(house, monkeypatch):
+    def page(*given: Any) -> tuple[()]:
+        given[-1].touch()
+        return ()
+
     monkeypatch.setattr(flows.drifting, "KEPT", 2)
-    stamps = []
+    monkeypatch.setattr(flows.drifting, "KEPT_FIGURES", 3)
+    monkeypatch.setattr(flows.drifting, "compare", page)
+    answer(house, "us-east-1", 400, 1)
     for _ in range(4):
         measure_drift(house, "toy", "test")
-        stamps = sorted(path.name for path in (house.home.reports / "drift" / "toy").iterdir())
-    assert len(stamps) == 2
+    left = [path.suffix for path in (house.home.reports / "drift" / "toy").iterdir()]
+    assert sorted(left) == [".html"] * 2 + [".json"] * 3
     assert len(house.ledger.stream(drift_stream("toy"))) == 4
 
 
