@@ -19,6 +19,7 @@ from bentos.service.capture import Capture
 from bentos.service.scorer import Scorer
 from bentos.service.signature import Signature
 from bentos.service.tensors import Field
+from control.demo.epilogue import plain, watches
 from control.drift_commands import show_drift
 from fleet.canonical import digest_of_file
 from fleet.errors import InputError, UnknownName
@@ -157,6 +158,9 @@ def test_of_unmoved_columns_the_ledger_keeps_the_one_that_moved_most(house, monk
     answer(house, "us-east-1", 400, 1)
     monkeypatch.setattr(flows.drifting, "compare", lambda *_: ())
     finding = measure_drift(house, "toy", "test")
+    (event,) = house.ledger.stream(drift_stream("toy"))
+    told = watches("toy")[0].says(plain(event))
+    assert told.startswith(f"stable, 400 rows of three regions against {FILE}; the most that a column moved: ")
     (column,) = finding.payload()["columns"]
     assert column["column"] == finding.measured.columns[0].column
     assert len(finding.figures()["columns"]) == 2
