@@ -158,7 +158,7 @@ class Capture:
             time.sleep(time.perf_counter() - begun)
 
     def _write(self, batch: Batch) -> Batch:
-        """Write the rows as one file, keep the folder within its bounds, and return an empty batch; what fails is lost and counted."""
+        """Write the rows as one file and return an empty batch; what fails is lost and counted."""
         try:
             self._write_file(batch)
         except OSError as problem:
@@ -167,10 +167,19 @@ class Capture:
         except Exception as problem:  # noqa: BLE001  other rows may well be fit for a file
             self._lose(batch.answers, problem)
         else:
-            if self._refusing:
-                self._refusing = False
-                say("capturing goes on")
+            self._tidy()
         return self._batch()
+
+    def _tidy(self) -> None:
+        """Keep the folder within its bounds; where nothing can be deleted, nothing more is written for a while."""
+        try:
+            prune(self._folder, self._bounds)
+        except OSError as problem:
+            self._pause(problem)
+            return
+        if self._refusing:
+            self._refusing = False
+            say("capturing goes on")
 
     def _write_file(self, batch: Batch) -> None:
         import pyarrow.parquet as pq
@@ -189,7 +198,6 @@ class Capture:
             aside.unlink(missing_ok=True)
         self._tally.captured += batch.rows
         self._tally.dropped_before = dropped
-        prune(self._folder, self._bounds)
 
     def _lose(self, answers: int, problem: Exception) -> None:
         self._tally.lost += answers
