@@ -2,8 +2,9 @@
 
 A reading is absolute: what a process has used since it began, and what its program has answered since its counters began.
 So nothing is lost when a reading is: the next one covers it. What a process uses after its last reading is not known, so a
-process that ends between two readings is charged up to one reading too little CPU time and memory. What lies between two readings belongs to the later one, and
-its CPU time and memory are split over the kinds of traffic by the requests answered meanwhile. Where none was, it is `idle`.
+process that ends between two readings is charged up to one reading too little CPU time and memory. What lies between two
+readings belongs to the later one, and its CPU time and memory are split over the kinds of traffic by the requests answered
+meanwhile. Where none was, it is `idle`.
 """
 
 from __future__ import annotations

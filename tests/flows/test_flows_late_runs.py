@@ -42,7 +42,9 @@ class Server:
 
 
 def run(auto_scheduled: bool, late: timedelta = timedelta()) -> FlowRun:
-    return FlowRun(id=uuid4(), flow_id=uuid4(), auto_scheduled=auto_scheduled, expected_start_time=DateTime.instance(datetime.now(UTC) - late))
+    return FlowRun(
+        id=uuid4(), flow_id=uuid4(), auto_scheduled=auto_scheduled, expected_start_time=DateTime.instance(datetime.now(UTC) - late)
+    )
 
 
 def serve(monkeypatch: pytest.MonkeyPatch, *runs: FlowRun) -> Server:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from dataclasses import dataclass
+
+import psutil
 
 from clouds.local.supervisor import Supervisor
 from flows.desires import release_stream, unfinished
@@ -46,7 +47,12 @@ class RunnerLane(Lane):
         killed = Supervisor.of(self.stage.house.home).process("runner")
         assert killed is not None
         assert killed.pid is not None
-        os.kill(killed.pid, signal.SIGKILL)
+        # With all that it started, as when a machine is lost: a flow run that outlived its runner would simply go on
+        family = [*psutil.Process(killed.pid).children(recursive=True), psutil.Process(killed.pid)]
+        for each in family:
+            each.kill()
+        _, alive = psutil.wait_procs(family, timeout=10)
+        assert not alive
         return -signal.SIGKILL
 
     def finish(self) -> int:
