@@ -30,6 +30,23 @@ def test_a_committed_result_names_its_machine_commit_and_date_and_only_full_rows
         assert (row["figure"] is None) == ("skipped" in row)
 
 
+def test_every_figure_that_was_asked_for_was_measured_on_a_committed_tree() -> None:
+    document = json.loads((RESULTS / "release.json").read_text(encoding="utf-8"))
+    asked = {row["row"] for row in document["rows"] if "target" in row and "skipped" not in row}
+    assert asked >= {
+        "help is printed",
+        "convoy up to all healthy, first",
+        "convoy up to all healthy, later",
+        "alias set to release flow running",
+        "a release's own overhead, three regions",
+        "weight change effective",
+        "failed requests while weights change",
+        "make demo, warm package cache",
+    }
+    assert any(row["row"] == "memory of the stack at rest" for row in document["rows"])
+    assert "with changes" not in document["convoy"]
+
+
 def test_a_missed_figure_says_so_and_a_skipped_one_says_why() -> None:
     missed = measured("a row", "of something", [3.0, 1.0, 2.0], "s", 1.5)
     assert (missed.figure, missed.spread, missed.met) == (2.0, (1.0, 3.0), False)
