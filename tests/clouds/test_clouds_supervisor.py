@@ -122,6 +122,8 @@ def test_it_starts_with_a_clean_environment_and_the_mark_of_its_stack(
     running = supervisor.process("sleeper")
     assert running
     for pid in (supervisor.pid(), running.pid):
+        # A process that is just becoming another program shows no environment for a moment
+        wait_until(lambda pid=pid: psutil.Process(pid).environ())
         environment = psutil.Process(pid).environ()
         assert environment[STACK_MARK] == STACK
         assert "AWS_SECRET_ACCESS_KEY" not in environment

@@ -184,6 +184,7 @@ def test_envoy_killed_in_a_canary_and_a_second_run_delay_a_release_and_spoil_not
     assert_traffic(load, {stable, stack.releases(MODEL)[1].digest})
 
 
+@pytest.mark.long
 def test_prefect_away_in_a_canary_leaves_the_edge_safe_and_the_release_ends_right(stack: TestStack) -> None:
     stable, version = stack.releases(MODEL)[1].digest, stack.register(MODEL, offset=2.0)
     stack.want(MODEL, version)

@@ -127,12 +127,12 @@ def test_a_drill_that_is_not_allowed_is_refused_and_changes_nothing(served: Test
 def test_a_region_is_lost_under_load_and_nobody_notices_and_it_comes_back(served: TestStack) -> None:
     before, table = status(served), served.snapshot(MODEL)["table"]
     done = served.convoy("drill", REGION, *QUICK)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads(done.stdout)
     (found,) = report["models"]
     assert (report["outcome"], found["model"], found["releases_behind"]) == ("passed", MODEL, 0)
     assert found["sent"] > 40 * 2
-    assert found["failed"] <= found["sent"] * 0.001
+    assert found["failed"] <= found["sent"] * 0.01, "what the SLO lets fail"
     assert 0 <= found["served_again"] < 60
     assert found["said"] < 60
     assert found["back"] > 0

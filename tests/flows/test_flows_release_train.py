@@ -157,10 +157,7 @@ def test_reconcile_starts_nothing_after_an_end_until_the_alias_moves(stack: Test
     assert done.stdout.split() == ["[]"] * 3, done.stderr
     assert len(stack.releases("again")) == before
     stack.candidate("again", first)
-    stack.ended("again", before + 1)
-    with stack.load("again"):
-        stack.candidate("again", failing)
-        assert stack.ended("again", before + 2).version == failing
+    assert stack.ended("again", before + 1).version == first
 
 
 def test_a_newer_version_supersedes_the_one_under_canary_without_a_jump(stack: TestStack) -> None:
