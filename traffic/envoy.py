@@ -24,6 +24,8 @@ ROUTES = "main"
 STAT_PREFIX = "edge"
 LARGEST_REQUEST = 8 * 1024 * 1024
 NO_TABLES = "none"
+NOT_READY = "x-convoy-not-ready"
+"""What a serving process puts on a refusal while it is not ready (bentos/service/app.py)."""
 NO_DRILLS = ""
 """In the place of a drill's key: nothing is labelled as a drill."""
 TRAFFIC_HEADER = "x-convoy-traffic"
@@ -161,7 +163,9 @@ def _route(table: RoutingTable, name: str, match: Mapping[str, object], labelled
             "weighted_clusters": {"clusters": [_share(cluster, weight, labelled[cluster]) for cluster, weight in cluster_weights(table)]},
             "timeout": seconds(timeouts.whole),
             "retry_policy": {
-                "retry_on": "connect-failure,refused-stream,reset",
+                # An answer is never tried again; a process that says it is only starting gave none
+                "retry_on": "connect-failure,refused-stream,reset,retriable-headers",
+                "retriable_headers": [{"name": NOT_READY, "present_match": True}],
                 "num_retries": 2,
                 "per_try_timeout": seconds(timeouts.per_try),
                 "retry_back_off": {"base_interval": "0.005s", "max_interval": "0.050s"},

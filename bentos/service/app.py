@@ -18,6 +18,8 @@ from .worker import Worker
 
 READS = ("GET", "HEAD")
 MODELS = "/v2/models/"
+NOT_READY = (b"x-convoy-not-ready", b"1")
+"""Tells the edge that this is no answer: a process that is only starting refuses, and another place may answer."""
 
 
 class App:
@@ -48,7 +50,8 @@ class App:
         except Problem as problem:
             if isinstance(problem, ModelFailed):
                 say(f"request {headers[2][1].decode('latin-1')}: the model failed: {_class_name(problem)}")
-            await self._answer(exchange, problem.status, orjson.dumps(_error(problem)), headers)
+            starting = [NOT_READY] if isinstance(problem, NotReady) and self._readiness.scorer is None else []
+            await self._answer(exchange, problem.status, orjson.dumps(_error(problem)), [*headers, *starting])
         except Exception as problem:
             await self._answer(exchange, 500, orjson.dumps({"error": f"unexpected: {told(problem)}"}), headers)
             raise

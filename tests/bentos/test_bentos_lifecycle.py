@@ -53,6 +53,14 @@ def test_a_process_told_to_stop_while_it_starts_exits_0(logistic_bento, tmp_path
         assert service.process.wait(20) == 0
 
 
+def test_a_refusal_while_it_starts_says_that_it_is_no_answer(logistic_bento, tmp_path):
+    with launched(logistic_bento, tmp_path / "log", revision=digest_of(logistic_bento)) as service:
+        wait_until(lambda: service.health() is not None, READY_SECONDS, "it listens")
+        refused = httpx.post(f"http://127.0.0.1:{service.port}/v2/models/employment/infer", json={}, timeout=10, trust_env=False)
+
+        assert (refused.status_code, refused.headers.get("x-convoy-not-ready")) == (503, "1")
+
+
 def test_the_input_example_warms_the_model_before_it_is_ready(logistic):
     assert "ready: employment version 3, revision sha256:" in logistic.text()
     assert "warmed with the input example" in logistic.text()

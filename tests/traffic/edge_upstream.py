@@ -30,7 +30,8 @@ async def serve(options: argparse.Namespace) -> None:
                 answer = json.dumps({"received": len(body), "labels": seen}).encode()
                 writer.write(
                     f"HTTP/1.1 {options.status} X\r\ncontent-type: application/json\r\ncontent-length: {len(answer)}\r\n"
-                    f"x-convoy-revision: {options.revision}\r\nx-convoy-region: {options.region}\r\n\r\n".encode()
+                    f"x-convoy-revision: {options.revision}\r\nx-convoy-region: {options.region}\r\n"
+                    f"{'x-convoy-not-ready: 1' if options.starting else 'x-ready: 1'}\r\n\r\n".encode()
                     + answer
                 )
         except (asyncio.IncompleteReadError, ConnectionError):
@@ -57,4 +58,5 @@ if __name__ == "__main__":
     parser.add_argument("--delay-ms", type=float, default=0)
     parser.add_argument("--reset-every", type=int, default=0)
     parser.add_argument("--status", type=int, default=200)
+    parser.add_argument("--starting", type=int, default=0)
     asyncio.run(serve(parser.parse_args()))

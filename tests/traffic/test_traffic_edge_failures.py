@@ -183,3 +183,11 @@ def test_answers_of_the_application_are_never_retried_and_eject_nobody(edge: Rea
     statuses = [edge.predict().status_code for _ in range(40)]
     assert 8 <= statuses.count(500) <= 32
     assert statuses.count(200) + statuses.count(500) == 40
+
+
+def test_a_server_that_says_it_is_only_starting_fails_no_request_before_its_health_is_seen(edge: RealEdge) -> None:
+    for region in ("us", "eu"):
+        edge.lose(CANARY, region)
+        edge.serve(CANARY, region, status=503, starting=1)
+    wait_until(lambda: all(backend.healthy for backend in edge.model().backends), 10, "health")
+    assert [edge.predict().status_code for _ in range(40)] == [200] * 40
