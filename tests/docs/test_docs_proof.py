@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
-from benchmarks.form import ROOT
+from benchmarks.form import RESULTS, ROOT
 from proof.mutants import mutated
 from proof.mutations import MUTANTS, Mutant
 from proof.results import PAGE, PARTS, page
@@ -27,4 +30,15 @@ def test_a_mutant_whose_text_is_gone_is_an_error() -> None:
 
 def test_the_page_shows_the_committed_results() -> None:
     assert PAGE.read_text(encoding="utf-8") == page()
-    assert set(PARTS) == {"sweep", "mutants", "soak"}
+
+
+@pytest.mark.parametrize("file", sorted(RESULTS.glob("proof-*.json")), ids=lambda file: file.stem)
+def test_a_committed_result_is_of_a_known_part_and_of_a_committed_tree(file: Path) -> None:
+    document = json.loads(file.read_text(encoding="utf-8"))
+    assert file.stem.removeprefix("proof-") in PARTS
+    assert document["rows"]
+    assert "with changes" not in document["convoy"]
+
+
+def test_the_mutants_were_judged() -> None:
+    assert (RESULTS / "proof-mutants.json").is_file()
