@@ -103,6 +103,11 @@ def _pool_file(site: Site) -> Path:
 
 
 def _servers(site: Site) -> tuple[Component, ...]:
+    return (*_desks(site), *_edge(site), _meter(site))
+
+
+def _desks(site: Site) -> tuple[Component, ...]:
+    """Return what people and releases talk to: Prefect, MLflow and Convoy's own API."""
     stack = site.stack
     return (
         Component(
@@ -134,6 +139,13 @@ def _servers(site: Site) -> tuple[Component, ...]:
             version_url=f"{stack.control_url}/healthz",
             version=_version_field,
         ),
+    )
+
+
+def _edge(site: Site) -> tuple[Component, ...]:
+    """Return what callers talk to, and its agent."""
+    stack = site.stack
+    return (
         Component(
             name="edge",
             command=_envoy(site),
@@ -154,23 +166,21 @@ def _servers(site: Site) -> tuple[Component, ...]:
             version_url=f"{stack.agent_url}/health",
             version=_version_field,
         ),
-        Component(
-            name="meter",
-            command=(
-                *PYTHON,
-                "clouds.local.meter",
-                "--regions",
-                str(site.home.root / "regions"),
-                "--port",
-                str(stack.port_base + METER_OFFSET),
-            ),
-            environment=_common(site),
-            directory=site.home.root,
-            url=f"http://{HOST}:{stack.port_base + METER_OFFSET}",
-            health=f"http://{HOST}:{stack.port_base + METER_OFFSET}/health",
-            version_url=f"http://{HOST}:{stack.port_base + METER_OFFSET}/health",
-            version=_version_field,
-        ),
+    )
+
+
+def _meter(site: Site) -> Component:
+    """Return what samples the use of the local regions' servers."""
+    port = site.stack.port_base + METER_OFFSET
+    return Component(
+        name="meter",
+        command=(*PYTHON, "clouds.local.meter", "--regions", str(site.home.root / "regions"), "--port", str(port)),
+        environment=_common(site),
+        directory=site.home.root,
+        url=f"http://{HOST}:{port}",
+        health=f"http://{HOST}:{port}/health",
+        version_url=f"http://{HOST}:{port}/health",
+        version=_version_field,
     )
 
 

@@ -76,6 +76,8 @@ class Stage:
         """Tell a model's releases as reconcile would, until none is unfinished; returns how often."""
         for count in range(tellings):
             if not unfinished(self.house.ledger, model):
+                # One that was killed after its release had ended still holds the model for some seconds
+                self.wait_for_lease(model)
                 return count
             self.wait_for_lease(model)
             self.teller.tell(model).wait(TOLD_SECONDS)
