@@ -18,12 +18,9 @@ from fastapi.testclient import TestClient
 from control.api import make_app, receive
 from control.doors import request_release, request_rollback
 from control.release_commands import wait_for_end
-from control.stack.records import ensure_credentials, record_stack
 from control.views import release_views
 from fleet.errors import InputError, OperationFailed, UnknownName, Unreachable
-from fleet.home import Home
 from fleet.phases import ReleasePhase
-from fleet.settings import Settings
 from flows.desires import Desire, Why, alias_owed, desires, model_stream, observe_candidate
 from flows.house import House
 from flows.journal import Journal
@@ -32,10 +29,7 @@ from registry import models
 from registry.ledger import NewEvent
 from registry.models import MlflowModels
 from registry.rest import SECONDS
-from support.stack import toy_fleet, write_fleet
-
-NOBODY = 9
-"""No stack ever has its ports from here on, so nobody answers there."""
+from support.stack import house_without_servers, toy_fleet, write_fleet
 
 
 class Aliases:
@@ -62,14 +56,7 @@ class Aliases:
 
 @pytest.fixture
 def house(tmp_path: Path) -> House:
-    """A house with a ledger and a fleet; neither Prefect nor MLflow is there."""
-    home = Home(tmp_path)
-    write_fleet(home, toy_fleet(("toy",)))
-    record_stack(home, NOBODY)
-    ensure_credentials(home)
-    found = House(Settings(home=tmp_path), home)
-    found.ledger.migrate()
-    return found
+    return house_without_servers(tmp_path)
 
 
 @pytest.fixture

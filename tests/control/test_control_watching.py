@@ -8,32 +8,21 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from control.stack.records import ensure_credentials, record_stack
 from control.stack.view import Prober
 from control.watched import Moment, last_words, model_now, moment_of
 from control.watching import moments, picture
-from fleet.home import Home
 from fleet.phases import ReleasePhase
 from fleet.settings import Settings
 from flows.desires import Desire, observe_candidate
 from flows.house import House
 from flows.journal import Journal
 from registry.ledger import NewEvent
-from support.stack import toy_fleet, write_fleet
-
-NOBODY = 9
-"""No stack ever has its ports from here on, so nobody answers there."""
+from support.stack import house_without_servers
 
 
 @pytest.fixture
 def house(tmp_path: Path) -> House:
-    home = Home(tmp_path)
-    write_fleet(home, toy_fleet(("toy",)))
-    record_stack(home, NOBODY)
-    ensure_credentials(home)
-    found = House(Settings(home=tmp_path), home)
-    found.ledger.migrate()
-    return found
+    return house_without_servers(tmp_path)
 
 
 def wanted(house: House, version: str) -> Journal:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from control.stack.components import Site, deploying_environment
+from control.stack.records import ensure_credentials, record_stack
 from control.views import ReleaseView, release_views
 from fleet.home import Home
 from fleet.settings import Settings, inherited_environment
@@ -21,6 +22,8 @@ from flows.house import House
 from support.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
+NOBODY = 9
+"""No stack ever has its ports from here on, so nobody answers there."""
 REGIONS = ("us-east-1", "europe-west4", "southeastasia")
 DRILLED, DRILLED_REGION = "drilled", "sa-east-1"
 REQUIREMENTS = ("mlflow", "pandas", "numpy", "cloudpickle")
@@ -198,6 +201,17 @@ class Load:
 def request(value: float) -> dict[str, Any]:
     """Return a v2 request to a toy model."""
     return {"inputs": [{"name": "x", "shape": [1], "datatype": "FP64", "data": [value]}]}
+
+
+def house_without_servers(root: Path) -> House:
+    """Return a house with a ledger and a fleet of one toy model; neither Prefect nor MLflow is there."""
+    home = Home(root)
+    write_fleet(home, toy_fleet(("toy",)))
+    record_stack(home, NOBODY)
+    ensure_credentials(home)
+    found = House(Settings(home=root), home)
+    found.ledger.migrate()
+    return found
 
 
 def write_fleet(home: Home, fleet: dict[str, Any]) -> None:
