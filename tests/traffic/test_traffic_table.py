@@ -113,7 +113,8 @@ def test_timeouts_follow_from_the_slo_and_a_hang_is_tried_twice() -> None:
     assert (timeouts.connect, timeouts.per_try, timeouts.whole) == (200, 600, 1200)
     route = orjson.loads(routes_file([table()], "1").content)["resources"][0]["virtual_hosts"][0]["routes"][0]["route"]
     assert (route["timeout"], route["retry_policy"]["per_try_timeout"]) == ("1.200s", "0.600s")
-    assert route["retry_policy"]["retry_on"] == "connect-failure,refused-stream,reset"
+    assert route["retry_policy"]["retry_on"] == "connect-failure,refused-stream,reset,retriable-headers"
+    assert [one["name"] for one in route["retry_policy"]["retriable_headers"]] == ["x-convoy-not-ready"]
 
 
 def test_a_version_names_every_model_and_is_read_back() -> None:
