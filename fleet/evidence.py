@@ -13,6 +13,9 @@ class AttemptCount:
 
     `second` is Unix time. `attempts` counts upstream attempts and requests that were routed to the revision and
     never got one; `bad` those without an answer or with a 5xx; `slow` the answers that outlasted the SLO's limit.
+    `bad_bursts` and `slow_bursts` count each caller's first such attempt of the second alone, over all revisions at
+    that edge, so that one caller who tries again and again is one event (None: nobody told callers apart). `scored`
+    answers carried a score in 0..1, and `score_sum` is the sum of their scores in millionths.
     """
 
     second: int
@@ -24,6 +27,38 @@ class AttemptCount:
     bad: int
     slow: int = 0
     traffic: str = "live"
+    bad_bursts: int | None = None
+    slow_bursts: int | None = None
+    scored: int = 0
+    score_sum: int = 0
+
+    @property
+    def bad_once(self) -> int:
+        """Bad attempts with each caller's burst counted once, where callers are told apart."""
+        return self.bad if self.bad_bursts is None else self.bad_bursts
+
+    @property
+    def slow_once(self) -> int:
+        """Slow answers with each caller's burst counted once, where callers are told apart."""
+        return self.slow if self.slow_bursts is None else self.slow_bursts
+
+
+@dataclass(frozen=True, slots=True)
+class PairCount:
+    """Requests that a shadow answered beside stable, joined by request id, in one second at one edge.
+
+    `revision` is the shadow's, `region` where it answered. Of the `pairs` that both answered, `disagreed` had other
+    answers; `distance_sum` is the sum of the distances of their scores, each in 0..1, in millionths.
+    """
+
+    second: int
+    edge: str
+    model: str
+    revision: str
+    region: str
+    pairs: int
+    disagreed: int
+    distance_sum: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +67,12 @@ class Attempts:
 
     counts: tuple[AttemptCount, ...]
     complete_to: int
+    pairs: tuple[PairCount, ...] = ()
 
     def of(self, revision: str) -> Attempts:
         """Return the counts of one revision."""
-        return Attempts(tuple(count for count in self.counts if count.revision == revision), self.complete_to)
+        counts = tuple(count for count in self.counts if count.revision == revision)
+        return Attempts(counts, self.complete_to, tuple(pair for pair in self.pairs if pair.revision == revision))
 
     def total(self) -> int:
         """Attempts in all."""
@@ -50,7 +87,8 @@ class Attempts:
         """Join the attempts of several edges; complete only as far as the slowest of them."""
         parts = list(several)
         counts = tuple(count for part in parts for count in part.counts)
-        return cls(counts, min((part.complete_to for part in parts), default=0))
+        pairs = tuple(pair for part in parts for pair in part.pairs)
+        return cls(counts, min((part.complete_to for part in parts), default=0), pairs)
 
 
 class Outcome(StrEnum):
