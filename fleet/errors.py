@@ -8,6 +8,7 @@ ConvoyError
 │   └── Refused            the request is well formed but not allowed (forged, replayed, stale)
 ├── TransientError         try again later: the caller's retry policy may
 │   ├── Unreachable        nobody answered
+│   ├── TooLate            what was sent had run out before it was taken
 │   └── Busy               somebody else holds it: a lease, a lock, a throttle
 ├── OperationFailed        a human looks: the act was tried and did not take effect (exit 5)
 │   ├── Denied             the other side refused our credentials
@@ -90,6 +91,12 @@ class TransientError(ConvoyError):
 
 class Unreachable(TransientError):
     """The other side did not answer."""
+
+
+class TooLate(TransientError):
+    """What was sent had run out before it was taken; the same made anew may be in time."""
+
+    http_status = 408
 
 
 class Busy(TransientError):

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 
 from clouds.serving import State
-from fleet.errors import OperationFailed, Unreachable
+from fleet.errors import OperationFailed, TooLate, Unreachable
 from fleet.versions import Revision
 from flows.house import House
 from flows.work import Work
 from traffic.edge_state import EdgeState
 from traffic.edges import observe, shift
 from traffic.table import Backend, RoutingTable, Share
+
+TRIES_IN_TIME = 3
+"""How often a table is made for one change of weights, on a machine so busy that it runs out before it is taken."""
 
 
 def set_weight(work: Work, revision: Revision, stable: Revision | None, weight: int) -> tuple[EdgeState, ...]:
@@ -20,14 +24,22 @@ def set_weight(work: Work, revision: Revision, stable: Revision | None, weight: 
     100 is for the revision that was proven: it becomes the safe one. A canary's step is less than that.
 
     Until the release is promoted the safe weights are all on stable, so the share ends by itself when nobody renews
-    it. Without a stable revision, or at 100 percent, the revision is its own safety.
+    it. Without a stable revision, or at 100 percent, the revision is its own safety. A table that an edge takes so slowly
+    that it has run out meanwhile is made anew; raises TooLate when that happens again and again.
     """
+    for _ in range(TRIES_IN_TIME - 1):
+        with suppress(TooLate):
+            return apply(work.house, _table(work, revision, stable, weight))
+    return apply(work.house, _table(work, revision, stable, weight))
+
+
+def _table(work: Work, revision: Revision, stable: Revision | None, weight: int) -> RoutingTable:
     before = stable if stable is not None and stable.digest != revision.digest and weight < 100 else None
     shares = _shares(revision, before, weight)
     safe = (Share(before.digest if before else revision.digest, 100),)
     served = [each for each in (before, revision) if each is not None and (each is not revision or weight > 0)]
     found = tuple(backend for each in served for backend in backends(work.house, each, work.regions, required=each == revision))
-    table = RoutingTable(
+    return RoutingTable(
         model=work.model,
         epoch=work.epoch,
         version=next(work.claim.versions),
@@ -37,7 +49,6 @@ def set_weight(work: Work, revision: Revision, stable: Revision | None, weight: 
         backends=found,
         latency_ms=min(slo.latency_ms for slo in work.declared.slo.values()),
     )
-    return apply(work.house, table)
 
 
 def _shares(revision: Revision, before: Revision | None, weight: int) -> tuple[Share, ...]:

@@ -21,6 +21,7 @@ from fleet.errors import (
     NotSupported,
     OperationFailed,
     Refused,
+    TooLate,
     UnknownName,
     Unreachable,
 )
@@ -32,7 +33,7 @@ from traffic.wire import Problem, attempts_from_json, problem_from_json
 CONNECT_SECONDS = 2.0
 ANSWER_SECONDS = 30.0
 KINDS: dict[str, type[ConvoyError]] = {
-    kind.__name__: kind for kind in (InputError, UnknownName, NotSupported, Refused, Busy, Unreachable, Denied, OperationFailed)
+    kind.__name__: kind for kind in (InputError, UnknownName, NotSupported, Refused, Busy, TooLate, Unreachable, Denied, OperationFailed)
 }
 T = TypeVar("T")
 

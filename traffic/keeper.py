@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fleet.canonical import short
-from fleet.errors import ConvoyError, OperationFailed, Refused, UnknownName, Unreachable
+from fleet.errors import ConvoyError, OperationFailed, Refused, TooLate, UnknownName, Unreachable
 from traffic.admin import EnvoyAdmin, Report
 from traffic.clusters import clusters_of
 from traffic.edge_state import EdgeState
@@ -211,7 +211,7 @@ class Keeper:
         if held is not None and table.order <= held.table.order:
             raise Refused(_name(table), f"is not newer than {_order(held.table)}, which the edge holds", NOTHING)
         if table.expires_at <= self._now():
-            raise Refused(_name(table), "has expired already", NOTHING)
+            raise TooLate(_name(table), "has expired already", f"{NOTHING} Make a new one.")
 
     def _check_prepared(self, table: RoutingTable) -> None:
         self._check(table)

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from edge_harness import CANARY, STABLE, TOKEN, Load, RealEdge, wait_until
 
-from fleet.errors import Denied, InputError, Refused, UnknownName, Unreachable
+from fleet.errors import Denied, InputError, Refused, TooLate, UnknownName, Unreachable
 from fleet.settings import inherited_environment
 from traffic.drill_key import DRILL_HEADER, drill_key
 from traffic.edges import Edge, observe, shift
@@ -149,7 +149,7 @@ def test_a_raise_needs_to_be_prepared(canary_edge: RealEdge, epoch: int) -> None
 
 
 def test_an_expired_table_is_refused(canary_edge: RealEdge, epoch: int) -> None:
-    with pytest.raises(Refused, match="expired"):
+    with pytest.raises(TooLate, match="expired"):
         canary_edge.client.apply(canary_edge.table(2, seconds=-1, epoch=epoch))
 
 
