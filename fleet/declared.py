@@ -14,6 +14,7 @@ Text = Annotated[str, Field(min_length=1)]
 Rate = Annotated[float, Field(ge=0, le=1)]
 Milliseconds = Annotated[int, Field(gt=0)]
 Seconds = Annotated[float, Field(gt=0)]
+Stake = Annotated[float, Field(ge=0, le=1000)]
 
 
 def _inside(path: Path) -> Path:
@@ -116,18 +117,45 @@ class Canary(Declared):
         return self
 
 
+class Stakes(Declared):
+    """How the error budget of a release is shared out over what may convict it, in proportion; 0 leaves a metric out.
+
+    `errors` are bad answers against stable's, `slow` answers slower than the SLO's limit against stable's, `objective`
+    bad answers against the SLO's error rate. `predictions` (the scores' shift) and `pairs` (shadow answers that
+    disagree) count only for a model that declares what it allows there. The more a metric has, the sooner it convicts.
+    """
+
+    errors: Stake = 4
+    slow: Stake = 2
+    objective: Stake = 1
+    predictions: Stake = 1
+    pairs: Stake = 1
+
+    @model_validator(mode="after")
+    def _something_convicts(self) -> Self:
+        if not any((self.errors, self.slow, self.objective)):
+            raise ValueError("errors, slow and objective must not all be 0: nothing could convict a canary")
+        return self
+
+
 class Rollback(Declared):
     """When the evidence says no, and when it says yes.
 
     `alpha` is the chance, over the whole release and however often one looks, to roll back a canary that is no worse
-    than stable. `odds_ratio` is how much worse still counts as no worse. A canary is promoted when an upper bound of
-    its bad-answer rate, wrong with probability `promotion_error` at most, lies below `margin` in every region.
+    than stable. `odds_ratio` is how much worse still counts as no worse; `stakes` share alpha out over the metrics.
+
+    A canary is promoted when an upper bound, wrong with probability `promotion_error` at most, lies below `margin`.
+    `bound` says of what: of its bad-answer `rate`, or of that rate's `difference` from stable's. `scope` says where: in
+    every `region`, or once over all `traffic`, weighted by where the canary's requests went.
     """
 
     alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
     odds_ratio: Annotated[float, Field(ge=1)] = 1.0
     margin: Annotated[float, Field(gt=0, lt=1)]
     promotion_error: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
+    bound: Literal["rate", "difference"] = "rate"
+    scope: Literal["region", "traffic"] = "region"
+    stakes: Stakes = Stakes()
 
 
 class Evaluation(Declared):

@@ -99,9 +99,36 @@ class Outcome(StrEnum):
     NOT_ENOUGH_DATA = "not enough data"
 
 
+class Metric(StrEnum):
+    """What may convict a canary."""
+
+    ERRORS = "errors"
+    SLOW = "slow"
+    OBJECTIVE = "objective"
+    PREDICTIONS = "predictions"
+    PAIRS = "pairs"
+
+    @property
+    def meaning(self) -> str:
+        """What it is evidence of, in words that follow "the canary"."""
+        return _MEANINGS[self]
+
+
+_MEANINGS = {
+    Metric.ERRORS: "gives more bad answers than stable",
+    Metric.SLOW: "is slower than stable",
+    Metric.OBJECTIVE: "gives more bad answers than the SLO allows",
+    Metric.PREDICTIONS: "predicts otherwise than stable",
+    Metric.PAIRS: "answers the same requests otherwise than stable",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class RegionEvidence:
-    """One region's figures behind a verdict; rates and shares lie in 0..1, e-values are 0 or more."""
+    """One region's figures behind a verdict; rates and shares lie in 0..1, e-values are 0 or more.
+
+    `upper_bound` bounds what the release declares: the canary's bad-answer rate, or its difference from stable's.
+    """
 
     region: str
     canary_attempts: int
@@ -110,6 +137,17 @@ class RegionEvidence:
     stable_bad: int
     harm: float
     upper_bound: float
+    canary_slow: int = 0
+    stable_slow: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class MetricEvidence:
+    """One metric's e-value over all regions, and its part of the error budget (0..1)."""
+
+    metric: Metric
+    harm: float
+    stake: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +155,8 @@ class Verdict:
     """An outcome with its reasons in plain words and the figures it rests on.
 
     `harm` is the release's e-value against "the canary is no worse"; `harm_limit` is where it rolls back.
+    `upper_bound` is the bound over all traffic; `only_in` names the region that alone shows the harm, if one does.
+    `answers_needed` is how many more clean answers by the canary a promotion needs, in the region that needs most.
     """
 
     outcome: Outcome
@@ -124,6 +164,10 @@ class Verdict:
     harm: float
     harm_limit: float
     regions: tuple[RegionEvidence, ...]
+    metrics: tuple[MetricEvidence, ...] = ()
+    upper_bound: float = 1.0
+    only_in: str = ""
+    answers_needed: int = 0
 
 
 class GateOutcome(StrEnum):

@@ -18,7 +18,7 @@ from flows import effects
 from flows.routing import set_weight, stable_is_warm, weights_at
 from flows.showing import Progress, show_progress, show_verdict
 from flows.work import Work
-from monitoring.judge import CanaryEvidence, judge
+from monitoring.judge import CanaryEvidence, Criteria, judge
 from monitoring.share import MeasuredShare, measured_share
 from registry.ledger import JSON
 from traffic.edges import observe
@@ -131,7 +131,13 @@ def look(work: Work, pair: Pair) -> Verdict:
 def judge_now(work: Work, pair: Pair, attempts: Attempts) -> Verdict:
     """Hand the evidence to the judge."""
     evidence = CanaryEvidence(pair.canary.digest, pair.stable.digest, attempts, work.regions)
-    return judge(work.declared.rollback, evidence, datetime.now(UTC))
+    return judge(criteria(work), evidence, datetime.now(UTC))
+
+
+def criteria(work: Work) -> Criteria:
+    """Return what fleet.yaml says the release is judged by."""
+    declared = work.declared
+    return Criteria(declared.rollback, {region: slo.error_rate for region, slo in declared.slo.items()})
 
 
 def was_set_back(pair: Pair, now: float, steady: float) -> float:
@@ -175,6 +181,8 @@ def record(work: Work, verdict: Verdict, weight: int, share: MeasuredShare) -> N
             "reasons": list(verdict.reasons),
             "harm": f"{verdict.harm:.6g}",
             "harm_limit": f"{verdict.harm_limit:.6g}",
+            "metrics": {found.metric.value: f"{found.harm:.6g}" for found in verdict.metrics},
+            "only_in": verdict.only_in,
             "regions": regions,
         },
     )

@@ -2,39 +2,66 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from fleet.declared import Rollback
-from fleet.evidence import RegionEvidence
-from monitoring.harm import Harm
+from fleet.evidence import Metric, RegionEvidence
+from monitoring.conviction import Harm
+from monitoring.criteria import Criteria
 from monitoring.power import clean_answers_needed
-from monitoring.promotion import passes
+from monitoring.promotion import Seen, passes, together, upper_bound
 from monitoring.strata import Strata
 
+EVERYWHERE = "all regions together"
 
-def of_rollback(policy: Rollback, found: Harm, regions: tuple[RegionEvidence, ...]) -> tuple[str, ...]:
-    """Say when the evidence of harm reached its limit, and what each region saw, the worst first."""
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What a verdict is explained from: the limits, the evidence of harm, each region's figures and sums."""
+
+    criteria: Criteria
+    found: Harm
+    regions: tuple[RegionEvidence, ...]
+    seen: Mapping[str, Seen]
+    only_in: str
+
+    @property
+    def bounded(self) -> Mapping[str, Seen]:
+        """What must be bounded by the margin: each region, or all traffic at once."""
+        return self.seen if self.criteria.rollback.scope == "region" else {EVERYWHERE: together(self.seen.values())}
+
+
+def of_rollback(case: Case) -> tuple[str, ...]:
+    """Say when the evidence of harm reached its limit, of what kind it is, and what each region saw, the worst first."""
+    found = case.found
     when = datetime.fromtimestamp(found.second or 0, UTC).isoformat()
-    first = (
-        f"The canary gives more bad answers than stable: evidence of harm {found.value:,.1f} reached the limit {limit_of(policy)} at {when}"
+    worst, _ = max(found.metrics, key=lambda each: each[1] * case.criteria.stakes()[each[0]])
+    where = f", only in {case.only_in}" if case.only_in else ""
+    first = f"The canary {worst.meaning}{where}: evidence of harm {found.value:,.1f} reached the limit {limit_of(case.criteria)} at {when}"
+    others = _of_metrics(case) if len(found.metrics) > 1 else ()
+    return (f"{first}.", *(_compared(region, worst) for region in sorted(case.regions, key=lambda region: -region.harm)), *others)
+
+
+def of_promotion(case: Case) -> tuple[str, ...]:
+    """Say that there is no harm and by how much everything passes."""
+    return (_no_harm(case), *(_passing(case, place, seen) for place, seen in case.bounded.items()))
+
+
+def of_waiting(case: Case) -> tuple[str, ...]:
+    """Say what is still needed, and where."""
+    untried = (
+        () if case.criteria.rollback.scope == "region" else tuple(region.region for region in case.regions if not region.canary_attempts)
     )
-    return (f"{first}.", *(_compared(region) for region in sorted(regions, key=lambda region: -region.harm)))
-
-
-def of_promotion(policy: Rollback, found: Harm, regions: tuple[RegionEvidence, ...]) -> tuple[str, ...]:
-    """Say that there is no harm and by how much each region passes."""
-    return (_no_harm(policy, found), *(_passing(policy, region) for region in regions))
-
-
-def of_waiting(policy: Rollback, found: Harm, regions: tuple[RegionEvidence, ...]) -> tuple[str, ...]:
-    """Say what each region still needs."""
-    return (_no_harm(policy, found), *(_waiting(policy, region) for region in regions))
+    silent = (f"The canary had no attempt yet in {', '.join(untried)}: it is not promoted there unseen.",) if untried else ()
+    return (_no_harm(case), *silent, *(_waiting(case, place, seen) for place, seen in case.bounded.items()))
 
 
 def of_blindness(region: str, strata: Strata) -> tuple[str, ...]:
     """Say that harm is hardly visible in a region whose canary was mostly tried in seconds without stable."""
-    attempts = int(strata.canary_attempts.sum())
-    compared = int(strata.canary_attempts[strata.comparable()].sum())
+    attempts = int(strata.canary.attempts.sum())
+    compared = int(strata.canary.attempts[strata.comparable()].sum())
     if 2 * compared >= attempts:
         return ()
     seen = f"only {compared:,} of the canary's {attempts:,} attempts fell into a second in which stable had one too"
@@ -51,46 +78,65 @@ def of_age(complete_to: int, now: datetime, allowed: float) -> tuple[str, ...]:
     return (f"The counts are complete only up to {age:,.0f} s ago (limit {allowed:,.0f} s): an edge has stopped reporting.",)
 
 
-def limit_of(policy: Rollback) -> str:
+def limit_of(criteria: Criteria) -> str:
     """The limit of the evidence of harm with where it comes from."""
-    return f"{1 / policy.alpha:,.1f} (1/alpha, alpha {policy.alpha:g})"
+    return f"{criteria.limit:,.1f} (1/alpha, alpha {criteria.rollback.alpha:g})"
 
 
-def _no_harm(policy: Rollback, found: Harm) -> str:
-    return f"No evidence of harm: {found.value:.3g} of the limit {limit_of(policy)}."
+def _no_harm(case: Case) -> str:
+    return f"No evidence of harm: {case.found.value:.3g} of the limit {limit_of(case.criteria)}."
 
 
-def _compared(region: RegionEvidence) -> str:
-    canary = _rate(region.canary_bad, region.canary_attempts)
-    stable = _rate(region.stable_bad, region.stable_attempts)
+def _of_metrics(case: Case) -> tuple[str, ...]:
+    stakes = case.criteria.stakes()
+    told = ", ".join(f"{metric.value} {value:,.3g} (stake {stakes[metric]:.0%})" for metric, value in case.found.metrics)
+    return (f"Evidence by metric: {told}.",)
+
+
+def _compared(region: RegionEvidence, metric: Metric) -> str:
+    if metric is Metric.SLOW:
+        canary, stable = _slow(region.canary_slow, region.canary_attempts), _slow(region.stable_slow, region.stable_attempts)
+    else:
+        canary, stable = _rate(region.canary_bad, region.canary_attempts), _rate(region.stable_bad, region.stable_attempts)
     return f"In {region.region} the canary had {canary}, stable {stable}; evidence there {region.harm:,.3g}."
 
 
-def _passing(policy: Rollback, region: RegionEvidence) -> str:
-    seen = _rate(region.canary_bad, region.canary_attempts)
-    return f"In {region.region} the canary had {seen}: its rate is at most {_bound(policy, region)}."
+def _passing(case: Case, place: str, seen: Seen) -> str:
+    return f"In {place} the canary had {_rate(seen.bad, seen.attempts)}: {_bound(case, seen)}."
 
 
-def _waiting(policy: Rollback, region: RegionEvidence) -> str:
-    attempts, bad = region.canary_attempts, region.canary_bad
-    if passes(attempts, bad, policy.margin, policy.promotion_error):
-        return _passing(policy, region)
-    needed = f"{clean_answers_needed(policy.margin, policy.promotion_error, attempts, bad):,}"
-    if not attempts:
+def _waiting(case: Case, place: str, seen: Seen) -> str:
+    policy = case.criteria.rollback
+    if passes(seen, policy.margin, policy.promotion_error):
+        return _passing(case, place, seen)
+    needed = f"{clean_answers_needed(policy.margin, policy.promotion_error, seen):,}"
+    if not seen.attempts:
         return (
-            f"In {region.region} the canary had no attempt yet: {needed} clean answers are needed to bound its rate by {policy.margin:.2%}."
+            f"In {place} the canary had no attempt yet: {needed} clean answers are needed to bound {_what(policy)} by {policy.margin:.2%}."
         )
-    seen = f"In {region.region} the canary had {_rate(bad, attempts)}"
-    if bad / attempts >= policy.margin:
-        return f"{seen}: more than the margin of {policy.margin:.2%} allows; {needed} more clean answers would be needed."
-    return f"{seen}: its rate is at most {_bound(policy, region)}; {needed} more clean answers are needed."
+    told = f"In {place} the canary had {_rate(seen.bad, seen.attempts)}"
+    if policy.bound == "rate" and seen.bad / seen.attempts >= policy.margin:
+        return f"{told}: more than the margin of {policy.margin:.2%} allows; {needed} more clean answers would be needed."
+    return f"{told}: {_bound(case, seen)}; {needed} more clean answers are needed."
 
 
-def _bound(policy: Rollback, region: RegionEvidence) -> str:
-    return f"{region.upper_bound:.2%} (margin {policy.margin:.2%}, error level {policy.promotion_error:g})"
+def _what(policy: Rollback) -> str:
+    return "its rate" if policy.bound == "rate" else "its difference from stable"
+
+
+def _bound(case: Case, seen: Seen) -> str:
+    policy = case.criteria.rollback
+    found = upper_bound(seen, policy.promotion_error, policy.bound)
+    return f"{_what(policy)} is at most {found:.2%} (margin {policy.margin:.2%}, error level {policy.promotion_error:g})"
 
 
 def _rate(bad: int, attempts: int) -> str:
     if not attempts:
         return "no attempt"
     return f"{bad:,} bad of {attempts:,} attempts ({bad / attempts:.2%})"
+
+
+def _slow(slow: int, attempts: int) -> str:
+    if not attempts:
+        return "no attempt"
+    return f"{slow:,} slow of {attempts:,} attempts ({slow / attempts:.2%})"

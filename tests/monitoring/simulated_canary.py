@@ -8,9 +8,11 @@ from datetime import UTC, datetime
 
 import numpy as np
 
+from fleet.declared import Rollback, Stakes
 from fleet.evidence import AttemptCount, Attempts
-from monitoring.harm import harm
-from monitoring.strata import CanaryEvidence, Strata
+from monitoring.conviction import Evidence, Harm, weigh
+from monitoring.criteria import Criteria
+from monitoring.strata import Arm, CanaryEvidence, Strata
 
 CANARY, STABLE = "sha256:" + "c" * 64, "sha256:" + "5" * 64
 REGIONS = ("aws-us-east-1", "gcp-europe-west4", "azure-southeastasia")
@@ -36,7 +38,21 @@ def simulate(rng: np.random.Generator, place: Place, shares: np.ndarray) -> Stra
     requests = rng.poisson(place.rate * (1 + place.wave * np.cos(seconds / 55)))
     canary = rng.binomial(requests, np.clip(shares * place.share_factor, 0, 1))
     stable = requests - canary
-    return Strata(START + seconds, canary, rng.binomial(canary, odds / (1 + odds)), stable, rng.binomial(stable, errors))
+    return strata_of(START + seconds, canary, rng.binomial(canary, odds / (1 + odds)), stable, rng.binomial(stable, errors))
+
+
+def strata_of(second: np.ndarray, canary: np.ndarray, canary_bad: np.ndarray, stable: np.ndarray, stable_bad: np.ndarray) -> Strata:
+    """Strata whose callers nobody told apart."""
+    return Strata(second, Arm.of(canary, canary_bad), Arm.of(stable, stable_bad))
+
+
+ERRORS_ALONE = Stakes(errors=1, slow=0, objective=0, predictions=0, pairs=0)
+
+
+def harm(regions: Sequence[Strata], odds_ratio: float, limit: float) -> Harm:
+    """Weigh the bad answers alone."""
+    policy = Rollback(alpha=1 / limit, odds_ratio=odds_ratio, margin=0.01, stakes=ERRORS_ALONE)
+    return weigh(Criteria(policy), Evidence({f"region-{number}": strata for number, strata in enumerate(regions)}, {}))
 
 
 def steps(*percent: int, seconds: int) -> np.ndarray:
@@ -53,7 +69,7 @@ def ever_rolled_back(
         regions = [simulate(rng, place, shares) for place in places]
         found = harm(regions, odds_ratio, 1 / alpha)
         if found.second is not None:
-            exposed.append(sum(int(strata.canary_attempts[strata.second <= found.second].sum()) for strata in regions))
+            exposed.append(sum(int(strata.canary.attempts[strata.second <= found.second].sum()) for strata in regions))
     return len(exposed) / runs, float(np.median(exposed)) if exposed else float("nan")
 
 
@@ -78,15 +94,15 @@ def evidence_of(counts: Iterable[AttemptCount], complete_to: int, regions: tuple
 def steady(seconds: int, canary: int, stable: int, canary_bad: int = 0, stable_bad: int = 0) -> Strata:
     """The same counts in every second."""
     same = (np.full(seconds, value) for value in (canary, canary_bad, stable, stable_bad))
-    return Strata(START + np.arange(seconds), *same)
+    return strata_of(START + np.arange(seconds), *same)
 
 
 def with_assumed_share(strata: Strata, share: float) -> Strata:
     """What a judge sees that trusts the intended weight instead of counting the attempts."""
-    total = strata.canary_attempts + strata.stable_attempts
+    total = strata.canary.attempts + strata.stable.attempts
     scale = 1000
     canary = np.round(total * share * scale).astype(np.int64)
-    return replace(strata, canary_attempts=canary, stable_attempts=total * scale - canary)
+    return Strata(strata.second, replace(strata.canary, attempts=canary), replace(strata.stable, attempts=total * scale - canary))
 
 
 def moment(second: int) -> datetime:
@@ -94,4 +110,4 @@ def moment(second: int) -> datetime:
 
 
 def _columns(strata: Strata) -> tuple[np.ndarray, ...]:
-    return strata.second, strata.canary_attempts, strata.canary_bad, strata.stable_attempts, strata.stable_bad
+    return strata.second, strata.canary.attempts, strata.canary.bad, strata.stable.attempts, strata.stable.bad

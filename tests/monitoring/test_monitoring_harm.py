@@ -9,10 +9,23 @@ import numpy as np
 import pytest
 from savvi.multinomial import Multinomial
 from scipy.special import betaln
-from simulated_canary import REGIONS, START, Place, at_most, ever_rolled_back, simulate, steady, steps, with_assumed_share
+from simulated_canary import (
+    REGIONS,
+    START,
+    Place,
+    at_most,
+    ever_rolled_back,
+    harm,
+    simulate,
+    steady,
+    steps,
+    strata_of,
+    with_assumed_share,
+)
 
-from monitoring.harm import MIXTURE, Mixture, harm, log_e_process
+from monitoring.harm import MIXTURE, Mixture, harm_bets
 from monitoring.strata import Strata
+from monitoring.wealth import POOLED
 
 ALPHA = 0.05
 RUNS = 1000
@@ -82,7 +95,7 @@ def test_a_canary_that_errs_where_stable_never_does_is_caught_within_few_of_its_
         regions = [_erring_canary(rng, 50 / 3, 0.05, 0.04, 300) for _ in REGIONS]
         found = harm(regions, 1.0, 1 / ALPHA)
         assert found.second is not None
-        exposed.append(sum(int(region.canary_attempts[region.second <= found.second].sum()) for region in regions))
+        exposed.append(sum(int(region.canary.attempts[region.second <= found.second].sum()) for region in regions))
     assert np.median(exposed) <= 130
     assert np.quantile(exposed, 0.95) <= 300
 
@@ -129,20 +142,30 @@ def test_the_evidence_agrees_with_savvis_multinomial_test() -> None:
     rng = np.random.default_rng(19)
     bad = rng.poisson(1.5, 60)
     of_canary = rng.binomial(bad, 0.45)
-    strata = Strata(np.arange(60), np.full(60, 250), of_canary, np.full(60, 750), bad - of_canary)
-    ours = log_e_process(strata, 1.0, Mixture(tuple(odds), tuple(prior / prior.sum())))
+    strata = strata_of(np.arange(60), np.full(60, 250), of_canary, np.full(60, 750), bad - of_canary)
+    ours = log_wealth(strata, 1.0, Mixture(tuple(odds), tuple(prior / prior.sum())))
     oracle = Multinomial(ALPHA, np.array([share, 1 - share]), k=concentration)
     theirs = [_updated(oracle, row) for row in np.stack([of_canary, bad - of_canary], axis=1)]
     np.testing.assert_allclose(ours, np.log(theirs), rtol=1e-5, atol=1e-6)
     assert ours[-1] > np.log(20)
 
 
-def test_the_release_has_the_average_of_its_regions_evidence() -> None:
+def test_half_of_the_stake_is_on_all_regions_together_and_half_is_spread_over_them() -> None:
     regions = [steady(3, 1, 19, canary_bad=1), steady(3, 1, 19), steady(3, 1, 19, stable_bad=1)]
     found = harm(regions, 1.0, limit=1e9)
+    pooled = np.exp(sum(harm_bets(region, 1.0).logs[-1] for region in regions)) @ np.array(MIXTURE.weights)
     assert found.second is None
-    assert found.value == pytest.approx(sum(found.regions) / 3)
-    assert found.regions[0] > found.regions[1] == 1.0 > found.regions[2]
+    assert found.value == pytest.approx(POOLED * pooled + (1 - POOLED) * sum(found.regions) / 3)
+    assert found.regions[0] > found.regions[1] > found.regions[2]
+    assert found.regions[1] == pytest.approx(1.0)
+
+
+def test_what_all_regions_show_together_is_found_with_hardly_more_requests_than_in_one() -> None:
+    """The same 50 requests a second and three times the errors, in one region and spread over three."""
+    shares = steps(5, 25, 50, seconds=120)
+    _, in_one = ever_rolled_back((Place(51, 0.01, odds_ratio=3.06),), shares, 300, seed=21)
+    _, in_three = ever_rolled_back((Place(17, 0.01, odds_ratio=3.06),) * 3, shares, 300, seed=21)
+    assert in_three <= 1.5 * in_one
 
 
 @pytest.mark.parametrize("odds_ratio", [1.0, 1.3])
@@ -154,8 +177,9 @@ def test_a_second_with_attempts_of_one_revision_only_says_nothing(odds_ratio: fl
 def test_the_process_stops_at_its_limit_and_stays_there() -> None:
     """What followed would have talked the evidence down again."""
     burst, quiet = steady(5, 1, 19, canary_bad=1), steady(3000, 10, 10, canary_bad=0, stable_bad=1)
-    both = Strata(*(np.concatenate([getattr(burst, name), getattr(quiet, name)]) for name in Strata.__slots__))
-    both = Strata(START + np.arange(3005), both.canary_attempts, both.canary_bad, both.stable_attempts, both.stable_bad)
+    parts = ([burst.canary.attempts, burst.canary.bad, burst.stable.attempts, burst.stable.bad],)
+    parts += ([quiet.canary.attempts, quiet.canary.bad, quiet.stable.attempts, quiet.stable.bad],)
+    both = strata_of(START + np.arange(3005), *(np.concatenate(columns) for columns in zip(*parts, strict=True)))
     alone, followed = harm([burst], 1.0, 20), harm([both], 1.0, 20)
     assert alone == followed
     assert alone.second is not None
@@ -174,19 +198,27 @@ def _evidence_of_each(
 ) -> np.ndarray:
     """The factor that each possible second contributes."""
     one = np.ones(len(canary_bad), dtype=np.int64)
-    seconds = Strata(np.arange(len(one)), one * canary, canary_bad, one * stable, stable_bad)
-    return np.exp(np.diff(log_e_process(seconds, odds_ratio, Mixture((multiple,), (1.0,))), prepend=0.0))
+    seconds = strata_of(np.arange(len(one)), one * canary, canary_bad, one * stable, stable_bad)
+    return np.exp(np.diff(log_wealth(seconds, odds_ratio, Mixture((multiple,), (1.0,))), prepend=0.0))
 
 
 def _erring_canary(rng: np.random.Generator, rate: float, share: float, errors: float, seconds: int) -> Strata:
     requests = rng.poisson(rate, seconds)
     canary = rng.binomial(requests, share)
-    return Strata(START + np.arange(seconds), canary, rng.binomial(canary, errors), requests - canary, np.zeros_like(canary))
+    return strata_of(START + np.arange(seconds), canary, rng.binomial(canary, errors), requests - canary, np.zeros_like(canary))
 
 
 def _summed(first: Strata, second: Strata) -> Strata:
-    rest = [getattr(first, name) + getattr(second, name) for name in ("canary_attempts", "canary_bad", "stable_attempts", "stable_bad")]
-    return Strata(first.second, *rest)
+    canary, stable = (
+        (one.attempts + other.attempts, one.bad + other.bad)
+        for one, other in ((first.canary, second.canary), (first.stable, second.stable))
+    )
+    return strata_of(first.second, *canary, *stable)
+
+
+def log_wealth(strata: Strata, odds_ratio: float, mixture: Mixture = MIXTURE) -> np.ndarray:
+    """The logarithm of one region's e-value after each stratum."""
+    return np.logaddexp.reduce(harm_bets(strata, odds_ratio, mixture=mixture).logs + np.log(mixture.weights), axis=1)
 
 
 def _updated(oracle: Multinomial, row: np.ndarray) -> float:
