@@ -111,6 +111,20 @@ def rollback(
 
 
 @app.command()
+def judge(
+    release: Annotated[str, typer.Argument(help="A release with a canary, as `convoy status` and the ledger name it.")],
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Judge with another limit, such as alpha=0.01; may be repeated.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Judge a canary again from what the ledger recorded, with its own limits or with others; changes nothing."""
+    from control.judge_command import judge_release
+
+    _leave(judge_release(release, changes or [], as_json))
+
+
+@app.command()
 def predict(
     model: ModelName,
     input_file: Annotated[

@@ -14,6 +14,7 @@ from fleet.phases import ReleasePhase
 from flows import effects
 from flows.desires import Desire, desires, release_stream
 from flows.journal import INTERRUPTED
+from flows.observed import JUDGED, OBSERVED
 from registry.ledger import Event, Ledger
 
 
@@ -56,7 +57,7 @@ def release_view(ledger: Ledger, desire: Desire, requested: datetime) -> Release
     phases = tuple(_phase(event) for event in events if event.type == "phase.entered")
     now = ReleasePhase(phases[-1].phase) if phases else ReleasePhase.REQUESTED
     packaged = _effect(events, effects.PACKAGE)
-    judged = [event for event in events if event.type == "canary.judged"]
+    judged = [event for event in events if event.type == JUDGED]
     return ReleaseView(
         release=desire.release,
         model=desire.model,
@@ -70,7 +71,7 @@ def release_view(ledger: Ledger, desire: Desire, requested: datetime) -> Release
         ended=phases[-1].at if now.terminal else None,
         phases=phases,
         seconds=_durations(requested, phases),
-        canary=_json(judged[-1]) if judged else None,
+        canary=_verdict(judged[-1]) if judged else None,
         counted=_effect(events, effects.COUNT),
     )
 
@@ -106,6 +107,11 @@ def _effect(events: tuple[Event, ...], key: str) -> dict[str, JsonValue] | None:
 def _json(event: Event) -> dict[str, JsonValue]:
     found: dict[str, JsonValue] = json.loads(canonical_json(event.payload))
     return found
+
+
+def _verdict(event: Event) -> dict[str, JsonValue]:
+    """Return a verdict without the counts it was made from, which are for judging it again."""
+    return {name: value for name, value in _json(event).items() if name != OBSERVED}
 
 
 def _durations(requested: datetime, phases: tuple[PhaseView, ...]) -> dict[str, float]:

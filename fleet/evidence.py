@@ -157,6 +157,7 @@ class Verdict:
     `harm` is the release's e-value against "the canary is no worse"; `harm_limit` is where it rolls back.
     `upper_bound` is the bound over all traffic; `only_in` names the region that alone shows the harm, if one does.
     `answers_needed` is how many more clean answers by the canary a promotion needs, in the region that needs most.
+    `course` is how the evidence of harm came about, point by point: 0 none, 1 the limit, on the scale of logarithms.
     """
 
     outcome: Outcome
@@ -168,6 +169,7 @@ class Verdict:
     upper_bound: float = 1.0
     only_in: str = ""
     answers_needed: int = 0
+    course: tuple[float, ...] = ()
 
 
 class GateOutcome(StrEnum):

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from functools import partial
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from fleet.declared import Step
-from fleet.evidence import Attempts, Outcome, Verdict
+from fleet.evidence import Outcome, Verdict
 from fleet.phases import ReleasePhase
 from fleet.versions import Revision
 from flows import effects
+from flows.judging import judge_now, judge_seen, open_case, record
+from flows.observed import Observed, Sides
 from flows.routing import set_weight, stable_is_warm, weights_at
 from flows.showing import Progress, show_progress, show_verdict
 from flows.work import Work
-from monitoring.judge import CanaryEvidence, Criteria, judge
 from monitoring.share import MeasuredShare, measured_share
 from registry.ledger import JSON
-from traffic.edges import observe
 
 SLEWED_SECONDS = 2.0
 """As much as a clock that is put right slowly may differ from the steady one after an hour."""
@@ -31,13 +30,14 @@ SLEWED_SECONDS = 2.0
 class Pair:
     """The two revisions between which the requests are split, since a second of Unix time.
 
-    `offset` is Unix time less the steady clock when this run took the canary up.
+    `offset` is Unix time less the steady clock when this run took the canary up; `seen` is all that was ever counted.
     """
 
     canary: Revision
     stable: Revision
     since: int
     offset: float
+    seen: Observed
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +60,9 @@ def canary(work: Work, revision: Revision) -> Verdict | None:
         return None
     work.journal.enter(ReleasePhase.CANARY)
     began = work.journal.effect(effects.CANARY, lambda: {"since": int(time.time())}, canary=revision.digest, stable=stable.digest)
-    pair = Pair(revision, stable, int(str(began["since"])), time.time() - time.monotonic())
-    verdict, weight = look(work, pair), 0
+    since, sides = int(str(began["since"])), Sides(work.model, revision.digest, stable.digest)
+    pair = Pair(revision, stable, since, time.time() - time.monotonic(), open_case(work, sides, since))
+    verdict, weight = judge_seen(work, pair.seen), 0
     steps = work.declared.canary.steps
     for position, step in enumerate(steps):
         stage = Stage(weight, step, last=position == len(steps) - 1)
@@ -104,11 +105,11 @@ def walk(work: Work, pair: Pair, stage: Stage) -> Verdict:
 def tick(work: Work, pair: Pair, weight: int, since: float) -> tuple[Verdict, MeasuredShare]:
     """Renew the edges' table at a weight, look at what was answered, judge, and record it."""
     states = set_weight(work, pair.canary, pair.stable, weight)
-    attempts = observe(work.house.edges, work.model, pair.since)
-    verdict = unless_set_back(pair, judge_now(work, pair, attempts), time.time(), time.monotonic())
-    share = measured_share(attempts, pair.canary.digest, int(since) + 1, weight)
-    record(work, verdict, weight, share)
-    show_progress(work, Progress(weight, weights_at(states, work.model, pair.canary.digest), share, verdict))
+    judged = judge_now(work, pair.seen)
+    verdict = unless_set_back(pair, judged.verdict, time.time(), time.monotonic())
+    share = measured_share(pair.seen.evidence(work.regions).attempts, pair.canary.digest, int(since) + 1, weight)
+    record(work, replace(judged, verdict=verdict), weight, share)
+    show_progress(work, Progress(weight, weights_at(states, work.model, pair.canary.digest), share, verdict, judged.seconds_left))
     return verdict, share
 
 
@@ -121,23 +122,6 @@ def too_late(work: Work, verdict: Verdict, missing: tuple[str, ...]) -> Verdict:
     """Return a verdict without its outcome: what ran out of time is never promoted."""
     why = f"The canary had no verdict at its last step within {work.declared.canary.max_seconds:.0f} s."
     return replace(verdict, outcome=Outcome.NOT_ENOUGH_DATA, reasons=(why, *missing, *verdict.reasons))
-
-
-def look(work: Work, pair: Pair) -> Verdict:
-    """Judge what has been observed so far."""
-    return judge_now(work, pair, observe(work.house.edges, work.model, pair.since))
-
-
-def judge_now(work: Work, pair: Pair, attempts: Attempts) -> Verdict:
-    """Hand the evidence to the judge."""
-    evidence = CanaryEvidence(pair.canary.digest, pair.stable.digest, attempts, work.regions)
-    return judge(criteria(work), evidence, datetime.now(UTC))
-
-
-def criteria(work: Work) -> Criteria:
-    """Return what fleet.yaml says the release is judged by."""
-    declared = work.declared
-    return Criteria(declared.rollback, {region: slo.error_rate for region, slo in declared.slo.items()})
 
 
 def was_set_back(pair: Pair, now: float, steady: float) -> float:
@@ -158,34 +142,6 @@ def unless_set_back(pair: Pair, verdict: Verdict, now: float, steady: float) -> 
 def out_of_time(work: Work, pair: Pair) -> bool:
     """Whether the canary has lasted as long as it may."""
     return time.time() - pair.since > work.declared.canary.max_seconds
-
-
-def record(work: Work, verdict: Verdict, weight: int, share: MeasuredShare) -> None:
-    """Write what the judge saw and said into the ledger: counts as integers, figures as decimals in text."""
-    regions: list[JSON] = [
-        {
-            "region": found.region,
-            "canary": {"attempts": found.canary_attempts, "bad": found.canary_bad},
-            "stable": {"attempts": found.stable_attempts, "bad": found.stable_bad},
-            "harm": f"{found.harm:.6g}",
-            "upper_bound": f"{found.upper_bound:.6g}",
-        }
-        for found in verdict.regions
-    ]
-    work.journal.record(
-        "canary.judged",
-        {
-            "weight": weight,
-            "measured_share": f"{share.measured:.4f}",
-            "outcome": verdict.outcome.value,
-            "reasons": list(verdict.reasons),
-            "harm": f"{verdict.harm:.6g}",
-            "harm_limit": f"{verdict.harm_limit:.6g}",
-            "metrics": {found.metric.value: f"{found.harm:.6g}" for found in verdict.metrics},
-            "only_in": verdict.only_in,
-            "regions": regions,
-        },
-    )
 
 
 def _switch(work: Work, pair: Pair, weight: int) -> dict[str, JSON]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,22 +12,24 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.settings import PREFECT_API_REQUEST_TIMEOUT, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from fleet.canonical import short
-from fleet.evidence import GateResult, RegionEvidence, Verdict
+from fleet.evidence import GateResult, Outcome, RegionEvidence, Verdict
 from fleet.phases import ReleasePhase
 from flows.work import Work
 from monitoring.share import MeasuredShare
 
 SECONDS = 2.0
+COLUMNS = "▁▂▃▄▅▆▇█"
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A canary at one tick: the weight asked for, what each edge has, the share seen, and the verdict."""
+    """A canary at one tick: the weight asked for, what each edge has, the share seen, the verdict, and how long a final one may take."""
 
     weight: int
     at_edges: dict[str, int]
     share: MeasuredShare
     verdict: Verdict
+    seconds_left: float | None = None
 
 
 def show_gates(work: Work, results: Sequence[GateResult]) -> None:
@@ -39,11 +42,28 @@ def show_progress(work: Work, progress: Progress) -> None:
     """Show the canary region by region, with the e-value beside its limit."""
     rows = [row(progress, found) for found in progress.verdict.regions]
     held = ", ".join(f"{'unknown' if percent < 0 else f'{percent} %'} at {edge}" for edge, percent in progress.at_edges.items())
+    verdict = progress.verdict
+    cost = sum(region.canary_bad for region in verdict.regions)
     description = (
-        f"Canary of {title(work)}: {progress.weight} % asked for, {held}, "
-        f"{progress.share.measured:.1%} seen. Harm {progress.verdict.harm:.3g} of {progress.verdict.harm_limit:.3g}."
+        f"Canary of {title(work)}: {progress.weight} % asked for, {held}, {progress.share.measured:.1%} seen. "
+        f"Evidence of harm {verdict.harm:.3g} of {verdict.harm_limit:.3g} {plot(verdict.course)}. "
+        f"It has cost {cost:,} bad answers. {_outlook(progress)}"
     )
     table(rows, key=key(work, "canary"), description=description)
+
+
+def plot(course: Sequence[float]) -> str:
+    """Draw values of 0 to 1 as one line of columns; a full one is the limit."""
+    return "".join(COLUMNS[min(int(value * len(COLUMNS)), len(COLUMNS) - 1)] for value in course)
+
+
+def _outlook(progress: Progress) -> str:
+    verdict, seconds = progress.verdict, progress.seconds_left
+    if verdict.outcome is not Outcome.NOT_ENOUGH_DATA:
+        return f"Verdict: {verdict.outcome.value}."
+    if seconds is None:
+        return f"{verdict.answers_needed:,} more clean answers are needed, and none comes in."
+    return f"{verdict.answers_needed:,} more clean answers are needed: about {math.ceil(seconds):,} s at this rate."
 
 
 def row(progress: Progress, found: RegionEvidence) -> dict[str, str]:

@@ -13,6 +13,9 @@ from monitoring.criteria import Criteria
 from monitoring.strata import Counts, Floats, PairStrata, Strata
 from monitoring.wealth import Bets, Joined, averaged, e_value, join, seconds_of
 
+POINTS = 24
+"""How many points of its course a process tells."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Evidence:
@@ -26,6 +29,8 @@ class Evidence:
 class Harm:
     """The evidence of harm: e-values of the release, of each region and each metric, and the second at which the limit was reached.
 
+    `course` is how it came there, in evenly spaced points: 0 no evidence, 1 the limit, on the scale of logarithms.
+
     The process stops when it reaches its limit, so the same counts convict whenever one looks; until then `second` is
     None and the e-values are the latest.
     """
@@ -34,6 +39,7 @@ class Harm:
     regions: tuple[float, ...]
     metrics: tuple[tuple[Metric, float], ...]
     second: int | None
+    course: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,7 +82,14 @@ def weigh(criteria: Criteria, evidence: Evidence) -> Harm:
         found.regions(place),
         tuple((metric, e_value(one.total[place])) for metric, one in found.joined.items()),
         None if reached is None else int(found.seconds[place]),
+        _course(found.total[: place + 1] / np.log(criteria.limit)),
     )
+
+
+def _course(way: Floats) -> tuple[float, ...]:
+    """Thin out the way to the limit to a few points, the last one among them."""
+    places = np.unique(np.linspace(0, len(way) - 1, POINTS).round().astype(int))
+    return tuple(float(value) for value in np.clip(way[places], 0, 1))
 
 
 def bets(criteria: Criteria, evidence: Evidence, metric: Metric) -> list[Bets]:

@@ -35,7 +35,8 @@ def judge(criteria: Criteria, evidence: CanaryEvidence, now: datetime) -> Verdic
     seen = {region: seen_in(of_region, criteria.rollback.bound) for region, of_region in strata.items()}
     regions = _figures(criteria, strata, seen, found)
     case = reasons.Case(criteria, found, regions, seen, _only_in(criteria, found, regions))
-    outcome, why = _conclude(case, reasons.of_age(evidence.attempts.complete_to, now, STALE_SECONDS))
+    fresh_to = evidence.attempts.complete_to if evidence.fresh_to is None else evidence.fresh_to
+    outcome, why = _conclude(case, reasons.of_age(fresh_to, now, STALE_SECONDS))
     blind = tuple(reason for region, of_region in strata.items() for reason in reasons.of_blindness(region, of_region))
     policy, stakes = criteria.rollback, criteria.stakes()
     return Verdict(
@@ -47,6 +48,7 @@ def judge(criteria: Criteria, evidence: CanaryEvidence, now: datetime) -> Verdic
         metrics=tuple(MetricEvidence(metric, value, stakes[metric]) for metric, value in found.metrics),
         upper_bound=upper_bound(together(seen.values()), policy.promotion_error, policy.bound),
         only_in=case.only_in,
+        course=found.course,
         answers_needed=max(clean_answers_needed(policy.margin, policy.promotion_error, one) for one in case.bounded.values()),
     )
 

@@ -32,13 +32,14 @@ class CanaryEvidence:
 
     `canary` and `stable` are revision digests. `attempts` may hold other revisions and shadow traffic too: of these
     only the shadow's pairs are judged. `regions` are those that the release must convince, also where nothing has
-    been observed yet.
+    been observed yet. `fresh_to` is the second up to which every edge has told, where edges are not equally far.
     """
 
     canary: str
     stable: str
     attempts: Attempts
     regions: tuple[str, ...]
+    fresh_to: int | None = None
 
     def __post_init__(self) -> None:
         if self.canary == self.stable:

@@ -11,9 +11,11 @@ from fleet.declared import Canary, Step
 from fleet.evidence import Outcome, Verdict
 from fleet.versions import Revision
 from flows.canary import Pair, Stage, unless_late, unless_set_back
+from flows.observed import Observed, Sides
 
 WORK: Any = SimpleNamespace(declared=SimpleNamespace(canary=Canary(max_seconds=600)))
 STEP = Step(weight=5, seconds=1)
+SEEN = Observed(Sides("toy", "sha256:b", "sha256:a"), since=1000)
 
 
 def verdict(outcome: Outcome) -> Verdict:
@@ -36,7 +38,7 @@ def test_time_that_ran_out_after_an_early_step_leaves_no_verdict(last: bool, lat
 @pytest.mark.parametrize("found", list(Outcome))
 @pytest.mark.parametrize(("now", "steady"), [(997.0, 500.0), (1300.0, 803.5)], ids=["before the canary began", "by three seconds"])
 def test_a_clock_that_was_set_back_leaves_no_verdict_but_a_bad_one(found: Outcome, now: float, steady: float) -> None:
-    pair = Pair(Revision("toy", "2", "sha256:b"), Revision("toy", "1", "sha256:a"), since=1000, offset=500.0)
+    pair = Pair(Revision("toy", "2", "sha256:b"), Revision("toy", "1", "sha256:a"), since=1000, offset=500.0, seen=SEEN)
     judged = unless_set_back(pair, verdict(found), now, steady)
     assert judged.outcome is (Outcome.ROLL_BACK if found is Outcome.ROLL_BACK else Outcome.NOT_ENOUGH_DATA)
     assert found is Outcome.ROLL_BACK or "set back" in judged.reasons[0]
@@ -44,7 +46,7 @@ def test_a_clock_that_was_set_back_leaves_no_verdict_but_a_bad_one(found: Outcom
 
 @pytest.mark.parametrize(("now", "steady"), [(1000.0, 500.0), (1299.0, 800.0), (5000.0, 800.0)], ids=["at once", "slewed", "set forward"])
 def test_a_clock_that_goes_on_leaves_the_verdict_as_it_is(now: float, steady: float) -> None:
-    pair = Pair(Revision("toy", "2", "sha256:b"), Revision("toy", "1", "sha256:a"), since=1000, offset=500.0)
+    pair = Pair(Revision("toy", "2", "sha256:b"), Revision("toy", "1", "sha256:a"), since=1000, offset=500.0, seen=SEEN)
     assert unless_set_back(pair, verdict(Outcome.PROMOTE), now, steady) == verdict(Outcome.PROMOTE)
 
 
