@@ -19,7 +19,7 @@ from flows.observed import Observed, Sides
 from flows.routing import set_weight, stable_is_warm, weights_at
 from flows.showing import Progress, show_progress, show_verdict
 from flows.work import Work
-from monitoring.share import MeasuredShare, measured_share
+from monitoring.share import LATEST_SECONDS, MeasuredShare, measured_share
 from registry.ledger import JSON
 
 SLEWED_SECONDS = 2.0
@@ -107,7 +107,9 @@ def tick(work: Work, pair: Pair, weight: int, since: float) -> tuple[Verdict, Me
     states = set_weight(work, pair.canary, pair.stable, weight)
     judged = judge_now(work, pair.seen)
     verdict = unless_set_back(pair, judged.verdict, time.time(), time.monotonic())
-    share = measured_share(pair.seen.evidence(work.regions).attempts, pair.canary.digest, int(since) + 1, weight)
+    share = measured_share(
+        pair.seen.evidence(work.regions).attempts, pair.canary.digest, max(int(since) + 1, pair.seen.horizon - LATEST_SECONDS), weight
+    )
     record(work, replace(judged, verdict=verdict), weight, share)
     show_progress(work, Progress(weight, weights_at(states, work.model, pair.canary.digest), share, verdict, judged.seconds_left))
     return verdict, share

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from fleet.evidence import Attempts
 
 DEVIATIONS = 5.0
+LATEST_SECONDS = 30
+"""The share that is seen now, not the one over a whole step: an edge may have left its shares for a while."""
 
 
 @dataclass(frozen=True, slots=True)

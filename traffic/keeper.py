@@ -33,6 +33,7 @@ PREPARED_HOLDS_SECONDS = 60.0
 POLL_SECONDS = 0.01
 LOOKS_UNTIL_DEAD = 2
 NOTHING = "Nothing was changed."
+EXPIRED = "the table has expired"
 log = logging.getLogger(__name__)
 
 
@@ -167,7 +168,7 @@ class Keeper:
             for held in list(self._held.values()):
                 over = held.table.expires_at <= self._now() or self._ends[held.table.model] <= time.monotonic()
                 if not held.safe_because and over:
-                    self._fall_back(held, "the table has expired")
+                    self._fall_back(held, EXPIRED)
 
     def look(self) -> None:
         """Look at Envoy once: leave canaries that have no healthy host, write again what Envoy missed, clean up."""
@@ -217,6 +218,10 @@ class Keeper:
         self._check(table)
         prepared = self._prepared.get(table.model)
         if prepared is None or prepared.table != table or not prepared.warm:
+            held = self._held.get(table.model)
+            if held is not None and held.safe_because == EXPIRED:
+                # It raised nothing when it was sent: the table that it renews ran out meanwhile
+                raise TooLate(_name(table), "comes after the one that it renews had expired", f"{NOTHING} Make a new one.")
             raise Refused(_name(table), "raises exposure and was not prepared here", f"{NOTHING} Prepare it first.")
 
     def _check_well(self, table: RoutingTable, places: tuple[Backend, ...]) -> None:
@@ -229,6 +234,7 @@ class Keeper:
         with self._lock:
             prepared = self._prepared.get(table.model)
             if prepared is None or prepared.table != table:
+                self._check(table)
                 raise Refused(_name(table), "another table was prepared meanwhile", NOTHING)
             self._prepared[table.model] = Prepared(table, warm=True, since=time.monotonic())
 

@@ -135,6 +135,15 @@ def test_past_expiry_the_safe_shares_come_back_with_every_controller_gone(canary
     assert canary_edge.answering(20) == {STABLE: 20}
 
 
+def test_a_renewal_that_comes_after_its_table_expired_is_too_late_and_may_be_made_anew(canary_edge: RealEdge, epoch: int) -> None:
+    canary_edge.client.apply(canary_edge.table(2, canary=50, seconds=0.5, epoch=epoch))
+    wait_until(lambda: canary_edge.model().percent_of(CANARY) == 0, 5, "the return of the safe shares")
+    with pytest.raises(TooLate, match="had expired"):
+        canary_edge.client.apply(canary_edge.table(3, canary=50, epoch=epoch))
+    assert shift([canary_edge.client], canary_edge.table(4, canary=50, epoch=epoch)).complete
+    assert canary_edge.model().percent_of(CANARY) == 50
+
+
 def test_a_canary_that_left_by_itself_does_not_come_back_by_a_renewal(canary_edge: RealEdge, epoch: int) -> None:
     canary_edge.client.take_safe_shares("employment", epoch)
     with pytest.raises(Refused, match="not prepared"):
