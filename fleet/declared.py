@@ -14,6 +14,7 @@ Text = Annotated[str, Field(min_length=1)]
 Rate = Annotated[float, Field(ge=0, le=1)]
 Milliseconds = Annotated[int, Field(gt=0)]
 Seconds = Annotated[float, Field(gt=0)]
+HarmBudget = Annotated[int, Field(ge=1)]
 Stake = Annotated[float, Field(ge=0, le=1000)]
 
 
@@ -102,10 +103,21 @@ class Step(Declared):
 
 
 class Canary(Declared):
-    """How a new revision meets live traffic; without a verdict after `max_seconds` it is rolled back, never promoted."""
+    """How a new revision meets live traffic; without a verdict after `max_seconds` it is rolled back, never promoted.
 
+    `harm_budget` is how many bad answers it may give in all; once they are given it is rolled back, whatever stable
+    does. With a budget and without `steps`, the shares and how long each lasts follow from the budget and from what
+    is known of the canary so far.
+    """
+
+    harm_budget: HarmBudget | None = None
     steps: tuple[Step, ...] = (Step(weight=5, seconds=60), Step(weight=25, seconds=120), Step(weight=50, seconds=120))
     max_seconds: Seconds = 1800
+
+    @property
+    def follows_budget(self) -> bool:
+        """Whether the harm budget decides the shares, since no steps are declared."""
+        return self.harm_budget is not None and "steps" not in self.model_fields_set
 
     @model_validator(mode="after")
     def _weights_rise(self) -> Self:

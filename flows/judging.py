@@ -62,7 +62,8 @@ def judge_seen(work: Work, seen: Observed) -> Verdict:
 def criteria(work: Work) -> Criteria:
     """Return what fleet.yaml says the release is judged by."""
     declared = work.declared
-    return Criteria(declared.rollback, {region: slo.error_rate for region, slo in declared.slo.items()})
+    rates = {region: slo.error_rate for region, slo in declared.slo.items()}
+    return Criteria(declared.rollback, rates, harm_budget=declared.canary.harm_budget)
 
 
 def seconds_left(verdict: Verdict, seen: Observed) -> float | None:

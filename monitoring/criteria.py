@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from fleet.declared import Rollback
+from fleet.declared import HarmBudget, Rate, Rollback
 from fleet.errors import InputError
 from fleet.evidence import Metric
 
@@ -18,13 +18,15 @@ class Criteria:
     """The limits of one release.
 
     `error_rates` has each region's SLO, as a share of answers in 0..1; `shift` is how far the mean scores may lie
-    apart, `disagreement` which share of shadow answers may differ. What is None is not judged.
+    apart, `disagreement` which share of shadow answers may differ, `harm_budget` how many bad answers the canary may
+    give in all. What is None is not judged.
     """
 
     rollback: Rollback
     error_rates: Mapping[str, float] = field(default_factory=dict)
     shift: float | None = None
     disagreement: float | None = None
+    harm_budget: int | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the limits with every number as a decimal in text, as the ledger has them."""
@@ -33,6 +35,7 @@ class Criteria:
             "error_rates": _texts(dict(self.error_rates)),
             "shift": _text(self.shift),
             "disagreement": _text(self.disagreement),
+            "harm_budget": _text(self.harm_budget),
         }
 
     @property
@@ -69,15 +72,16 @@ def criteria_from(recorded: Mapping[str, Any], changes: Mapping[str, str] | None
         _set(texts, path, value)
     try:
         rates = _RATES.validate_python(texts["error_rates"])
-        return Criteria(Rollback.model_validate(texts["rollback"]), rates, *(_RATE.validate_python(texts[name]) for name in _OPTIONAL))
+        optional = {name: adapter.validate_python(texts[name]) for name, adapter in _OPTIONAL.items()}
+        return Criteria(Rollback.model_validate(texts["rollback"]), rates, **optional)
     except ValidationError as problem:
         told = "; ".join(f"{'.'.join(map(str, error['loc'])) or 'value'}: {error['msg']}" for error in problem.errors())
         raise InputError("the judge's limits", told, "See `rollback` in docs/settings.md.") from problem
 
 
-_OPTIONAL = ("shift", "disagreement")
 _RATES: TypeAdapter[dict[str, float]] = TypeAdapter(dict[str, float])
-_RATE: TypeAdapter[float | None] = TypeAdapter(float | None)
+_RATE: TypeAdapter[Any] = TypeAdapter(Rate | None)
+_OPTIONAL: Mapping[str, TypeAdapter[Any]] = {"shift": _RATE, "disagreement": _RATE, "harm_budget": TypeAdapter(HarmBudget | None)}
 
 
 def _set(texts: dict[str, Any], path: str, value: str) -> None:

@@ -57,6 +57,8 @@ def _conclude(case: reasons.Case, too_old: tuple[str, ...]) -> tuple[Outcome, tu
     """Harm first, then health everywhere, then waiting."""
     if case.found.second is not None:
         return Outcome.ROLL_BACK, reasons.of_rollback(case)
+    if case.overspent:
+        return Outcome.ROLL_BACK, reasons.of_overspending(case)
     policy = case.criteria.rollback
     tried = all(region.canary_attempts for region in case.regions)
     healthy = tried and all(passes(seen, policy.margin, policy.promotion_error) for seen in case.bounded.values())

@@ -28,6 +28,17 @@ class Case:
     only_in: str
 
     @property
+    def overspent(self) -> bool:
+        """Whether the canary has given as many bad answers as it may."""
+        budget = self.criteria.harm_budget
+        return budget is not None and self.cost >= budget
+
+    @property
+    def cost(self) -> int:
+        """How many bad answers the canary gave."""
+        return sum(region.canary_bad for region in self.regions)
+
+    @property
     def bounded(self) -> Mapping[str, Seen]:
         """What must be bounded by the margin: each region, or all traffic at once."""
         return self.seen if self.criteria.rollback.scope == "region" else {EVERYWHERE: together(self.seen.values())}
@@ -42,6 +53,16 @@ def of_rollback(case: Case) -> tuple[str, ...]:
     first = f"The canary {worst.meaning}{where}: evidence of harm {found.value:,.1f} reached the limit {limit_of(case.criteria)} at {when}"
     others = _of_metrics(case) if len(found.metrics) > 1 else ()
     return (f"{first}.", *(_compared(region, worst) for region in sorted(case.regions, key=lambda region: -region.harm)), *others)
+
+
+def of_overspending(case: Case) -> tuple[str, ...]:
+    """Say that the canary has cost what it may, which is no evidence that it is worse than stable."""
+    spent = f"The harm budget is spent: the canary gave {case.cost:,} bad answers of the {case.criteria.harm_budget:,} that it may give"
+    return (
+        f"{spent}.",
+        _no_harm(case),
+        *(_compared(region, Metric.ERRORS) for region in sorted(case.regions, key=lambda one: -one.canary_bad)),
+    )
 
 
 def of_promotion(case: Case) -> tuple[str, ...]:

@@ -28,13 +28,23 @@ def decide(criteria: Criteria, evidence: Evidence, promote_from: int) -> Decided
     """
     found = process(criteria, evidence)
     place = found.reached(criteria.limit)
-    harmful = None if place is None else int(found.seconds[place])
+    ends = [] if place is None else [int(found.seconds[place])]
+    harmful = min(ends + _overspent(criteria, evidence, found.seconds), default=None)
     healthy = _healthy_from(criteria, evidence, found.seconds, promote_from)
     if harmful is not None and (healthy is None or harmful <= healthy):
         return Decided(Outcome.ROLL_BACK, harmful)
     if healthy is not None:
         return Decided(Outcome.PROMOTE, healthy)
     return Decided(Outcome.NOT_ENOUGH_DATA, None)
+
+
+def _overspent(criteria: Criteria, evidence: Evidence, seconds: Counts) -> list[int]:
+    """Return the second in which the harm budget was spent, if it ever was."""
+    if criteria.harm_budget is None:
+        return []
+    bad = [_held(course_of(strata, "rate"), strata.second, seconds).bad for strata in evidence.strata.values()]
+    found = np.flatnonzero(np.sum(bad, axis=0) >= criteria.harm_budget)
+    return [int(seconds[found[0]])] if len(found) else []
 
 
 def _healthy_from(criteria: Criteria, evidence: Evidence, seconds: Counts, promote_from: int) -> int | None:

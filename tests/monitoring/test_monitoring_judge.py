@@ -133,6 +133,15 @@ def test_a_caller_that_tries_again_and_again_counts_once() -> None:
     assert found.regions[0].canary_bad == 10, "the bound of its rate counts all of them"
 
 
+def test_a_canary_that_has_cost_what_it_may_is_rolled_back_though_it_is_no_worse() -> None:
+    same = steady(200, 5, 5, canary_bad=1, stable_bad=1)
+    counts = [count for region in REGIONS for count in counts_of(region, same)]
+    verdict = judge(Criteria(POLICY, harm_budget=600), evidence_of(counts, END), moment(END))
+    assert verdict.outcome is Outcome.ROLL_BACK
+    assert verdict.reasons[0] == "The harm budget is spent: the canary gave 600 bad answers of the 600 that it may give."
+    assert judge(Criteria(POLICY, harm_budget=601), evidence_of(counts, END), moment(END)).outcome is Outcome.NOT_ENOUGH_DATA
+
+
 def test_no_counts_at_all_is_not_enough_data() -> None:
     verdict = judge(Criteria(POLICY), evidence_of([], 0), moment(START))
     assert verdict.outcome is Outcome.NOT_ENOUGH_DATA
