@@ -3,7 +3,7 @@
 Until an upper bound says otherwise, every answer of a canary may be bad. Between two moments at which it can be taken away it
 answers `requests per second * share * reaction time` requests, of which at most the bound is bad. A share is affordable
 when that is no more than half of what is left of the harm budget; the other half is for finding out. So a
-canary begins small, grows as clean answers lower the bound, and never waits for a timer.
+canary begins small, grows as clean answers lower the bound, shrinks when bad ones use up the budget, and never waits for a timer.
 """
 
 from __future__ import annotations
@@ -33,6 +33,12 @@ def affordable_percent(budget: int, spent: int, bound: float, exposure: Exposure
         return 0
     at_risk = exposure.per_second * exposure.reaction_seconds * bound
     return 100 if at_risk <= 0 else min(100, math.floor(100 * left / 2 / at_risk))
+
+
+def next_percent(budget: int, spent: int, bound: float, exposure: Exposure) -> int:
+    """Return the largest share of the ladder that the budget affords; 0 when it affords none. It may be less than before."""
+    affordable = affordable_percent(budget, spent, bound, exposure)
+    return max((percent for percent in LADDER if percent <= affordable), default=0)
 
 
 def smallest_budget(exposure: Exposure) -> int:

@@ -7,7 +7,7 @@ import pytest
 from simulated_canary import ERRORS_ALONE
 
 from fleet.declared import Canary, Rollback
-from monitoring.planning import LADDER, Exposure, affordable_percent, smallest_budget
+from monitoring.planning import LADDER, Exposure, affordable_percent, next_percent, smallest_budget
 from monitoring.promotion import Seen, upper_bound
 
 BUSY = Exposure(per_second=50, reaction_seconds=4)
@@ -28,28 +28,24 @@ def test_the_smallest_budget_affords_the_first_share_and_nothing_less_does() -> 
 
 
 @pytest.mark.parametrize("errors", [1.0, 0.3, 0.05, 0.01])
-def test_a_canary_that_climbs_by_its_budget_seldom_costs_more_than_it(errors: float) -> None:
-    """However bad it is from its first answer on; taken away one reaction after it has cost what it may."""
+def test_a_canary_that_climbs_by_its_budget_costs_hardly_more_than_it(errors: float) -> None:
+    """However bad it is from its first answer on and whatever the judge says."""
     rng, budget, costs = np.random.default_rng(51), 40, []
     for _ in range(200):
-        attempts = bad = weight = 0
+        attempts = bad = 0
         for _tick in range(120):
             bound = upper_bound(Seen(attempts, bad), 0.05)
-            affordable = affordable_percent(budget, bad, bound, BUSY)
-            weight = max([weight, *(step for step in LADDER if step <= affordable)])
+            weight = next_percent(budget, bad, bound, BUSY)
             requests = int(rng.poisson(BUSY.per_second * BUSY.reaction_seconds * weight / 100))
             attempts, bad = attempts + requests, bad + int(rng.binomial(requests, errors))
-            if bad >= budget:
-                break
         costs.append(bad)
-    assert np.quantile(costs, 0.95) <= 1.3 * budget
+    assert np.quantile(costs, 0.99) <= budget + 2
 
 
 def test_a_clean_canary_climbs_to_the_top_without_a_timer() -> None:
     attempts = weight = ticks = 0
     while weight < LADDER[-1]:
-        affordable = affordable_percent(40, 0, upper_bound(Seen(attempts, 0), 0.05), BUSY)
-        weight = max([weight, *(step for step in LADDER if step <= affordable)])
+        weight = next_percent(40, 0, upper_bound(Seen(attempts, 0), 0.05), BUSY)
         attempts, ticks = attempts + round(BUSY.per_second * BUSY.reaction_seconds * weight / 100), ticks + 1
     assert ticks <= 10
 

@@ -201,7 +201,7 @@ MUTANTS = (
     Mutant(
         "the safe weights do not come at the expiry",
         "traffic/keeper.py",
-        'self._fall_back(held, "the table has expired")',
+        "self._fall_back(held, EXPIRED)",
         "pass",
         (f"{EDGE}::test_past_expiry_the_safe_shares_come_back_with_every_controller_gone",),
     ),
