@@ -170,6 +170,29 @@ class Rollback(Declared):
     stakes: Stakes = Stakes()
 
 
+class Predictions(Declared):
+    """What a model's answers are by number, and how far those of a new revision may be from stable's.
+
+    An answer's score is the mean of its rows' first number, for two probabilities that of the positive class. Scores
+    lie from `low` to `high`; one beyond counts as lying at the end. `shift` is the largest shift of the mean score, as
+    a part of that range, that counts as no worse. Of the requests that a shadow answers beside stable, a share of
+    `disagreement` may have other answers; two answers agree when they are equal or their scores lie within
+    `tolerance`, a part of the range.
+    """
+
+    low: Annotated[float, Field(allow_inf_nan=False)]
+    high: Annotated[float, Field(allow_inf_nan=False)]
+    shift: Annotated[float, Field(gt=0, lt=1)]
+    disagreement: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    tolerance: Annotated[float, Field(ge=0, lt=1)] = 0.05
+
+    @model_validator(mode="after")
+    def _range(self) -> Self:
+        if self.low >= self.high:
+            raise ValueError(f"low must be below high (found {self.low:g} and {self.high:g})")
+        return self
+
+
 class Evaluation(Declared):
     """The held-out rows of the metric gate, pinned by DVC: repository, file, Git revision and label column."""
 
@@ -212,6 +235,7 @@ class Model(Declared):
     `rto_seconds` is the time within which users are served again after a region is lost, `rpo_releases` how many
     releases the survivors may lag behind. `contract` is a Great Expectations suite (JSON) that the data must meet.
     `forecast` says per region what it is expected to cost; without one, what it cost before is expected again.
+    Without `predictions` what it answers is not judged, only whether and how fast.
     """
 
     owner: Text
@@ -227,6 +251,7 @@ class Model(Declared):
     evaluation: Evaluation | None = None
     drift: Drift | None = None
     forecast: dict[Name, Forecast] = {}
+    predictions: Predictions | None = None
 
     @model_validator(mode="after")
     def _forecast_per_region(self) -> Self:

@@ -58,6 +58,9 @@ class Settings(BaseSettings):
     deploy_seconds: Annotated[float, Field(gt=1, description="How long a region may take to become ready with a revision.")] = 120.0
     gate_seconds: Annotated[float, Field(gt=1, description="How long a model may run inside a gate before it is stopped.")] = 120.0
     keep_raw_logs: Annotated[bool, Field(description="Keep the edges' raw request logs instead of deleting what has been counted.")] = False
+    trusted_proxies: Annotated[
+        int, Field(ge=0, le=10, description="Proxies in front of the edges that are believed about who called them (X-Forwarded-For).")
+    ] = 0
     crash_at: Annotated[
         str | None, Field(description="For rehearsals: kill the controller at 'POINT EFFECT', POINT being before, between, acted or after.")
     ] = None

@@ -11,7 +11,7 @@ from fleet.versions import Revision
 from flows.behind import champion_behind, edges_behind, ready_at, region_behind, strays
 from flows.desires import CHAMPION
 from flows.house import House
-from flows.routing import apply, backends
+from flows.routing import apply, backends, score_range, score_tolerance
 from flows.shipping import start_and_wait
 from flows.work import Claim, stable_of
 from registry.store import copy
@@ -95,5 +95,7 @@ def route_to_stable(house: House, stable: Revision, claim: Claim) -> None:
         safe=everything,
         backends=backends(house, stable, tuple(ready_at(house, stable)) or declared.regions, required=False),
         latency_ms=min(slo.latency_ms for slo in declared.slo.values()),
+        score_range=score_range(declared),
+        score_tolerance=score_tolerance(declared),
     )
     apply(house, table)

@@ -6,6 +6,7 @@ import time
 from contextlib import suppress
 
 from clouds.serving import State
+from fleet.declared import Model
 from fleet.errors import OperationFailed, TooLate, Unreachable
 from fleet.versions import Revision
 from flows.house import House
@@ -48,7 +49,19 @@ def _table(work: Work, revision: Revision, stable: Revision | None, weight: int)
         safe=safe,
         backends=found,
         latency_ms=min(slo.latency_ms for slo in work.declared.slo.values()),
+        score_range=score_range(work.declared),
+        score_tolerance=score_tolerance(work.declared),
     )
+
+
+def score_range(declared: Model) -> tuple[float, float] | None:
+    """Return what a model's scores may be; None where its answers are not judged."""
+    return None if declared.predictions is None else (declared.predictions.low, declared.predictions.high)
+
+
+def score_tolerance(declared: Model) -> float:
+    """Return the part of the range by which the scores of two answers may differ and still agree."""
+    return 0.0 if declared.predictions is None else declared.predictions.tolerance
 
 
 def _shares(revision: Revision, before: Revision | None, weight: int) -> tuple[Share, ...]:

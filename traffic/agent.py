@@ -24,7 +24,10 @@ SHORTEST_TOKEN = 16
 
 @dataclass(frozen=True, slots=True)
 class AgentOptions:
-    """How an agent is started; the token stands in a file, never in the arguments."""
+    """How an agent is started; the token stands in a file, never in the arguments.
+
+    `trusted_proxies` is how many proxies in front of the edge are believed about who called them.
+    """
 
     edge: str
     folder: Path
@@ -32,6 +35,7 @@ class AgentOptions:
     ports: EdgePorts
     token_file: Path
     keep_raw_logs: bool = False
+    trusted_proxies: int = 0
 
 
 def agent_command(options: AgentOptions) -> list[str]:
@@ -44,6 +48,7 @@ def agent_command(options: AgentOptions) -> list[str]:
         *("--listener-port", str(options.ports.listener)),
         *("--admin-port", str(options.ports.admin)),
         *("--token-file", str(options.token_file)),
+        *("--trusted-proxies", str(options.trusted_proxies)),
         *(["--keep-raw-logs"] if options.keep_raw_logs else []),
     ]
 
@@ -65,9 +70,9 @@ def run(options: AgentOptions) -> ExitCode:
     token = _token(options.token_file)
     options.folder.mkdir(parents=True, exist_ok=True)
     with _sole_writer(options.folder):
-        bootstrap(options.folder, options.edge, options.ports)
+        bootstrap(options.folder, options.edge, options.ports, options.trusted_proxies)
         keeper = Keeper(options.edge, options.folder, options.ports, drills=drill_key(token))
-        folder = Folder(options.folder, options.edge, keeper.latency_ms, options.keep_raw_logs, time.time, keeper.reopen_logs)
+        folder = Folder(options.folder, options.edge, keeper.terms, options.keep_raw_logs, time.time, keeper.reopen_logs)
         application = AgentService(options.edge, token, keeper, folder).application()
         server = uvicorn.Server(
             uvicorn.Config(
@@ -135,6 +140,7 @@ def _options(arguments: Sequence[str] | None) -> AgentOptions:
     parser.add_argument("--admin-port", required=True, type=int, help="Envoy's admin interface")
     parser.add_argument("--token-file", required=True, type=Path, help="file with the bearer token")
     parser.add_argument("--keep-raw-logs", action="store_true", help="keep the logs after they were counted")
+    parser.add_argument("--trusted-proxies", type=int, default=0, help="how many proxies in front are believed about who called them")
     given = parser.parse_args(arguments)
     return AgentOptions(
         edge=given.edge,
@@ -143,6 +149,7 @@ def _options(arguments: Sequence[str] | None) -> AgentOptions:
         ports=EdgePorts(given.listener_port, given.admin_port),
         token_file=given.token_file,
         keep_raw_logs=given.keep_raw_logs,
+        trusted_proxies=given.trusted_proxies,
     )
 
 

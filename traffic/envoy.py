@@ -14,7 +14,16 @@ from pathlib import Path
 import orjson
 
 from fleet.canonical import canonical_json, digest_of
-from traffic.attempts.formats import ACCESS_LOG, ACCESS_LOG_FORMAT, ATTEMPTS_LOG, METADATA, ROUTER_LOG_FORMAT
+from traffic.attempts.formats import (
+    ACCESS_LOG,
+    ACCESS_LOG_FORMAT,
+    ANSWER_HEADER,
+    ATTEMPTS_LOG,
+    METADATA,
+    PAIR_HEADER,
+    PAIR_VALUE,
+    ROUTER_LOG_FORMAT,
+)
 from traffic.clusters import TYPE, Cluster, Timeouts, cluster_name, seconds
 from traffic.drill_key import DRILL_HEADER
 from traffic.table import RoutingTable
@@ -75,10 +84,10 @@ def routes_file(tables: Sequence[RoutingTable], version: str, drills: str = NO_D
     return _watched(version, [_route_configuration(tables, version, drills)])
 
 
-def listeners_file(ports: EdgePorts, logs: Path) -> WatchedFile:
-    """Return the listeners file: one listener on loopback that logs into a folder."""
+def listeners_file(ports: EdgePorts, logs: Path, trusted_proxies: int = 0) -> WatchedFile:
+    """Return the listeners file: one listener on loopback that logs into a folder, behind so many proxies that are believed."""
     source = {"rds": {"route_config_name": ROUTES, "config_source": _file_source(logs / "envoy" / "rds.json")}}
-    return _watched("1", [_listener(ports, logs, source)])
+    return _watched("1", [_listener(ports, logs, {**source, "xff_num_trusted_hops": trusted_proxies})])
 
 
 def bootstrap_file(edge: str, ports: EdgePorts, folder: Path) -> bytes:
@@ -135,11 +144,13 @@ def _route_configuration(tables: Sequence[RoutingTable], version: str, drills: s
         # Envoy reports the version of the last routes that differed in content, so the version is part of it
         "metadata": {"filter_metadata": {METADATA: {"version": version}}},
         "validate_clusters": True,
+        # Between the servers and our logs alone
+        "response_headers_to_remove": [ANSWER_HEADER],
         "virtual_hosts": [
             {
                 "name": "models",
                 "domains": ["*"],
-                "routes": [*(route for table in by_model for route in _routes_of(table, drills)), _nothing_here()],
+                "routes": [*(paired(route) for table in by_model for route in _routes_of(table, drills)), _nothing_here()],
             }
         ],
     }
@@ -152,6 +163,15 @@ def _routes_of(table: RoutingTable, drills: str) -> list[dict[str, object]]:
     labelled = {name: LIVE if revision == table.stable else CANARY for revision, name, _ in cluster_shares(table)}
     routes = [_route(table, table.model, everybody, labelled)]
     return [_route(table, f"{table.model}/{DRILL}", drill, dict.fromkeys(labelled, DRILL)), *routes] if drills else routes
+
+
+def paired(route: dict[str, object]) -> dict[str, object]:
+    """Return a route that gives its requests, if it mirrors them, a key of the edge's own, for the logs to join the answers by."""
+    action = route["route"]
+    if not isinstance(action, dict) or not action.get("request_mirror_policies"):
+        return route
+    key = {"header": {"key": PAIR_HEADER, "value": PAIR_VALUE}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+    return {**route, "request_headers_to_add": [key]}
 
 
 def _route(table: RoutingTable, name: str, match: Mapping[str, object], labelled: Mapping[str, str]) -> dict[str, object]:

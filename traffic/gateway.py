@@ -45,12 +45,15 @@ class GatewayFiles:
         return self.folder / "envoy" / "rds.json"
 
 
-def bootstrap(folder: Path, edge: str, ports: EdgePorts) -> Path:
-    """Write what Envoy needs to start and return its bootstrap file; tables that stand there already are kept."""
+def bootstrap(folder: Path, edge: str, ports: EdgePorts, trusted_proxies: int = 0) -> Path:
+    """Write what Envoy needs to start and return its bootstrap file; tables that stand there already are kept.
+
+    `trusted_proxies` in front of the edge are believed about who called them; none is where the edge meets its callers.
+    """
     files = GatewayFiles(folder.absolute())
     files.bootstrap.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(files.bootstrap, bootstrap_file(edge, ports, files.folder))
-    write_atomically(files.listeners, listeners_file(ports, files.folder).content)
+    write_atomically(files.listeners, listeners_file(ports, files.folder, trusted_proxies).content)
     if not files.clusters.exists():
         write_atomically(files.clusters, clusters_file(()).content)
     if not files.routes.exists():

@@ -18,6 +18,7 @@ from pathlib import Path
 from fleet.canonical import short
 from fleet.errors import ConvoyError, OperationFailed, Refused, TooLate, UnknownName, Unreachable
 from traffic.admin import EnvoyAdmin, Report
+from traffic.attempts.terms import Terms
 from traffic.clusters import clusters_of
 from traffic.edge_state import EdgeState
 from traffic.envoy import NO_DRILLS, EdgePorts
@@ -139,10 +140,11 @@ class Keeper:
         self._confirm(held.table, raised=False)
         return self.state()
 
-    def latency_ms(self, model: str) -> int:
-        """Return the SLO's limit of a model; raises UnknownName without a table for it."""
+    def terms(self, model: str) -> Terms:
+        """Return by what a model's attempts are counted; raises UnknownName without a table for it."""
         with self._lock:
-            return self._known(model).table.latency_ms
+            table = self._known(model).table
+        return Terms(table.latency_ms, table.score_range, table.score_tolerance)
 
     def reopen_logs(self) -> None:
         """Have Envoy open its log files anew."""

@@ -48,7 +48,8 @@ class RoutingTable:
 
     `epoch` comes from the model's lease, `version` counts within it; an edge takes only what is higher. Past
     `expires_at` (Unix seconds) the edge takes the `safe` shares by itself. `latency_ms` is the SLO's limit, from which
-    timeouts derive. Raises InputError when the whole is not consistent.
+    timeouts derive. `score_range` is what the model's scores may be, `score_tolerance` the part of it by which two answers
+    may differ and still agree. Raises InputError when the whole is not consistent.
     """
 
     model: str
@@ -59,6 +60,8 @@ class RoutingTable:
     safe: tuple[Share, ...]
     backends: tuple[Backend, ...]
     latency_ms: int
+    score_range: tuple[float, float] | None = None
+    score_tolerance: float = 0.0
 
     __pydantic_config__ = STRICT
 
@@ -101,7 +104,10 @@ class RoutingTable:
 
     def same_routes(self, other: RoutingTable) -> bool:
         """Say whether two tables differ in nothing that an Envoy would have to be told."""
-        return replace(self, epoch=0, version=0, expires_at=0.0) == replace(other, epoch=0, version=0, expires_at=0.0)
+        return self._routes() == other._routes()
+
+    def _routes(self) -> RoutingTable:
+        return replace(self, epoch=0, version=0, expires_at=0.0, score_range=None, score_tolerance=0.0)
 
     def to_json(self) -> bytes:
         """Return the table as JSON, to be read by `table_from_json`."""
@@ -158,6 +164,16 @@ def _header_problems(table: RoutingTable) -> Iterable[str]:
         yield "expires_at must be a time in Unix seconds"
     if table.latency_ms <= 0:
         yield "latency_ms must be above 0"
+    yield from _score_problems(table)
+
+
+def _score_problems(table: RoutingTable) -> Iterable[str]:
+    if table.score_range is not None:
+        low, high = table.score_range
+        if not (math.isfinite(low) and math.isfinite(high) and low < high):
+            yield f"score_range must be two numbers, the lower one first (found {low:g} and {high:g})"
+    if not 0 <= table.score_tolerance <= 1:
+        yield "score_tolerance must lie within 0 to 1"
 
 
 def _share_problems(name: str, shares: tuple[Share, ...], backends: tuple[Backend, ...]) -> Iterable[str]:

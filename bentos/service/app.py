@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 
 from . import SERVICE_VERSION
+from .answered import HEADER
 from .errors import ClientLeft, ModelFailed, NotFound, NotReady, Problem, WrongMethod, told
 from .exchange import Exchange, Headers, Message, Receive, Send
 from .log import say
@@ -67,10 +68,10 @@ class App:
         _allow(exchange, "POST")
         body = await exchange.json_body(self._settings.body_bytes)
         answer = await self._worker.run(lambda: scorer.answer(body))
-        await self._answer(exchange, 200, answer, headers)
+        await self._answer(exchange, 200, answer.body, [*headers, (HEADER, answer.told)])
         # a drill's rows are nobody's
         if self._readiness.capture is not None and exchange.traffic != b"drill":
-            self._readiness.capture.offer(headers[2][1], body, answer)
+            self._readiness.capture.offer(headers[2][1], body, answer.body)
 
     def _read(self, exchange: Exchange) -> dict[str, Any]:
         """Return the document of a path that only reads."""

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import orjson
 
+from .answered import told_of
 from .answers import tensors
 from .errors import BadRequest, ModelFailed, ModelUnusable, told
 from .signature import Signature, signature_of
@@ -39,6 +40,14 @@ def read_label(path: Path) -> Label:
 
 
 @dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer's body, and what may be told of it (`answered`)."""
+
+    body: bytes
+    told: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Scorer:
     """A model that answers; `predict` is its MLflow pyfunc, which checks the signature once more."""
 
@@ -47,21 +56,23 @@ class Scorer:
     signature: Signature
     pyfunc: Any
 
-    def answer(self, body: bytes) -> bytes:
+    def answer(self, body: bytes) -> Answer:
         """Return the answer to an inference request.
+
+        What is told of it is told of all outputs' score, whichever of them the request asks for.
 
         Raises BadRequest for a request that the signature does not allow, ModelFailed when the model raises.
         """
         request = _parsed(body)
         model_input = self._input(request.get("inputs"))
-        outputs = _wanted(tensors(self.signature, self._predicted(model_input)), request.get("outputs"))
-        document: dict[str, Any] = {"model_name": self.name, "model_version": self.version, "outputs": outputs}
-        if "id" in request:
-            document["id"] = request["id"]
+        everything = tensors(self.signature, self._predicted(model_input))
         try:
-            return orjson.dumps(document, option=OPTIONS)
+            outputs = orjson.dumps(_wanted(everything, request.get("outputs")), option=OPTIONS)
         except TypeError as problem:
             raise ModelFailed(f"the model's answer cannot be expressed ({problem})") from problem
+        named = {"model_name": self.name, "model_version": self.version} | ({"id": request["id"]} if "id" in request else {})
+        # The outputs are large and are written once, for the mark and for the body
+        return Answer(b'%b,"outputs":%b}' % (orjson.dumps(named)[:-1], outputs), told_of(everything, outputs))
 
     def metadata(self) -> dict[str, Any]:
         """Return the model's metadata in the protocol's form."""

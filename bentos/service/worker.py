@@ -7,18 +7,19 @@ import queue
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from .errors import NotReady
 
-Work = Callable[[], bytes]
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
     """A piece of work and where its outcome goes."""
 
-    work: Work
-    outcome: asyncio.Future[bytes]
+    work: Callable[[], Any]
+    outcome: asyncio.Future[Any]
 
 
 class Worker:
@@ -33,18 +34,18 @@ class Worker:
         self._jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
         threading.Thread(target=self._serve, name="predictions", daemon=True).start()
 
-    async def run(self, work: Work) -> bytes:
+    async def run(self, work: Callable[[], Result]) -> Result:
         """Return what the work returns; raises what it raises, or NotReady when every slot is taken."""
         if self._inside >= self._slots:
             raise NotReady(f"{self._slots} requests are waiting already")
-        outcome: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        outcome: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._inside += 1
         # a caller that leaves frees its slot only when the thread is done with its job
         outcome.add_done_callback(self._leave)
         self._jobs.put(Job(work, outcome))
         return await asyncio.shield(outcome)
 
-    def _leave(self, outcome: asyncio.Future[bytes]) -> None:
+    def _leave(self, outcome: asyncio.Future[Any]) -> None:
         self._inside -= 1
         # reads the exception, so that asyncio does not report one that nobody waits for any more
         if not outcome.cancelled():

@@ -286,6 +286,7 @@ def _agent_arguments(site: Site) -> tuple[str, ...]:
     return (
         *("--edge", EDGE, "--folder", str(site.home.edge(EDGE)), "--token-file", str(site.edge_token_file())),
         *("--port", str(base + 5), "--listener-port", str(base + 3), "--admin-port", str(base + 4)),
+        *("--trusted-proxies", str(site.settings.trusted_proxies)),
         *(("--keep-raw-logs",) if site.settings.keep_raw_logs else ()),
     )
 

@@ -128,7 +128,8 @@ def _prepare(site: Site) -> None:
 
     for component in components(site):
         component.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    bootstrap(site.home.edge(EDGE), EDGE, EdgePorts(listener=site.stack.port_base + 3, admin=site.stack.port_base + 4))
+    ports = EdgePorts(listener=site.stack.port_base + 3, admin=site.stack.port_base + 4)
+    bootstrap(site.home.edge(EDGE), EDGE, ports, site.settings.trusted_proxies)
     write_private(site.edge_token_file(), site.credentials.edge_token.encode())
 
 

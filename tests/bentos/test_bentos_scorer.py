@@ -14,7 +14,7 @@ MODELS = Path(__file__).parent / "models"
 
 
 def answered(scorer, *inputs):
-    outputs = orjson.loads(scorer.answer(orjson.dumps({"inputs": list(inputs)})))["outputs"]
+    outputs = orjson.loads(scorer.answer(orjson.dumps({"inputs": list(inputs)})).body)["outputs"]
     return {output["name"]: (output["shape"], output["data"]) for output in outputs}
 
 

@@ -21,6 +21,7 @@ from fleet.evidence import AttemptCount
 from traffic.attempts.fold import Fold
 from traffic.attempts.folder import Folder, Limits
 from traffic.attempts.formats import ACCESS_LOG, ACCESS_LOG_FORMAT, ATTEMPTS_LOG, ENVOY_LOG_FLAGS, METADATA, ROUTER_LOG_FORMAT
+from traffic.attempts.terms import Terms
 
 ENVOY = Path(sys.executable).with_name("envoy")
 R, STABLE = "sha256:" + "a" * 64, "sha256:" + "b" * 64
@@ -238,7 +239,7 @@ def edge(tmp_path: Path) -> Iterator[Edge]:
 
 
 def folder_of(edge: Edge, slow_ms: int = 1000, limits: Limits | None = None) -> Folder:
-    return Folder(edge.folder, "edge-1", lambda model: slow_ms, False, time.time, edge.reopen, limits or Limits(delay=0.5))
+    return Folder(edge.folder, "edge-1", lambda model: Terms(slow_ms), False, time.time, edge.reopen, limits or Limits(delay=0.5))
 
 
 def totals(counts: tuple[AttemptCount, ...]) -> dict[tuple[str, str], tuple[int, int]]:
@@ -278,7 +279,7 @@ CASES: list[tuple[str, str, str, int | None, dict[tuple[str, str], tuple[int, in
 
 def counted(edge: Edge, request_id: str) -> dict[tuple[str, str], tuple[int, int]]:
     """Fold the lines of one request alone."""
-    fold, later = Fold(lambda model: 1000, str), int(time.time() * 1000) + 60_000
+    fold, later = Fold(lambda model: Terms(1000), str), int(time.time() * 1000) + 60_000
     name = f'"id":"{request_id}"'.encode()
     attempts, requests = (
         [line for line in (edge.folder / log).read_bytes().splitlines() if name in line] for log in (ATTEMPTS_LOG, ACCESS_LOG)

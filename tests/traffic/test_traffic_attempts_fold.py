@@ -11,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_traffic_attempts_lines import CANARY, STABLE, START, attempt_line, request_line
 
-from traffic.attempts.fold import Fold, Tally
+from traffic.attempts.fold import Fold
 from traffic.attempts.lines import Series
 from traffic.attempts.pending import Pending
+from traffic.attempts.tallies import Tally
+from traffic.attempts.terms import Terms
 
 DELAY_MS = 1000
 SLOW_MS = 50
@@ -136,12 +138,12 @@ def as_counters(tallies: list[Tally]) -> dict[tuple[int, Series], Counter[str]]:
 
 
 def new_fold() -> Fold:
-    return Fold(lambda model: SLOW_MS, str)
+    return Fold(lambda model: Terms(SLOW_MS), str)
 
 
 def restarted(fold: Fold) -> Fold:
     """Carry over what the store keeps, and nothing else."""
-    return Fold(lambda model: SLOW_MS, str, fold.complete_to, fold.troubles, Pending.from_json(fold.pending.to_json()))
+    return Fold(lambda model: Terms(SLOW_MS), str, fold.complete_to, fold.troubles, Pending.from_json(fold.pending.to_json()))
 
 
 def read(fold: Fold, lines: list[Line], now_ms: int, requests_first: bool) -> None:
@@ -227,17 +229,6 @@ def test_a_clock_set_back_closes_nothing_again_and_holds_nothing_for_an_hour() -
     tally = fold.close(set_back - DELAY_MS, set_back)
     assert as_counters([tally]) == {(complete, AT_CANARY): Counter(attempts=1, bad=1)}
     assert fold.complete_to == complete
-
-
-def test_different_callers_with_bad_answers_are_counted_once_a_second() -> None:
-    fold = new_fold()
-    callers = ["192.0.2.1", "192.0.2.1", "192.0.2.2", "192.0.2.1"]
-    lines = [attempt_line(str(number), code=500, caller=caller) for number, caller in enumerate(callers)]
-    fold.read_attempts([*lines[:2], attempt_line("good", caller="192.0.2.9")], START)
-    first = fold.close(START - DELAY_MS, START)[START // 1000, AT_CANARY]
-    fold.read_attempts(lines[2:], START)
-    second = fold.close(START - DELAY_MS, START)[START // 1000, AT_CANARY]
-    assert (first.callers, second.callers) == (1, 1)
 
 
 def test_a_torn_line_is_told_and_the_whole_one_behind_it_is_counted() -> None:

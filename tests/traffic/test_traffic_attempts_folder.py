@@ -21,6 +21,7 @@ from traffic.attempts.callers import mask_with
 from traffic.attempts.folder import DEFAULT_LIMITS, Folder, Limits
 from traffic.attempts.formats import ACCESS_LOG, ATTEMPTS_LOG
 from traffic.attempts.store import CountStore
+from traffic.attempts.terms import Terms
 
 ROOT = Path(__file__).parents[2]
 
@@ -35,7 +36,7 @@ class Rig:
 
     def start(self) -> Folder:
         self.folder = Folder(
-            self.path, "edge-1", {"employment": 50}.__getitem__, self._keep_raw, lambda: self.now, self.reopen, self._limits
+            self.path, "edge-1", {"employment": Terms(50)}.__getitem__, self._keep_raw, lambda: self.now, self.reopen, self._limits
         )
         return self.folder
 
@@ -288,7 +289,7 @@ def test_a_commit_is_whole_or_not_at_all(tmp_path: Path) -> None:
 
 def test_one_folder_has_one_writer(rig: Rig) -> None:
     with pytest.raises(Busy, match="already being counted"):
-        Folder(rig.path, "edge-1", lambda model: 50, False, time.time, lambda: None)
+        Folder(rig.path, "edge-1", lambda model: Terms(50), False, time.time, lambda: None)
     rig.restart()
 
 
@@ -301,7 +302,7 @@ def test_a_database_of_another_layout_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("error", [UnknownName("employment", "no table"), KeyError("employment")])
 def test_a_model_whose_table_is_gone_has_no_limit(tmp_path: Path, error: Exception) -> None:
-    def unknown(model: str) -> int:
+    def unknown(model: str) -> Terms:
         raise error
 
     now = START / 1000
@@ -331,7 +332,7 @@ def test_callers_are_counted_by_a_key_that_stays_here_and_stand_nowhere(rig: Rig
     stored = [path.read_bytes() for path in rig.path.iterdir() if not path.name.endswith(".log")]
     assert not any(b"192.0.2." in text for text in stored)
     rig.counted()
-    assert sum(row.callers for row in rig.folder.seconds("employment", 0, 2**40)) == 3
+    assert sum(row.bad_bursts for row in rig.folder.seconds("employment", 0, 2**40)) == 3
 
 
 def test_two_edges_mark_a_caller_differently_and_one_edge_always_the_same(tmp_path: Path) -> None:
@@ -343,10 +344,11 @@ COUNTING = """
 import sys, threading, time
 from pathlib import Path
 from traffic.attempts.folder import Folder, Limits
+from traffic.attempts.terms import Terms
 path = Path(sys.argv[1])
 def reopen():
     (path / "reopen").touch()
-folder = Folder(path, "edge-1", lambda model: 50, False, time.time, reopen, Limits(segment_size=20_000))
+folder = Folder(path, "edge-1", lambda model: Terms(50), False, time.time, reopen, Limits(segment_size=20_000))
 while True:
     folder.turn()
     threading.Event().wait(0.001)
@@ -425,7 +427,7 @@ def test_killed_again_and_again_while_counting_and_rotating_nothing_is_lost_or_c
         child.kill()
         child.wait(10)
     writer.finish()
-    final = Folder(tmp_path, "edge-1", lambda model: 50, False, lambda: time.time() + 10, lambda: None)
+    final = Folder(tmp_path, "edge-1", lambda model: Terms(50), False, lambda: time.time() + 10, lambda: None)
     last_written = int(time.time())
 
     def everything_read() -> bool:

@@ -7,11 +7,18 @@ from collections.abc import Callable
 
 import pytest
 
+from traffic.attempts import lines
 from traffic.attempts.formats import ACCESS_LOG_FORMAT, ROUTER_LOG_FORMAT
-from traffic.attempts.lines import Attempt, Kind, Malformed, Plain, Request, Series, Unrouted, read_attempt, read_request
+from traffic.attempts.lines import REFUSED, Answer, Attempt, Kind, Malformed, Mask, Plain, Request, Series, Unrouted, read_request
 
 CANARY, STABLE = "sha256:" + "a" * 64, "sha256:" + "b" * 64
 START = 1_795_374_306_000
+SLOW_MS = 50
+MARK = "0123456789abcdef"
+
+
+def read_attempt(line: bytes, mask: Mask = str) -> Attempt | Unrouted:
+    return lines.read_attempt(line, mask, lambda model: SLOW_MS)
 
 
 def attempt_line(key: str = "one", start: int = START, **fields: object) -> bytes:
@@ -97,7 +104,7 @@ def test_who_ended_a_request_stands_in_its_flags(flags: str, left: bool) -> None
     assert getattr(request, "left", False) is left
 
 
-def test_a_caller_is_masked_while_reading_and_only_where_something_went_wrong() -> None:
+def test_a_caller_is_masked_while_reading_and_only_where_something_went_wrong_or_was_slow() -> None:
     asked: list[str] = []
 
     def mask(address: str) -> str:
@@ -111,6 +118,64 @@ def test_a_caller_is_masked_while_reading_and_only_where_something_went_wrong() 
     assert isinstance(bad, Attempt)
     assert isinstance(unusual, Request)
     assert (bad.caller, unusual.caller, asked) == ("masked", "masked", ["192.0.2.1", "192.0.2.1"])
+    slow = read_attempt(attempt_line(duration_ms=SLOW_MS + 1), mask)
+    assert isinstance(slow, Attempt)
+    assert (slow.caller, len(asked)) == ("masked", 3)
+
+
+def test_a_caller_that_the_line_does_not_name_is_nobody() -> None:
+    attempt, request = read_attempt(attempt_line(code=500, caller=None)), read_request(request_line(tries=2, caller=None), str)
+    assert isinstance(attempt, Attempt)
+    assert isinstance(request, Request)
+    assert (attempt.caller, request.caller) == ("", "")
+
+
+@pytest.mark.parametrize(("took", "slow"), [(SLOW_MS, False), (SLOW_MS + 1, True)])
+@pytest.mark.parametrize("code", [200, 404, 500])
+def test_an_answer_is_slow_that_outlasts_the_limit_whatever_it_says(took: int, slow: bool, code: int) -> None:
+    attempt = read_attempt(attempt_line(duration_ms=took, code=code))
+    assert isinstance(attempt, Attempt)
+    assert attempt.slow is slow
+
+
+def test_what_was_never_answered_is_not_slow() -> None:
+    attempt = read_attempt(attempt_line(duration_ms=SLOW_MS + 1, code=0, flags="UT"))
+    assert isinstance(attempt, Attempt)
+    assert not attempt.slow
+
+
+@pytest.mark.parametrize(
+    ("said", "read"),
+    [
+        (f"0.250000;{MARK}", Answer(MARK, 0.25)),
+        (f"-12.500000;{MARK}", Answer(MARK, -12.5)),
+        (f"-;{MARK}", Answer(MARK, None)),
+        (None, None),
+        ("", None),
+        (f"nan;{MARK}", None),
+        (f"1e5;{MARK}", None),
+        (f"0.25;{MARK}", None),
+        (f"{'9' * 16}.000000;{MARK}", None),
+        (f"0.250000;{MARK[:-1]}", None),
+        (f"0.250000;{MARK},0.250000;{MARK}", None),
+    ],
+)
+def test_a_score_and_a_mark_are_read_only_in_the_form_that_our_servers_write(said: str | None, read: Answer | None) -> None:
+    attempt = read_attempt(attempt_line(answer=said))
+    assert isinstance(attempt, Attempt)
+    assert (attempt.kind, attempt.answer) == (Kind.ANSWERED, read)
+
+
+def test_only_an_answer_says_something_and_a_refusal_says_nothing_that_another_could_equal() -> None:
+    found = [read_attempt(attempt_line(answer=f"0.250000;{MARK}", **fields)) for fields in ({"code": 422}, {"code": 500}, {"flags": "UC"})]
+    assert [attempt.answer for attempt in found if isinstance(attempt, Attempt)] == [REFUSED, None, None]
+
+
+def test_a_line_that_an_older_agents_envoy_wrote_is_read() -> None:
+    older = {name: value for name, value in json.loads(attempt_line(code=500)).items() if name not in ("answer", "join")}
+    attempt = read_attempt(json.dumps(older).encode())
+    assert isinstance(attempt, Attempt)
+    assert (attempt.kind, attempt.join, attempt.answer) == (Kind.BAD, "", None)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +202,7 @@ def test_a_caller_is_masked_while_reading_and_only_where_something_went_wrong() 
 )
 def test_a_field_that_envoy_would_not_write_makes_the_line_malformed(changed: dict[str, object]) -> None:
     with pytest.raises(Malformed):
-        read_attempt(attempt_line(**changed), str)
+        read_attempt(attempt_line(**changed))
     with pytest.raises(Malformed):
         read_request(request_line(**changed), str)
 

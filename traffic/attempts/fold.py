@@ -9,93 +9,70 @@ is held until its second closes, so that attempt and request can meet in any ord
   the chosen cluster, unless its caller left or was refused by the edge itself (4xx) before any attempt was made;
 - an answer cut off by the route's timeout has a clean attempt and a request marked so: its attempt turns bad.
 
+What one caller meets again and again is counted once more as a burst (`bursts`), when the second closes; what a shadow
+answered is held against the live answer (`pairs`), and a pair counts in the second in which the later of the two ended.
+
 Both lines must be read within the delay by which closing lags behind the clock; what comes later is counted in the
 first open second and told in `Troubles`.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, TypeVar
 
+from traffic.attempts.bursts import Burst, First, Metric
 from traffic.attempts.lines import Attempt, Kind, Malformed, Mask, Request, Series, Unrouted, read_attempt, read_request
+from traffic.attempts.pairs import Chunk, Pair, Pairs
 from traffic.attempts.pending import TOUCH_MS, Pending
+from traffic.attempts.tallies import Cell, PairCell, PairTally, Tally, Troubles
+from traffic.attempts.terms import Terms
 
 AHEAD_MS: Final = 5_000
 """A line further ahead of the clock than this was written before the clock was set back."""
 EARLY_MS: Final = 10
 """Start and duration are cut to milliseconds, so an attempt may seem to end a little after its request."""
-FIRST_KEY: Final = b'{"caller":'
+BEGINNING: Final = re.compile(rb'(?=\{"(?:answer|caller)":)')
 """How each line begins: Envoy writes the keys in order. It cannot stand inside a value, where quotes are escaped."""
 
 Parsed = TypeVar("Parsed")
-
-
-@dataclass(frozen=True, slots=True)
-class Troubles:
-    """What did not go as it should, since the counts began.
-
-    `malformed` lines were not readable; `late` counts went into a later second than their own; `unjoined` attempts
-    stayed unexplained and count as bad; `unrouted` requests failed before a cluster was chosen; `truncated` is how
-    often a log shrank under us, losing an unknown number of lines.
-    """
-
-    malformed: int = 0
-    late: int = 0
-    unjoined: int = 0
-    unrouted: int = 0
-    truncated: int = 0
-
-
-@dataclass(slots=True)
-class Cell:
-    """What is added to one series in one second."""
-
-    attempts: int = 0
-    bad: int = 0
-    slow: int = 0
-    abandoned: int = 0
-    callers: int = 0
-
-
-Tally = dict[tuple[int, Series], Cell]
 
 
 @dataclass(slots=True)
 class Fold:
     """Counts lines; `complete_to` is the first second that is still open.
 
-    `slow_ms` gives a model's latency limit in milliseconds, `mask` hides callers, `most_pending` bounds the memory.
+    `terms` says by what a model is counted, `mask` hides callers, `most_pending` bounds the memory.
     """
 
-    slow_ms: Callable[[str], float]
+    terms: Callable[[str], Terms]
     mask: Mask
     complete_to: int = 0
     troubles: Troubles = field(default_factory=Troubles)
     pending: Pending = field(default_factory=Pending)
+    pairs: Pairs = field(default_factory=Pairs)
     most_pending: int = 20_000
     _now_ms: int = 0
     _tally: Tally = field(default_factory=dict)
-    _callers: dict[tuple[int, Series], set[str]] = field(default_factory=dict)
+    _pair_tally: PairTally = field(default_factory=dict)
 
     def read_attempts(self, lines: Iterable[bytes], now_ms: int) -> int:
         """Count lines of attempts.log; return the latest end among them, or 0."""
         self._now_ms, latest = now_ms, 0
-        limits: dict[str, float] = {}
-        for attempt in self._parsed(lines, read_attempt):
+        terms = _Asked(self.terms)
+        for attempt in self._parsed(lines, partial(read_attempt, mask=self.mask, slow_ms=terms.slow_ms)):
             latest = max(latest, attempt.end_ms)
             if isinstance(attempt, Attempt):
-                model = attempt.served.model
-                if model not in limits:
-                    limits[model] = self.slow_ms(model)
-                self._count_attempt(attempt, limits[model])
+                self._count_attempt(attempt, terms.of(attempt.served.model))
         return latest
 
     def read_requests(self, lines: Iterable[bytes], now_ms: int) -> int:
         """Count lines of access.log; return the latest end among them, or 0."""
         self._now_ms, latest = now_ms, 0
-        for request in self._parsed(lines, read_request):
+        for request in self._parsed(lines, partial(read_request, mask=self.mask)):
             latest = max(latest, request.end_ms)
             if isinstance(request, Request):
                 self.pending.hold_request(request)
@@ -117,77 +94,142 @@ class Fold:
             self._decide_request(request, touched)
         self.pending.forget_touches(now_ms + 1 if everything else until_ms - TOUCH_MS)
         self.complete_to = max(self.complete_to, until_ms // 1000)
-        self._callers = {place: seen for place, seen in self._callers.items() if place[0] >= self.complete_to}
+        for burst in self.pending.bursts.settle() if everything else self.pending.bursts.settle(self.complete_to):
+            self._count_burst(burst)
         tally, self._tally = self._tally, {}
         return tally
 
-    def _count_attempt(self, attempt: Attempt, limit: float) -> None:
+    def take_pairs(self, now_ms: int) -> tuple[PairTally, Chunk | None]:
+        """Hand over the pairs that were counted, and the answers that were read without their other half."""
+        chunk = self.pairs.close_chunk(now_ms)
+        self.trouble(unpaired=self.pairs.forget(now_ms))
+        tally, self._pair_tally = self._pair_tally, {}
+        return tally, chunk
+
+    def _count_attempt(self, attempt: Attempt, terms: Terms) -> None:
         if attempt.broken:
             self.pending.touch(attempt)
         if attempt.kind is Kind.UNCLEAR:
             self.pending.hold_unclear(attempt)
             return
-        bad = attempt.kind is Kind.BAD
-        cell = self._cell(attempt.end_ms, attempt.served, attempt.caller if bad else "")
+        second = self._second(attempt.end_ms)
+        cell = self._cell(second, attempt.served)
         cell.attempts += 1
-        cell.bad += bad
-        cell.slow += not attempt.broken and attempt.end_ms - attempt.start_ms > limit
+        cell.slow += attempt.slow
+        if attempt.slow:
+            self._met(second, Metric.SLOW, attempt.caller, _first(attempt))
+        if attempt.kind is Kind.BAD:
+            self._count_bad(second, attempt.caller, _first(attempt))
+        if attempt.answer is not None:
+            self._count_answer(cell, attempt, terms)
+
+    def _count_answer(self, cell: Cell, attempt: Attempt, terms: Terms) -> None:
+        score = terms.placed(attempt.answer.score) if attempt.answer else None
+        if score is not None:
+            cell.scored += 1
+            cell.score_sum += score
+        for pair in self.pairs.meet(attempt, terms):
+            self._count_pair(pair)
 
     def _decide_attempt(self, attempt: Attempt, request: Request | None) -> None:
         if request is None:
             self.trouble(unjoined=1)
-        left = request is not None and request.left
-        cell = self._cell(attempt.end_ms, attempt.served, "" if left else attempt.caller)
-        cell.abandoned += left
-        cell.attempts += not left
-        cell.bad += not left
+        second = self._second(attempt.end_ms)
+        cell = self._cell(second, attempt.served)
+        if request is not None and request.left:
+            cell.abandoned += 1
+            return
+        cell.attempts += 1
+        self._count_bad(second, attempt.caller, _first(attempt))
 
     def _decide_request(self, request: Request, touched: bool) -> None:
         if request.cut_off and request.served is not None:
-            self._cell(request.end_ms, request.served, request.caller).bad += 1
+            elsewhere = request.served != request.routed
+            self._count_bad(self._second(request.end_ms), request.caller, First(request.end_ms, request.key, elsewhere, request.served))
         if touched or (request.served is not None and request.served.revision == request.routed.revision):
             return
         if request.served is None and (request.left or 0 < request.code < 500):
             return
-        cell = self._cell(request.end_ms, request.routed, request.caller)
-        cell.attempts += 1
-        cell.bad += 1
+        second = self._second(request.end_ms)
+        self._cell(second, request.routed).attempts += 1
+        self._count_bad(second, request.caller, First(request.end_ms, request.key, False, request.routed))
 
-    def _cell(self, end_ms: int, series: Series, bad_caller: str) -> Cell:
+    def _count_bad(self, second: int, caller: str, attempt: First) -> None:
+        self._cell(second, attempt.series).bad += 1
+        self._met(second, Metric.BAD, caller, attempt)
+
+    def _met(self, second: int, metric: Metric, caller: str, attempt: First) -> None:
+        if caller:
+            self.pending.bursts.met(second, metric, caller, attempt)
+        else:
+            # Nobody knows whose it is, so nobody can say that it is the same one's
+            self._count_burst(Burst(second, metric, attempt.series))
+
+    def _count_burst(self, burst: Burst) -> None:
+        cell = self._cell(burst.second, burst.series)
+        cell.bad_bursts += burst.metric is Metric.BAD
+        cell.slow_bursts += burst.metric is Metric.SLOW
+
+    def _count_pair(self, pair: Pair) -> None:
+        # Late or not was told of the attempt itself
+        place = max(min(pair.end_ms, self._now_ms) // 1000, self.complete_to), pair.series
+        cell = self._pair_tally.setdefault(place, PairCell())
+        cell.pairs += 1
+        cell.disagreed += pair.disagreed
+        cell.distance_sum += pair.distance
+
+    def _second(self, end_ms: int) -> int:
+        """Return the open second in which something counts, and tell where it is not its own."""
         second = self._now_ms // 1000 if end_ms > self._now_ms + AHEAD_MS else end_ms // 1000
         open_second = max(second, self.complete_to)
         if open_second != end_ms // 1000:
             self.trouble(late=1)
-        place = open_second, series
+        return open_second
+
+    def _cell(self, second: int, series: Series) -> Cell:
+        place = second, series
         cell = self._tally.get(place)
         if cell is None:
             cell = self._tally[place] = Cell()
-        if bad_caller:
-            seen = self._callers.setdefault(place, set())
-            cell.callers += bad_caller not in seen
-            seen.add(bad_caller)
         return cell
 
-    def _parsed(self, lines: Iterable[bytes], read: Callable[[bytes, Mask], Parsed]) -> Iterator[Parsed]:
+    def _parsed(self, lines: Iterable[bytes], read: Callable[[bytes], Parsed]) -> Iterator[Parsed]:
         for line in lines:
             try:
-                yield read(line, self.mask)
+                yield read(line)
             except Malformed:
                 yield from self._salvaged(line, read)
 
-    def _salvaged(self, line: bytes, read: Callable[[bytes, Mask], Parsed]) -> Iterator[Parsed]:
+    def _salvaged(self, line: bytes, read: Callable[[bytes], Parsed]) -> Iterator[Parsed]:
         """An Envoy that was killed while writing leaves half a line, and the next one goes on behind it."""
-        torn, *whole = line.split(FIRST_KEY)
+        torn, *whole = BEGINNING.split(line)
         self.trouble(malformed=1 if torn or not whole else 0)
         for rest in whole:
             try:
-                yield read(FIRST_KEY + rest, self.mask)
+                yield read(rest)
             except Malformed:
                 self.trouble(malformed=1)
 
-    def trouble(self, *, malformed: int = 0, late: int = 0, unjoined: int = 0, unrouted: int = 0, truncated: int = 0) -> None:
+    def trouble(self, **more: int) -> None:
         """Add to what is told in `troubles`."""
-        old = self.troubles
-        self.troubles = Troubles(
-            old.malformed + malformed, old.late + late, old.unjoined + unjoined, old.unrouted + unrouted, old.truncated + truncated
-        )
+        self.troubles = self.troubles.plus(**more)
+
+
+def _first(attempt: Attempt) -> First:
+    return First(attempt.end_ms, attempt.key, attempt.served != attempt.routed, attempt.served)
+
+
+class _Asked:
+    """Each model's terms, asked for once in a turn."""
+
+    def __init__(self, terms: Callable[[str], Terms]) -> None:
+        self._terms = terms
+        self._known: dict[str, Terms] = {}
+
+    def of(self, model: str) -> Terms:
+        if model not in self._known:
+            self._known[model] = self._terms(model)
+        return self._known[model]
+
+    def slow_ms(self, model: str) -> float:
+        return self.of(model).slow_ms

@@ -14,13 +14,16 @@ from pathlib import Path
 from typing import Final
 
 from fleet.errors import Busy, UnknownName, Unreachable
-from fleet.evidence import AttemptCount, Attempts
+from fleet.evidence import AttemptCount, Attempts, PairCount
 from traffic.attempts.callers import mask_with
-from traffic.attempts.fold import Fold, Troubles
+from traffic.attempts.fold import Fold
 from traffic.attempts.formats import ACCESS_LOG, ATTEMPTS_LOG
+from traffic.attempts.pairs import Pairs
 from traffic.attempts.pending import Pending
-from traffic.attempts.store import CountStore, Saved, SecondCount
+from traffic.attempts.store import Counted, CountStore, Saved, SecondCount
 from traffic.attempts.tail import Piece, Tail
+from traffic.attempts.tallies import Troubles
+from traffic.attempts.terms import NO_TERMS, Terms
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +49,8 @@ PRUNE_EVERY: Final = 3600.0
 class Folder:
     """Folds one edge's access.log and attempts.log; the only writer of their counts.
 
-    `slow_ms` gives a model's latency limit in milliseconds (UnknownName or a LookupError: none), `now` Unix time in
-    seconds, `reopen` makes Envoy open its logs anew (Unreachable: tried again later).
+    `terms` says by what a model is counted (UnknownName or a LookupError: `NO_TERMS`), `now` is Unix time in seconds,
+    `reopen` makes Envoy open its logs anew (Unreachable: tried again later).
     Raises Busy when another Folder, of whatever process, has this folder.
     """
 
@@ -55,13 +58,13 @@ class Folder:
         self,
         folder: Path,
         edge: str,
-        slow_ms: Callable[[str], int],
+        terms: Callable[[str], Terms],
         keep_raw: bool,
         now: Callable[[], float],
         reopen: Callable[[], None],
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:
-        self._folder, self._edge, self._slow_ms, self._keep_raw = folder, edge, slow_ms, keep_raw
+        self._folder, self._edge, self._terms, self._keep_raw = folder, edge, terms, keep_raw
         self._now, self._reopen, self._limits = now, reopen, limits
         self._lock_file = (folder / "attempts.lock").open("a")
         try:
@@ -92,18 +95,34 @@ class Folder:
     def attempts(self, model: str, since: int, until: int) -> Attempts:
         """Return a model's counts in the seconds since <= second < until, as far as they are complete."""
         rows, complete_to = self._store.counts(model, since, until)
-        # An answer cut off within a millisecond of a second's end may turn bad in the second after it
-        counts = tuple(
-            AttemptCount(
-                row.second, self._edge, model, row.revision, row.region, max(row.attempts, row.bad), row.bad, row.slow, row.traffic
-            )
-            for row in rows
-            if row.attempts or row.bad
+        end = min(until, complete_to)
+        counts = tuple(self._count(model, row) for row in rows if row.attempts or row.bad)
+        pairs = tuple(
+            PairCount(row.second, self._edge, model, row.revision, row.region, row.pairs, row.disagreed, row.distance_sum)
+            for row in self._store.pairs(model, since, end)
         )
-        return Attempts(counts, min(until, complete_to))
+        return Attempts(counts, end, pairs)
+
+    def _count(self, model: str, row: SecondCount) -> AttemptCount:
+        return AttemptCount(
+            second=row.second,
+            edge=self._edge,
+            model=model,
+            revision=row.revision,
+            region=row.region,
+            # An answer cut off within a millisecond of a second's end may turn bad in the second after it
+            attempts=max(row.attempts, row.bad),
+            bad=row.bad,
+            slow=row.slow,
+            traffic=row.traffic,
+            bad_bursts=row.bad_bursts,
+            slow_bursts=row.slow_bursts,
+            scored=row.scored,
+            score_sum=row.score_sum,
+        )
 
     def seconds(self, model: str, since: int, until: int) -> tuple[SecondCount, ...]:
-        """Return the same seconds as stored, with who left and how many callers got the bad answers."""
+        """Return the same seconds as stored, with who left."""
         return self._store.counts(model, since, until)[0]
 
     @property
@@ -125,7 +144,8 @@ class Folder:
     def _resume(self) -> _Work:
         saved, marks = self._store.load(), self._store.marks()
         pending = Pending.from_json(saved.pending) if saved.pending else Pending()
-        fold = Fold(self._limit_of, self._mask, saved.complete_to, saved.troubles, pending)
+        pairs = Pairs.from_chunks(self._store.waiting())
+        fold = Fold(self._terms_of, self._mask, saved.complete_to, saved.troubles, pending, pairs)
         return _Work(fold, Tail(self._folder, ACCESS_LOG, marks), Tail(self._folder, ATTEMPTS_LOG, marks))
 
     def _fold_piece(self, work: _Work, now: float) -> None:
@@ -138,9 +158,11 @@ class Folder:
             _read_to(requests, fold.read_requests(requests.lines, now_ms), now_ms),
             _read_to(attempts, fold.read_attempts(attempts.lines, now_ms), now_ms),
         )
-        tally = fold.close(until_ms - int(self._limits.delay * 1000), now_ms)
+        counts = fold.close(until_ms - int(self._limits.delay * 1000), now_ms)
+        pairs, waiting = fold.take_pairs(now_ms)
+        counted = Counted(counts, pairs, waiting, fold.pairs.oldest)
         saved = Saved(fold.complete_to, fold.troubles, fold.pending.to_json())
-        self._store.commit(tally, saved, (*work.requests.marks(), *work.attempts.marks()))
+        self._store.commit(counted, saved, (*work.requests.marks(), *work.attempts.marks()))
         self._troubles = fold.troubles
 
     def _tidy(self, work: _Work, now: float) -> None:
@@ -176,11 +198,11 @@ class Folder:
             # An Envoy that is down opens its logs anew when it starts; until then this is tried again
             return
 
-    def _limit_of(self, model: str) -> float:
+    def _terms_of(self, model: str) -> Terms:
         try:
-            return self._slow_ms(model)
+            return self._terms(model)
         except (UnknownName, LookupError):
-            return float("inf")
+            return NO_TERMS
 
 
 @dataclass(frozen=True, slots=True)

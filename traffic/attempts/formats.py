@@ -21,6 +21,14 @@ METADATA: Final = "convoy"
 ENVOY_LOG_FLAGS: Final = ("--file-flush-interval-msec", "100")
 """Envoy's own default holds a line back for up to ten seconds."""
 
+ANSWER_HEADER: Final = "x-convoy-answer"
+"""`<score>;<mark>` of a successful answer, set by the serving process (bentos/service/answered.py); no caller sees it."""
+
+PAIR_HEADER: Final = "x-convoy-pair"
+"""What a route that mirrors adds to its requests, to join the shadow's attempt with the live one."""
+PAIR_VALUE: Final = "%CONNECTION_ID%-%START_TIME(%s%9f)%"
+"""The caller's connection and the time to the last digit: no caller can choose it, as it can a request id."""
+
 # A request id is the client's to choose: it is cut, and joined only together with the connection it came over.
 _SHARED: Final = {
     "id": "%REQ(X-REQUEST-ID):128%",
@@ -40,7 +48,15 @@ _SHARED: Final = {
     "host_region": f"%UPSTREAM_METADATA({METADATA}:region)%",
 }
 
-ROUTER_LOG_FORMAT: Final = MappingProxyType(_SHARED)
+ROUTER_LOG_FORMAT: Final = MappingProxyType(
+    {
+        **_SHARED,
+        # An attempt's own remote address is the proxy in front, whatever is trusted, and none at all for a mirrored one
+        "caller": "%REQ(X-ENVOY-EXTERNAL-ADDRESS):64%",
+        "answer": f"%RESP({ANSWER_HEADER}):64%",
+        "join": f"%REQ({PAIR_HEADER}):64%",
+    }
+)
 """The `json_format` of the router's `upstream_log`, to be written to attempts.log."""
 
 ACCESS_LOG_FORMAT: Final = MappingProxyType(

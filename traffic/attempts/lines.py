@@ -18,6 +18,7 @@ What Envoy 1.40 writes in each case was tried with the real one (tests/traffic/t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -33,6 +34,8 @@ LEAVING_FLAGS = frozenset({"DC", "DR", "DPE"})
 """The downstream side ended it: disconnected, reset the stream or broke the protocol."""
 TIMEOUT_FLAG = "UT"
 OVERFLOW_FLAG = "UO"
+ANSWER = re.compile(r"(?:-|(-?[0-9]{1,15}\.[0-9]{6}));([0-9a-f]{16})")
+"""The value of `formats.ANSWER_HEADER`."""
 
 Mask = Callable[[str], str]
 """Turns a caller's address into something that cannot be turned back."""
@@ -59,8 +62,23 @@ class Kind(StrEnum):
     UNCLEAR = "unclear"
 
 
+class Answer(NamedTuple):
+    """What a serving process said of its answer: a mark that equal answers share, and the score, if it has one."""
+
+    mark: str
+    score: float | None
+
+
+REFUSED = Answer("", None)
+"""An answer that is no success, like a 422: its mark is like no other."""
+
+
 class Attempt(NamedTuple):
-    """One upstream attempt; times are Unix milliseconds. `caller` is masked, and empty where it was answered."""
+    """One upstream attempt; times are Unix milliseconds.
+
+    `caller` is masked, and empty where nothing went wrong and nothing was slow, or where nobody knows the caller.
+    `join` and `answer` are there for the comparison with a shadow.
+    """
 
     key: str
     start_ms: int
@@ -70,6 +88,9 @@ class Attempt(NamedTuple):
     kind: Kind
     broken: bool
     caller: str
+    slow: bool = False
+    join: str = ""
+    answer: Answer | None = None
 
 
 class Request(NamedTuple):
@@ -99,8 +120,8 @@ class Plain(NamedTuple):
     end_ms: int
 
 
-def read_attempt(line: bytes, mask: Mask) -> Attempt | Unrouted:
-    """Read a line of attempts.log; raises Malformed."""
+def read_attempt(line: bytes, mask: Mask, slow_ms: Callable[[str], float]) -> Attempt | Unrouted:
+    """Read a line of attempts.log, with what `slow_ms` says is a model's limit; raises Malformed."""
     try:
         row = orjson.loads(line)
         start, end = _times(row)
@@ -110,8 +131,10 @@ def read_attempt(line: bytes, mask: Mask) -> Attempt | Unrouted:
         code, flags = _number(row["code"]), _text(row["flags"])
         kind, broken = _kind(code, flags, routed.traffic)
         served = routed if OVERFLOW_FLAG in flags else _served(row, routed) or routed
-        caller = "" if kind is Kind.ANSWERED else mask(_caller(row))
-        return Attempt(_key(row), start, end, routed, served, kind, broken, caller)
+        slow = not broken and end - start > slow_ms(routed.model)
+        caller = _masked(row, mask) if slow or kind is not Kind.ANSWERED else ""
+        answer = _answer(row, code) if kind is Kind.ANSWERED else None
+        return Attempt(_key(row), start, end, routed, served, kind, broken, caller, slow, _said(row, "join"), answer)
     except (ValueError, TypeError, KeyError) as problem:
         raise Malformed(str(problem)) from problem
 
@@ -129,7 +152,7 @@ def read_request(line: bytes, mask: Mask) -> Request | Unrouted | Plain:
             return Plain(end)
         flagged = frozenset(flags.split(","))
         left, cut_off = bool(flagged & LEAVING_FLAGS), TIMEOUT_FLAG in flagged and 0 < code < 500
-        return Request(_key(row), start, end, routed, served, code, left, cut_off, mask(_caller(row)))
+        return Request(_key(row), start, end, routed, served, code, left, cut_off, _masked(row, mask))
     except (ValueError, TypeError, KeyError) as problem:
         raise Malformed(str(problem)) from problem
 
@@ -170,8 +193,21 @@ def _key(row: Any) -> str:
     return f"{int(row['connection'])}/{row['id']}"
 
 
-def _caller(row: Any) -> str:
-    return "" if row["caller"] is None else _text(row["caller"])
+def _masked(row: Any, mask: Mask) -> str:
+    return "" if row["caller"] is None else mask(_text(row["caller"]))
+
+
+def _answer(row: Any, code: int) -> Answer | None:
+    """Read what is said of an answer; None where a server said nothing that we know, or an older agent's Envoy wrote the line."""
+    if code >= 300:
+        return REFUSED
+    said = ANSWER.fullmatch(_said(row, "answer"))
+    return Answer(said[2], None if said[1] is None else float(said[1])) if said else None
+
+
+def _said(row: Any, name: str) -> str:
+    value = row.get(name)
+    return "" if value is None else _text(value)
 
 
 def _number(value: object) -> int:

@@ -1,4 +1,4 @@
-"""What waits for its other half: unclear attempts, unusual requests, and which requests' attempts touched their revision."""
+"""What waits: unclear attempts and unusual requests for their other half, which requests' attempts touched their revision, and bursts."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any, Final, TypeVar
 
 import orjson
 
+from traffic.attempts.bursts import Bursts
 from traffic.attempts.lines import LIVE, Attempt, Kind, Request, Series
 
 TOUCH_MS: Final = 60_000
@@ -18,16 +19,17 @@ Held = TypeVar("Held", Attempt, Request)
 
 
 class Pending:
-    """Attempts and requests by connection and request id; a bounded part of the last seconds."""
+    """Attempts and requests by connection and request id, and each caller's first of a second; a bounded part of the last seconds."""
 
     def __init__(self) -> None:
         self._unclear: dict[str, list[Attempt]] = {}
         self._requests: dict[str, list[Request]] = {}
         self._touches: dict[str, list[int]] = {}
+        self.bursts = Bursts()
 
     def __len__(self) -> int:
-        """Count the keys held."""
-        return len(self._unclear) + len(self._requests) + len(self._touches)
+        """Count the keys and callers held."""
+        return len(self._unclear) + len(self._requests) + len(self._touches) + len(self.bursts)
 
     def hold_unclear(self, attempt: Attempt) -> None:
         """Keep an attempt until its request tells how it ended."""
@@ -63,13 +65,14 @@ class Pending:
 
     def to_json(self) -> bytes:
         """Write everything held; callers are masked in it."""
-        return orjson.dumps([self._unclear, self._requests, self._touches], default=list)
+        return orjson.dumps([self._unclear, self._requests, self._touches, self.bursts.to_rows()], default=list)
 
     @classmethod
     def from_json(cls, text: bytes) -> Pending:
-        """Read what `to_json` wrote."""
+        """Read what `to_json` wrote, or that of an older Convoy, which held no bursts."""
         held = cls()
-        unclear, requests, held._touches = orjson.loads(text)
+        unclear, requests, held._touches, *bursts = orjson.loads(text)
+        held.bursts = Bursts.from_rows(bursts[0] if bursts else [])
         held._unclear = {key: [_attempt(row) for row in rows] for key, rows in unclear.items()}
         held._requests = {key: [_request(row) for row in rows] for key, rows in requests.items()}
         return held

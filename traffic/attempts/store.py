@@ -6,30 +6,26 @@ import sqlite3
 import threading
 from collections.abc import Iterable
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, astuple, dataclass, field
 from pathlib import Path
 from typing import Final
 
 import orjson
 
 from fleet.errors import OperationFailed
-from traffic.attempts.fold import Tally, Troubles
+from traffic.attempts.layout import VERSION, prepare
+from traffic.attempts.pairs import Chunk
+from traffic.attempts.tallies import PairTally, Tally, Troubles
 
-VERSION: Final = 1
-_SCHEMA: Final = f"""
-CREATE TABLE counts (
-  model TEXT, second INTEGER, revision TEXT, region TEXT, traffic TEXT,
-  attempts INTEGER NOT NULL, bad INTEGER NOT NULL, slow INTEGER NOT NULL, abandoned INTEGER NOT NULL, callers INTEGER NOT NULL,
-  PRIMARY KEY (model, second, revision, region, traffic)
-) WITHOUT ROWID;
-CREATE TABLE marks (log TEXT, inode INTEGER, offset INTEGER NOT NULL, head BLOB NOT NULL, done INTEGER NOT NULL, PRIMARY KEY (log, inode));
-CREATE TABLE state (one INTEGER PRIMARY KEY CHECK (one = 1), complete_to INTEGER NOT NULL, troubles BLOB NOT NULL, pending BLOB NOT NULL);
-PRAGMA user_version = {VERSION};
-"""
-_ADD: Final = """
-INSERT INTO counts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET
+_ADD_COUNTS: Final = """
+INSERT INTO counts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET
   attempts = attempts + excluded.attempts, bad = bad + excluded.bad, slow = slow + excluded.slow,
-  abandoned = abandoned + excluded.abandoned, callers = callers + excluded.callers
+  abandoned = abandoned + excluded.abandoned, bad_bursts = bad_bursts + excluded.bad_bursts,
+  slow_bursts = slow_bursts + excluded.slow_bursts, scored = scored + excluded.scored, score_sum = score_sum + excluded.score_sum
+"""
+_ADD_PAIRS: Final = """
+INSERT INTO pairs VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET
+  pairs = pairs + excluded.pairs, disagreed = disagreed + excluded.disagreed, distance_sum = distance_sum + excluded.distance_sum
 """
 
 
@@ -54,12 +50,18 @@ class Saved:
 
 
 @dataclass(frozen=True, slots=True)
-class SecondCount:
-    """One series in one second, as stored.
+class Counted:
+    """What one turn adds: counts, pairs, and the answers that wait; of those, what stands before `oldest` may go."""
 
-    Beside what AttemptCount tells: `abandoned`, the attempts whose client left, and `callers`, how many different callers
-    got the bad answers (one that a restart falls between may be counted twice).
-    """
+    counts: Tally
+    pairs: PairTally = field(default_factory=dict)
+    waiting: Chunk | None = None
+    oldest: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SecondCount:
+    """One series in one second, as stored: what AttemptCount tells, and `abandoned`, the attempts whose client left."""
 
     second: int
     revision: str
@@ -69,7 +71,22 @@ class SecondCount:
     bad: int
     slow: int
     abandoned: int
-    callers: int
+    bad_bursts: int
+    slow_bursts: int
+    scored: int
+    score_sum: int
+
+
+@dataclass(frozen=True, slots=True)
+class SecondPairs:
+    """One shadow's pairs in one second, as stored."""
+
+    second: int
+    revision: str
+    region: str
+    pairs: int
+    disagreed: int
+    distance_sum: int
 
 
 class CountStore:
@@ -81,10 +98,8 @@ class CountStore:
         self._database = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=10)
         self._database.execute("PRAGMA journal_mode = WAL")
         self._database.execute("PRAGMA synchronous = NORMAL")
-        found = self._database.execute("PRAGMA user_version").fetchone()[0]
-        if found == 0:
-            self._database.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
-        elif found != VERSION:
+        found = prepare(self._database)
+        if found != VERSION:
             raise OperationFailed(
                 str(path), f"has layout {found}, this Convoy writes {VERSION}", "Move the file away; counting starts anew."
             )
@@ -101,28 +116,28 @@ class CountStore:
             rows = self._database.execute("SELECT log, inode, offset, head, done FROM marks").fetchall()
         return tuple(Mark(log, inode, offset, head, bool(done)) for log, inode, offset, head, done in rows)
 
-    def commit(self, tally: Tally, saved: Saved, marks: Iterable[Mark]) -> None:
-        """Add the counts and replace state and marks, all or nothing."""
-        added = [
-            (
-                series.model,
-                second,
-                series.revision,
-                series.region,
-                series.traffic,
-                cell.attempts,
-                cell.bad,
-                cell.slow,
-                cell.abandoned,
-                cell.callers,
-            )
-            for (second, series), cell in tally.items()
+    def waiting(self) -> tuple[Chunk, ...]:
+        """Return the answers that wait for their other half, oldest first."""
+        with self._lock:
+            rows = self._database.execute("SELECT number, read_ms, rows FROM waiting ORDER BY number").fetchall()
+        return tuple(Chunk(*row) for row in rows)
+
+    def commit(self, counted: Counted, saved: Saved, marks: Iterable[Mark]) -> None:
+        """Add what was counted and replace state and marks, all or nothing."""
+        counts = [
+            (series.model, second, series.revision, series.region, series.traffic, *astuple(cell))
+            for (second, series), cell in counted.counts.items()
         ]
+        pairs = [(series.model, second, series.revision, series.region, *astuple(cell)) for (second, series), cell in counted.pairs.items()]
+        waiting = [] if counted.waiting is None else [astuple(counted.waiting)]
         troubles = orjson.dumps(asdict(saved.troubles))
         files = [(mark.log, mark.inode, mark.offset, mark.head, mark.done) for mark in marks]
         with self._lock, self._database:
             self._database.execute("BEGIN IMMEDIATE")
-            self._database.executemany(_ADD, added)
+            self._database.executemany(_ADD_COUNTS, counts)
+            self._database.executemany(_ADD_PAIRS, pairs)
+            self._database.executemany("INSERT INTO waiting VALUES (?, ?, ?)", waiting)
+            self._database.execute("DELETE FROM waiting WHERE number < ?", (counted.oldest,))
             self._database.execute("REPLACE INTO state VALUES (1, ?, ?, ?)", (saved.complete_to, troubles, saved.pending))
             self._database.execute("DELETE FROM marks")
             self._database.executemany("INSERT INTO marks VALUES (?, ?, ?, ?, ?)", files)
@@ -133,16 +148,27 @@ class CountStore:
             row = self._database.execute("SELECT complete_to FROM state").fetchone()
             complete_to = int(row[0]) if row else 0
             query = (
-                "SELECT second, revision, region, traffic, attempts, bad, slow, abandoned, callers FROM counts "
-                "WHERE model = ? AND second >= ? AND second < ? ORDER BY second, revision, region, traffic"
+                "SELECT second, revision, region, traffic, attempts, bad, slow, abandoned, bad_bursts, slow_bursts, scored, score_sum "
+                "FROM counts WHERE model = ? AND second >= ? AND second < ? ORDER BY second, revision, region, traffic"
             )
             rows = self._database.execute(query, (model, since, min(until, complete_to))).fetchall()
         return tuple(SecondCount(*row) for row in rows), complete_to
+
+    def pairs(self, model: str, since: int, until: int) -> tuple[SecondPairs, ...]:
+        """Return the pairs of a model's shadows in since <= second < until, which must be complete."""
+        query = (
+            "SELECT second, revision, region, pairs, disagreed, distance_sum FROM pairs "
+            "WHERE model = ? AND second >= ? AND second < ? ORDER BY second, revision, region"
+        )
+        with self._lock:
+            rows = self._database.execute(query, (model, since, until)).fetchall()
+        return tuple(SecondPairs(*row) for row in rows)
 
     def prune(self, before: int) -> None:
         """Forget the seconds before that one."""
         with self._lock, self._database:
             self._database.execute("DELETE FROM counts WHERE second < ?", (before,))
+            self._database.execute("DELETE FROM pairs WHERE second < ?", (before,))
 
     def flush(self) -> None:
         """Put what was committed on the disk itself, so that what it was counted from may be deleted."""
