@@ -81,14 +81,15 @@ class RealEdge:
     agent_port: int = field(default_factory=free_port)
     upstreams: dict[tuple[str, str], Process] = field(default_factory=dict)
     places: dict[tuple[str, str], int] = field(default_factory=dict)
+    trusted_proxies: int = 0
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         token = self.folder / "token"
         token.write_text(TOKEN)
-        options = AgentOptions(self.name, self.folder, self.agent_port, self.ports, token)
+        options = AgentOptions(self.name, self.folder, self.agent_port, self.ports, token, trusted_proxies=self.trusted_proxies)
         self.agent = Process(agent_command(options), self.folder / "agent.out")
-        bootstrap(self.folder, self.name, self.ports)
+        bootstrap(self.folder, self.name, self.ports, self.trusted_proxies)
         self.envoy = Process(envoy_command(self.folder), self.folder / "envoy.out")
         self.client = Edge(self.name, f"http://127.0.0.1:{self.agent_port}", TOKEN)
         self.url = f"http://127.0.0.1:{self.ports.listener}"
@@ -108,7 +109,7 @@ class RealEdge:
         except ConvoyError:
             return False
 
-    def serve(self, revision: str, *regions: str, **behaviour: float) -> None:
+    def serve(self, revision: str, *regions: str, **behaviour: float | str) -> None:
         """Start an upstream per region."""
         for region in regions or REGIONS:
             port = self.places.setdefault((revision, region), free_port())

@@ -1,4 +1,7 @@
-"""A tiny model server for the edge's tests: healthy, names its revision and region, and can be slow or reset connections."""
+"""A tiny model server for the edge's tests: healthy, names its revision and region, and can be slow or reset connections.
+
+What it tells of its answers (`--answer`) is one text, or what the request's body says (`body`).
+"""
 
 from __future__ import annotations
 
@@ -26,12 +29,16 @@ async def serve(options: argparse.Namespace) -> None:
                     abort(writer)
                     return
                 await asyncio.sleep(options.delay_ms / 1000)
-                seen = [line.lower() for line in head.split("\r\n") if line.lower().startswith(("x-convoy-traffic:", "x-convoy-drill:"))]
+                seen = [
+                    line.lower()
+                    for line in head.split("\r\n")
+                    if line.lower().startswith(("x-convoy-traffic:", "x-convoy-drill:", "x-convoy-pair:"))
+                ]
                 answer = json.dumps({"received": len(body), "labels": seen}).encode()
                 writer.write(
                     f"HTTP/1.1 {options.status} X\r\ncontent-type: application/json\r\ncontent-length: {len(answer)}\r\n"
                     f"x-convoy-revision: {options.revision}\r\nx-convoy-region: {options.region}\r\n"
-                    f"{'x-convoy-not-ready: 1' if options.starting else 'x-ready: 1'}\r\n\r\n".encode()
+                    f"{'x-convoy-not-ready: 1' if options.starting else 'x-ready: 1'}\r\n{told(options.answer, body)}\r\n".encode()
                     + answer
                 )
         except (asyncio.IncompleteReadError, ConnectionError):
@@ -42,6 +49,11 @@ async def serve(options: argparse.Namespace) -> None:
     server = await asyncio.start_server(talk, "127.0.0.1", options.port, limit=1 << 24)
     async with server:
         await server.serve_forever()
+
+
+def told(answer: str, body: bytes) -> str:
+    said = body.decode("latin-1") if answer == "body" else answer
+    return f"x-convoy-answer: {said}\r\n" if said else ""
 
 
 def abort(writer: asyncio.StreamWriter) -> None:
@@ -59,4 +71,5 @@ if __name__ == "__main__":
     parser.add_argument("--reset-every", type=int, default=0)
     parser.add_argument("--status", type=int, default=200)
     parser.add_argument("--starting", type=int, default=0)
+    parser.add_argument("--answer", default="")
     asyncio.run(serve(parser.parse_args()))

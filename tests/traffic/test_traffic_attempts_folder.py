@@ -24,19 +24,22 @@ from traffic.attempts.store import CountStore
 from traffic.attempts.terms import Terms
 
 ROOT = Path(__file__).parents[2]
+TERMS = Terms(50)
+SHADOW = "sha256:" + "c" * 64
+ANSWERED: dict[str, object] = {"answer": "0.250000;0123456789abcdef"}
 
 
 class Rig:
     """A folder with a clock and an Envoy that only reopens its logs."""
 
-    def __init__(self, path: Path, keep_raw: bool = False, limits: Limits = DEFAULT_LIMITS) -> None:
+    def __init__(self, path: Path, keep_raw: bool = False, limits: Limits = DEFAULT_LIMITS, terms: Terms = TERMS) -> None:
         self.path, self.now, self.reopened, self.up = path, START / 1000, 0, True
-        self._keep_raw, self._limits = keep_raw, limits
+        self._keep_raw, self._limits, self._terms = keep_raw, limits, terms
         self.folder = self.start()
 
     def start(self) -> Folder:
         self.folder = Folder(
-            self.path, "edge-1", {"employment": Terms(50)}.__getitem__, self._keep_raw, lambda: self.now, self.reopen, self._limits
+            self.path, "edge-1", {"employment": self._terms}.__getitem__, self._keep_raw, lambda: self.now, self.reopen, self._limits
         )
         return self.folder
 
@@ -453,9 +456,23 @@ def counted_so_far(path: Path) -> int:
 def test_three_thousand_lines_a_second_take_far_less_than_half_a_core(tmp_path: Path) -> None:
     rig = Rig(tmp_path)
     for number in range(1500):
-        rig.write(ATTEMPTS_LOG, attempt_line(str(number), code=500 if number % 5 == 0 else 200) + b"\n")
+        caller = f"198.51.100.{number % 200}"
+        rig.write(ATTEMPTS_LOG, attempt_line(str(number), code=500 if number % 5 == 0 else 200, caller=caller, **ANSWERED) + b"\n")
         rig.write(ACCESS_LOG, request_line(str(number), tries=2 if number % 5 == 0 else 1) + b"\n")
     before = time.process_time()
     rig.folder.turn()
     assert time.process_time() - before < 0.5
     assert rig.counted() == (1500, 300)
+
+
+def test_a_shadow_of_every_request_takes_as_little(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, terms=Terms(50, (0.0, 1.0), 0.05))
+    for number in range(1500):
+        rig.write(ATTEMPTS_LOG, attempt_line(str(number), join=f"7-{number}", **ANSWERED) + b"\n")
+        mirrored = {"traffic": "shadow", "cluster_revision": SHADOW, "host_revision": SHADOW, "connection": 0}
+        rig.write(ATTEMPTS_LOG, attempt_line(str(number), join=f"7-{number}", **mirrored, **ANSWERED) + b"\n")
+    before = time.process_time()
+    rig.folder.turn()
+    assert time.process_time() - before < 0.5
+    assert rig.counted() == (3000, 0)
+    assert [(pair.pairs, pair.disagreed) for pair in rig.folder.attempts("employment", 0, 2**40).pairs] == [(1500, 0)]

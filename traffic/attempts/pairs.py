@@ -2,7 +2,7 @@
 
 A mirrored request has the caller's request id but no connection, and an id alone is the caller's to choose: one who
 sends the same again and again would have unlike requests compared. So the route that mirrors adds a key of its own
-(`formats.PAIR_HEADER`), which both attempts' lines carry; a key under which two live answers came joins nothing.
+(`formats.PAIR_HEADER`), which both attempts' lines carry; a key under which two live answers came joins nothing more.
 
 What has no other half yet waits for WAIT_MS, in chunks of one turn each: a chunk is written to disk once and deleted
 whole, since at full load the answers of ten seconds are too many to be written anew four times a second. A live answer
