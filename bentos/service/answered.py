@@ -5,7 +5,8 @@ row in one output, as `predict_proba` gives for two classes, the second one, whi
 decimals, and is `-` where no output is numeric or the mean is no finite number below 1e15. The mark says whether two
 answers are the same: equal outputs have equal marks, whatever their ids, versions and times.
 
-Measured on one core for a row of two probabilities: 8 microseconds, in an answer of some milliseconds.
+Measured on one core: 6 microseconds for a row of two probabilities, 10 for a hundred rows, 350 for ten thousand, which
+is what writing these as JSON takes.
 """
 
 from __future__ import annotations

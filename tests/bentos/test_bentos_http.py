@@ -42,6 +42,15 @@ def test_every_answer_says_revision_region_and_request_id(case, echo, echo_bento
     assert status == 200 or answer.json()["error"]
 
 
+@pytest.mark.parametrize("case", ANSWERS)
+def test_only_a_prediction_that_succeeded_tells_of_its_answer(case, echo):
+    method, path, request, _ = ANSWERS[case]
+
+    answer = echo.client.request(method, path, **request)
+
+    assert ("x-convoy-answer" in answer.headers) == (case == "200")
+
+
 def test_a_request_without_an_id_gets_one_of_its_own(echo):
     first, second = echo.get("/v2/health/live"), echo.get("/v2/health/live")
     too_long = echo.client.get("/v2/health/live", headers={"x-request-id": "x" * 129})

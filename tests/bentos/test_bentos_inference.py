@@ -44,6 +44,7 @@ def test_probabilities_are_those_of_the_model_itself_in_shape_n_2(logistic, logi
     np.testing.assert_allclose(np.array(output["data"]).reshape(3, 2), expected, rtol=1e-12)
     assert answer.json()["model_name"] == "employment"
     assert answer.json()["model_version"] == "3"
+    assert answer.headers["x-convoy-answer"].startswith(f"{expected[:, 1].mean():.6f};")
 
 
 def test_every_type_arrives_exactly_and_comes_back_exactly(echo):

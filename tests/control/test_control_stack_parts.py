@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -279,3 +280,9 @@ def test_a_component_that_cannot_start_is_named_with_the_end_of_its_log() -> Non
         down(site.settings)
         shutil.rmtree(root)
     assert marked(site.stack.stack_id) == []
+
+
+def test_the_proxies_that_are_believed_are_told_to_the_agent(site: Site) -> None:
+    believing = replace(site, settings=site.settings.model_copy(update={"trusted_proxies": 2}))
+    (agent,) = [component for component in components(believing) if component.name == "agent"]
+    assert agent.command[agent.command.index("--trusted-proxies") + 1] == "2"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from fleet.declared import Predictions
 from fleet.errors import FleetFileError, UnknownName
 from fleet.reading import model_of, read_fleet
 
@@ -35,6 +36,11 @@ def drift(key: str) -> tuple[str, str]:
     return ROLLBACK, f"{ROLLBACK}\n    drift: {{reference: {{repository: rows, path: v1.parquet}}, {key}}}"
 
 
+def predictions(keys: str) -> tuple[str, str]:
+    """Add a section on the model's answers."""
+    return ROLLBACK, f"{ROLLBACK}\n    predictions: {{{keys}}}"
+
+
 def written(folder: Path, text: str) -> Path:
     file = folder / "fleet.yaml"
     file.write_text(text)
@@ -46,6 +52,12 @@ def test_a_good_file_is_read_into_frozen_models(tmp_path: Path) -> None:
     assert fleet.models["employment"].slo["us-east-1"].latency_ms == 300
     with pytest.raises(ValueError, match="frozen"):
         fleet.models["employment"].owner = "somebody else"  # type: ignore[misc]
+
+
+def test_what_a_model_answers_by_number_is_optional_and_has_defaults(tmp_path: Path) -> None:
+    assert read_fleet(written(tmp_path, GOOD)).models["employment"].predictions is None
+    found = read_fleet(written(tmp_path, GOOD.replace(*predictions("low: -1, high: 2.5, shift: 0.1")))).models["employment"].predictions
+    assert found == Predictions(low=-1.0, high=2.5, shift=0.1, disagreement=0.05, tolerance=0.05)
 
 
 def test_the_fleet_that_is_shipped_is_good() -> None:
@@ -69,6 +81,15 @@ def test_the_fleet_that_is_shipped_is_good() -> None:
         (drift("share: 1.5"), "models.employment.drift.share (line 16)"),
         (drift("minimum_rows: 5"), "models.employment.drift.minimum_rows (line 16): Input should be greater than or equal to 100"),
         ((ROLLBACK, ROLLBACK + "\n    drift: {psi: '0.2'}"), "models.employment.drift.reference (line 16): is missing"),
+        (predictions("low: 1, high: 1, shift: 0.1"), "models.employment.predictions (line 16): low must be below high (found 1 and 1)"),
+        (predictions("low: 0, high: .inf, shift: 0.1"), "models.employment.predictions.high (line 16): Input should be a finite number"),
+        (predictions("low: 0, high: 1"), "models.employment.predictions.shift (line 16): is missing"),
+        (predictions("low: 0, high: 1, shift: 0"), "models.employment.predictions.shift (line 16): Input should be greater than 0"),
+        (
+            predictions("low: 0, high: 1, shift: 0.1, disagreement: 1"),
+            "models.employment.predictions.disagreement (line 16): Input should be",
+        ),
+        (predictions("low: 0, high: 1, shift: 0.1, tolerance: -1"), "models.employment.predictions.tolerance (line 16): Input should be"),
     ],
 )
 def test_a_problem_names_its_path_its_line_and_what_is_allowed(tmp_path: Path, change: tuple[str, str], says: str) -> None:

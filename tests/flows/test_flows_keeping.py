@@ -36,6 +36,7 @@ class World:
     ports: dict[str, int | None] = field(default_factory=lambda: dict(AT))
     away: set[str] = field(default_factory=set)
     routed: dict[str, int] = field(default_factory=lambda: dict(AT))
+    taken: list[RoutingTable] = field(default_factory=list)
     name = "edge"
 
     def status_of(self, region: str, model: str, digest: str) -> RevisionStatus:
@@ -51,6 +52,7 @@ class World:
 
     def take(self, _: House, table: RoutingTable) -> None:
         self.routed = {backend.region: backend.port for backend in table.backends}
+        self.taken.append(table)
 
 
 @pytest.fixture
@@ -118,3 +120,11 @@ def test_when_no_region_is_ready_the_table_keeps_all_that_have_the_revision(hous
     world.away, world.ports["southeastasia"] = set(AT), None
     route_to_stable(house, STABLE, claim)
     assert set(world.routed) == {"us-east-1", "europe-west4"}
+
+
+def test_what_the_models_scores_may_be_stays_known_at_the_edges(house: House, world: World, claim: Claim) -> None:
+    fleet = toy_fleet(("m",))
+    fleet["models"]["m"]["predictions"] = {"low": 0, "high": 1, "shift": 0.1}
+    write_fleet(house.home, fleet)
+    route_to_stable(house, STABLE, claim)
+    assert (world.taken[-1].score_range, world.taken[-1].score_tolerance) == ((0.0, 1.0), 0.05)

@@ -1,4 +1,4 @@
-"""Changing weights on a machine so busy that a table runs out before an edge has taken it."""
+"""Routing tables of a release: what they tell the edges, on a machine so busy that one runs out before an edge has taken it too."""
 
 from __future__ import annotations
 
@@ -7,8 +7,14 @@ from types import SimpleNamespace
 
 import pytest
 
+from fleet.declared import Model, Predictions
 from fleet.errors import TooLate
+from fleet.versions import Revision
 from flows import routing
+from support.stack import toy_fleet
+from traffic.table import Backend
+
+REVISION = Revision("m", "1", f"sha256:{1:064}")
 
 
 @pytest.fixture
@@ -37,3 +43,27 @@ def test_tables_that_run_out_again_and_again_are_an_error_that_is_tried_later(se
     with pytest.raises(TooLate):
         routing.set_weight(SimpleNamespace(house=None), None, None, 5)
     assert sent == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("declared", "told"),
+    [(None, (None, 0.0)), (Predictions(low=-1, high=3, shift=0.1, tolerance=0.02), ((-1.0, 3.0), 0.02))],
+    ids=["not judged", "judged"],
+)
+def test_a_table_tells_the_edges_what_the_models_scores_may_be(
+    declared: Predictions | None, told: tuple[object, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = Model.model_validate(toy_fleet(("m",))["models"]["m"]).model_copy(update={"predictions": declared})
+    work = SimpleNamespace(
+        model="m",
+        epoch=1,
+        claim=SimpleNamespace(versions=itertools.count(1)),
+        house=SimpleNamespace(settings=SimpleNamespace(table_seconds=20)),
+        regions=("us-east-1",),
+        declared=model,
+    )
+    monkeypatch.setattr(routing, "backends", lambda *_, **__: (Backend(REVISION.digest, "us-east-1", "127.0.0.1", 1001),))
+    sent = list[object]()
+    monkeypatch.setattr(routing, "apply", lambda _, table: sent.append((table.score_range, table.score_tolerance)))
+    routing.set_weight(work, REVISION, None, 100)
+    assert sent == [told]

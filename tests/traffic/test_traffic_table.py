@@ -32,6 +32,18 @@ def table(canary: int = 5, safe: str = STABLE, regions: tuple[str, ...] = REGION
 
 def test_a_table_survives_its_json() -> None:
     assert table_from_json(table().to_json()) == table()
+    scored = replace(table(), score_range=(-1.5, 2.0), score_tolerance=0.05)
+    assert table_from_json(scored.to_json()) == scored
+
+
+def test_a_table_of_an_older_convoy_scores_nothing() -> None:
+    older = {name: value for name, value in orjson.loads(table().to_json()).items() if not name.startswith("score")}
+    assert table_from_json(orjson.dumps(older)) == table()
+
+
+def test_envoy_need_not_be_told_what_a_models_scores_may_be() -> None:
+    assert table().same_routes(replace(table(), version=8, expires_at=2000.0, score_range=(0.0, 1.0), score_tolerance=0.1))
+    assert not table().same_routes(table(25))
 
 
 @pytest.mark.parametrize(
@@ -41,6 +53,10 @@ def test_a_table_survives_its_json() -> None:
         ({"epoch": -1}, "must not be negative"),
         ({"expires_at": float("inf")}, "Unix seconds"),
         ({"latency_ms": 0}, "above 0"),
+        ({"score_range": (1.0, 1.0)}, "the lower one first .found 1 and 1"),
+        ({"score_range": (0.0, float("inf"))}, "score_range must be two numbers"),
+        ({"score_range": (float("nan"), 1.0)}, "score_range must be two numbers"),
+        ({"score_tolerance": 1.5}, "within 0 to 1"),
         ({"shares": ()}, "sum to 100 .found none"),
         ({"shares": (Share(STABLE, 60), Share(CANARY, 60))}, "sum to 100"),
         ({"shares": (Share(STABLE, 150), Share(CANARY, -50))}, "sum to 100"),

@@ -5,6 +5,9 @@
 revision, region}, on endpoints {revision, region}, both with the full digest; a shadow's clusters also say
 {traffic: shadow}.
 
+A mirrored request's attempt is logged like any other, its answer's headers included, but knows no connection (0), no
+remote address and no route; its request id is the caller's. It is logged at its own end, whoever left meanwhile.
+
 The router's `upstream_log_options.flush_upstream_log_on_upstream_stream` stays off: with it Envoy 1.40 writes a
 second line per attempt, with code 0 and no flag. Without it each attempt is logged at its own end.
 """
