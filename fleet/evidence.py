@@ -13,9 +13,11 @@ class AttemptCount:
 
     `second` is Unix time. `attempts` counts upstream attempts and requests that were routed to the revision and
     never got one; `bad` those without an answer or with a 5xx; `slow` the answers that outlasted the SLO's limit.
-    `bad_bursts` and `slow_bursts` count each caller's first such attempt of the second alone, over all revisions at
-    that edge, so that one caller who tries again and again is one event (None: nobody told callers apart). `scored`
-    answers carried a score in 0..1, and `score_sum` is the sum of their scores in millionths.
+    `bad_bursts` and `slow_bursts` count one such attempt of each caller in the second, drawn over all revisions at that
+    edge without regard to them, so that one caller who tries again and again is one event (None: nobody told callers
+    apart). `scored` answers carried a score in 0..1, and `score_sum` is the sum of their scores in millionths.
+    `stand_ins` are those of the attempts that were routed elsewhere, where they failed or nobody was: bursts fall to
+    revisions as the other attempts do.
     """
 
     second: int
@@ -31,6 +33,7 @@ class AttemptCount:
     slow_bursts: int | None = None
     scored: int = 0
     score_sum: int = 0
+    stand_ins: int = 0
 
     @property
     def bad_once(self) -> int:

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, TypeVar
 
-from traffic.attempts.bursts import Burst, First, Metric
+from traffic.attempts.bursts import Burst, Lot, Metric
 from traffic.attempts.lines import Attempt, Kind, Malformed, Mask, Request, Series, Unrouted, read_attempt, read_request
 from traffic.attempts.pairs import Chunk, Pair, Pairs
 from traffic.attempts.pending import TOUCH_MS, Pending
@@ -115,11 +115,12 @@ class Fold:
         second = self._second(attempt.end_ms)
         cell = self._cell(second, attempt.served)
         cell.attempts += 1
+        cell.stand_ins += attempt.served != attempt.routed
         cell.slow += attempt.slow
         if attempt.slow:
-            self._met(second, Metric.SLOW, attempt.caller, _first(attempt))
+            self._met(second, Metric.SLOW, attempt.caller, _lot(attempt))
         if attempt.kind is Kind.BAD:
-            self._count_bad(second, attempt.caller, _first(attempt))
+            self._count_bad(second, attempt.caller, _lot(attempt))
         if attempt.answer is not None:
             self._count_answer(cell, attempt, terms)
 
@@ -140,30 +141,30 @@ class Fold:
             cell.abandoned += 1
             return
         cell.attempts += 1
-        self._count_bad(second, attempt.caller, _first(attempt))
+        cell.stand_ins += attempt.served != attempt.routed
+        self._count_bad(second, attempt.caller, _lot(attempt))
 
     def _decide_request(self, request: Request, touched: bool) -> None:
         if request.cut_off and request.served is not None:
-            elsewhere = request.served != request.routed
-            self._count_bad(self._second(request.end_ms), request.caller, First(request.end_ms, request.key, elsewhere, request.served))
+            self._count_bad(self._second(request.end_ms), request.caller, Lot.of(request.key, request.routed, request.served))
         if touched or (request.served is not None and request.served.revision == request.routed.revision):
             return
         if request.served is None and (request.left or 0 < request.code < 500):
             return
         second = self._second(request.end_ms)
         self._cell(second, request.routed).attempts += 1
-        self._count_bad(second, request.caller, First(request.end_ms, request.key, False, request.routed))
+        self._count_bad(second, request.caller, Lot.of(request.key, request.routed, request.routed))
 
-    def _count_bad(self, second: int, caller: str, attempt: First) -> None:
-        self._cell(second, attempt.series).bad += 1
-        self._met(second, Metric.BAD, caller, attempt)
+    def _count_bad(self, second: int, caller: str, lot: Lot) -> None:
+        self._cell(second, lot.series).bad += 1
+        self._met(second, Metric.BAD, caller, lot)
 
-    def _met(self, second: int, metric: Metric, caller: str, attempt: First) -> None:
+    def _met(self, second: int, metric: Metric, caller: str, lot: Lot) -> None:
         if caller:
-            self.pending.bursts.met(second, metric, caller, attempt)
+            self.pending.bursts.met(second, metric, caller, lot)
         else:
             # Nobody knows whose it is, so nobody can say that it is the same one's
-            self._count_burst(Burst(second, metric, attempt.series))
+            self._count_burst(Burst(second, metric, lot.series))
 
     def _count_burst(self, burst: Burst) -> None:
         cell = self._cell(burst.second, burst.series)
@@ -215,8 +216,8 @@ class Fold:
         self.troubles = self.troubles.plus(**more)
 
 
-def _first(attempt: Attempt) -> First:
-    return First(attempt.end_ms, attempt.key, attempt.served != attempt.routed, attempt.served)
+def _lot(attempt: Attempt) -> Lot:
+    return Lot.of(attempt.key, attempt.routed, attempt.served)
 
 
 class _Asked:

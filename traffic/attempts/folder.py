@@ -119,6 +119,7 @@ class Folder:
             slow_bursts=row.slow_bursts,
             scored=row.scored,
             score_sum=row.score_sum,
+            stand_ins=row.stand_ins,
         )
 
     def seconds(self, model: str, since: int, until: int) -> tuple[SecondCount, ...]:

@@ -11,6 +11,7 @@ CREATE TABLE counts (
   model TEXT, second INTEGER, revision TEXT, region TEXT, traffic TEXT,
   attempts INTEGER NOT NULL, bad INTEGER NOT NULL, slow INTEGER NOT NULL, abandoned INTEGER NOT NULL,
   bad_bursts INTEGER NOT NULL, slow_bursts INTEGER NOT NULL, scored INTEGER NOT NULL, score_sum INTEGER NOT NULL,
+  stand_ins INTEGER NOT NULL,
   PRIMARY KEY (model, second, revision, region, traffic)
 ) WITHOUT ROWID;
 """
@@ -26,9 +27,9 @@ _STATE: Final = """
 CREATE TABLE marks (log TEXT, inode INTEGER, offset INTEGER NOT NULL, head BLOB NOT NULL, done INTEGER NOT NULL, PRIMARY KEY (log, inode));
 CREATE TABLE state (one INTEGER PRIMARY KEY CHECK (one = 1), complete_to INTEGER NOT NULL, troubles BLOB NOT NULL, pending BLOB NOT NULL);
 """
-# Layout 1 counted how many different callers got bad answers, which says nothing of the one that came first
+# Layout 1 counted how many different callers got bad answers of each revision, of which nothing can be drawn any more
 _TAKE_OVER: Final = """
-INSERT INTO counts SELECT model, second, revision, region, traffic, attempts, bad, slow, abandoned, bad, slow, 0, 0 FROM counts_1;
+INSERT INTO counts SELECT model, second, revision, region, traffic, attempts, bad, slow, abandoned, bad, slow, 0, 0, 0 FROM counts_1;
 DROP TABLE counts_1;
 """
 _STEPS: Final = {0: (_STATE, _COUNTS, _PAIRS), 1: ("ALTER TABLE counts RENAME TO counts_1;", _COUNTS, _TAKE_OVER, _PAIRS)}

@@ -19,7 +19,7 @@ Held = TypeVar("Held", Attempt, Request)
 
 
 class Pending:
-    """Attempts and requests by connection and request id, and each caller's first of a second; a bounded part of the last seconds."""
+    """Attempts and requests by connection and request id, and callers' bursts; a bounded part of the last seconds."""
 
     def __init__(self) -> None:
         self._unclear: dict[str, list[Attempt]] = {}

@@ -18,10 +18,11 @@ from traffic.attempts.pairs import Chunk
 from traffic.attempts.tallies import PairTally, Tally, Troubles
 
 _ADD_COUNTS: Final = """
-INSERT INTO counts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET
+INSERT INTO counts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET
   attempts = attempts + excluded.attempts, bad = bad + excluded.bad, slow = slow + excluded.slow,
   abandoned = abandoned + excluded.abandoned, bad_bursts = bad_bursts + excluded.bad_bursts,
-  slow_bursts = slow_bursts + excluded.slow_bursts, scored = scored + excluded.scored, score_sum = score_sum + excluded.score_sum
+  slow_bursts = slow_bursts + excluded.slow_bursts, scored = scored + excluded.scored, score_sum = score_sum + excluded.score_sum,
+  stand_ins = stand_ins + excluded.stand_ins
 """
 _ADD_PAIRS: Final = """
 INSERT INTO pairs VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET
@@ -75,6 +76,7 @@ class SecondCount:
     slow_bursts: int
     scored: int
     score_sum: int
+    stand_ins: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +150,9 @@ class CountStore:
             row = self._database.execute("SELECT complete_to FROM state").fetchone()
             complete_to = int(row[0]) if row else 0
             query = (
-                "SELECT second, revision, region, traffic, attempts, bad, slow, abandoned, bad_bursts, slow_bursts, scored, score_sum "
-                "FROM counts WHERE model = ? AND second >= ? AND second < ? ORDER BY second, revision, region, traffic"
+                "SELECT second, revision, region, traffic, attempts, bad, slow, abandoned, bad_bursts, slow_bursts, "
+                "scored, score_sum, stand_ins FROM counts "
+                "WHERE model = ? AND second >= ? AND second < ? ORDER BY second, revision, region, traffic"
             )
             rows = self._database.execute(query, (model, since, min(until, complete_to))).fetchall()
         return tuple(SecondCount(*row) for row in rows), complete_to

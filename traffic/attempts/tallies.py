@@ -42,6 +42,7 @@ class Cell:
     slow_bursts: int = 0
     scored: int = 0
     score_sum: int = 0
+    stand_ins: int = 0
 
 
 @dataclass(slots=True)
