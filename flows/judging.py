@@ -63,7 +63,14 @@ def criteria(work: Work) -> Criteria:
     """Return what fleet.yaml says the release is judged by."""
     declared = work.declared
     rates = {region: slo.error_rate for region, slo in declared.slo.items()}
-    return Criteria(declared.rollback, rates, harm_budget=declared.canary.harm_budget)
+    allowed = declared.predictions
+    return Criteria(
+        rollback=declared.rollback,
+        error_rates=rates,
+        shift=None if allowed is None else float(allowed.shift),
+        disagreement=None if allowed is None else float(allowed.disagreement),
+        harm_budget=declared.canary.harm_budget,
+    )
 
 
 def seconds_left(verdict: Verdict, seen: Observed) -> float | None:
