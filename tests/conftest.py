@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from support.stack import TestStack
 
 MODELS = ("steady", "resetting", "dead", "flipped", "again", "killed", "refused", "newer", "unlucky")
+SMALL = ("dead", "again", "newer")
+"""Of these, the models that stand in one region only."""
 
 
 silence_telemetry()
@@ -71,12 +73,12 @@ def stack() -> Iterator[TestStack]:
     from fleet.home import Home
     from fleet.settings import Settings
     from flows.house import House
-    from support.stack import TestStack, toy_fleet, with_drilled, write_fleet
+    from support.stack import TestStack, toy_fleet, with_drilled, with_small, write_fleet
 
     root = Path(tempfile.mkdtemp(prefix="cv-"))
     settings = Settings(home=root, tick_seconds=0.5, lease_seconds=5, table_seconds=6, keep_raw_logs=True)
     home = Home.of(settings)
-    write_fleet(home, with_drilled(toy_fleet(MODELS)))
+    write_fleet(home, with_drilled(with_small(toy_fleet(MODELS), SMALL)))
     try:
         up(settings, lambda text: None)
         yield TestStack(settings, House(settings, home))

@@ -11,7 +11,6 @@ from fleet.canonical import short
 from flows import effects
 from flows.desires import CANDIDATE, CHAMPION, observe_candidate
 from flows.effects import Course, Ending, effects_of
-from support.stack import REGIONS
 from support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ def check_listed(stack: TestStack, view: ReleaseView, ending: Ending, stable: st
     """Check that a release completed exactly the effects, each once, that are listed for its end; its canary as far as it got."""
     found = completed(stack, view.release)
     steps = tuple(percent for percent in (20, 50) if effects.weight(percent) in found)
-    listed = effects_of(ending, Course(REGIONS, str(view.digest), stable or "", steps, lost))
+    listed = effects_of(ending, Course(stack.house.model(view.model).regions, str(view.digest), stable or "", steps, lost))
     assert sorted(found) == sorted(listed)
 
 

@@ -55,6 +55,13 @@ def toy_fleet(models: tuple[str, ...], regions: tuple[str, ...] = REGIONS) -> di
     }
 
 
+def with_small(fleet: dict[str, Any], models: tuple[str, ...]) -> dict[str, Any]:
+    """Have some models in the first region alone, where a test asks about the order of releases and not about regions."""
+    first = next(iter(fleet["regions"]))
+    small = {name: {**fleet["models"][name], "regions": [first], "slo": {first: fleet["models"][name]["slo"][first]}} for name in models}
+    return {**fleet, "models": {**fleet["models"], **small}}
+
+
 def with_drilled(fleet: dict[str, Any]) -> dict[str, Any]:
     """Add a model of its own to a fleet of toy models, in the first region and in one that serves nothing else: to be lost in drills."""
     (model, *_), (first, *_) = fleet["models"].values(), fleet["regions"]
