@@ -12,7 +12,7 @@ from benchmarks.documents import write_page
 from benchmarks.form import report, write
 from fleet.settings import silence_telemetry
 
-SUBJECTS = {"release": "what a release, the stack and the command take"}
+SUBJECTS = {"judge": "whether the canary judge can be trusted, beside its peers' rules", "release": "what a release, the stack and the command take"}
 
 
 def main() -> int:
