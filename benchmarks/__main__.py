@@ -10,9 +10,13 @@ from typing import Any
 
 from benchmarks.documents import write_page
 from benchmarks.form import report, write
+from benchmarks.judging.picture import draw
 from fleet.settings import silence_telemetry
 
-SUBJECTS = {"judge": "whether the canary judge can be trusted, beside its peers' rules", "release": "what a release, the stack and the command take"}
+SUBJECTS = {
+    "judge": "whether the canary judge can be trusted, beside its peers' rules",
+    "release": "what a release, the stack and the command take",
+}
 
 
 def main() -> int:
@@ -31,6 +35,8 @@ def main() -> int:
     if not given.quick:
         write(document)
         write_page()
+        if given.name == "judge":
+            draw(document)
     show(document, given.json)
     return 0
 

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from benchmarks.form import RESULTS, ROOT
+from benchmarks.judging import page as judging
 
 PAGE = ROOT / "docs" / "benchmarks.md"
 HEAD = """# Benchmarks
@@ -27,7 +28,7 @@ def page() -> str:
 
 
 def section(document: dict[str, Any]) -> str:
-    """Return one subject's table."""
+    """Return one subject's part; the judge's many rows stand side by side."""
     machine = document["machine"]
     lines = [
         f"## {document['benchmark'].capitalize()}",
@@ -35,12 +36,18 @@ def section(document: dict[str, Any]) -> str:
         f"{document['date'][:10]}, commit `{document['convoy']}`, {machine['cores']} cores ({machine['cpu']}), "
         f"{machine['memory_gib']} GiB, Python {machine['python']}.",
         "",
-        "| what | of | median | spread | rounds | asked for | met |",
-        "|---|---|---|---|---|---|---|",
-        *(_line(row) for row in document["rows"]),
-        "",
+        *(judging.section(document) if document["benchmark"] == "judge" else _table(document["rows"])),
     ]
     return "\n".join(lines)
+
+
+def _table(rows: list[dict[str, Any]]) -> list[str]:
+    return [
+        "| what | of | median | spread | rounds | asked for | met |",
+        "|---|---|---|---|---|---|---|",
+        *(_line(row) for row in rows),
+        "",
+    ]
 
 
 def _line(row: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ from benchmarks.judging.releases import judge_all
 from benchmarks.judging.scenarios import ALL, Also
 
 FIRST_SEED = 10_000
-RELEASES, QUICK_RELEASES = 2_000, 24
+RELEASES, QUICK_RELEASES = 2_000, 40
 RECORDED, QUICK_RECORDED = 20, 1
 TARGETS_IN = "errors x2"
 

@@ -14,7 +14,6 @@ from benchmarks.judging.counting import as_pairs, as_strata, count, count_pairs
 from benchmarks.judging.scenarios import Scenario
 from benchmarks.judging.simulator import SECONDS, Ints, Traffic
 from fleet.declared import Rollback, Stakes
-from fleet.evidence import Outcome
 from monitoring.conviction import Evidence
 from monitoring.criteria import Criteria
 from monitoring.replay import Decided, decide
@@ -59,7 +58,8 @@ class Counted:
     def until(self, seconds: int) -> Counted:
         """Return what had been counted after so many seconds."""
         seen = (np.arange(SECONDS) < seconds).astype(np.int64)
-        return Counted(self.regions, tuple(table * seen[:, None, None] for table in self.tables), tuple(pairs * seen[:, None] for pairs in self.pairs))
+        tables = tuple(table * seen[:, None, None] for table in self.tables)
+        return Counted(self.regions, tables, tuple(pairs * seen[:, None] for pairs in self.pairs))
 
     def evidence(self) -> Evidence:
         """Return the counts as the judge's own strata."""
@@ -108,6 +108,3 @@ def _every(strata: Strata) -> Strata:
         return replace(arm, bad_once=arm.bad, slow_once=arm.slow)
 
     return replace(strata, canary=every(strata.canary), stable=every(strata.stable))
-
-
-__all__ = ["Counted", "Decided", "Outcome", "criteria", "judged", "with_assumed_share", "with_every_attempt"]

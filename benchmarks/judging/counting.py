@@ -45,11 +45,12 @@ def as_strata(table: Ints, begin: int) -> Strata:
 
 def count_pairs(traffic: Traffic) -> Ints:
     """Return by second how many requests a shadow answered too, and how many of these otherwise."""
-    asked = (traffic.paired >= 0) & (traffic.end_ms < SECONDS * 1000)
-    second = traffic.end_ms[asked] // 1000
-    return np.stack(
-        [np.bincount(second, minlength=SECONDS), np.bincount(second[traffic.paired[asked] == 0], minlength=SECONDS)], axis=1
-    ).astype(np.int64)
+    # A pair counts when the later of the two has ended
+    end = traffic.start_ms + np.maximum(traffic.took_ms, traffic.shadow_ms)
+    asked = (traffic.shadow_ms >= 0) & (end < SECONDS * 1000)
+    second = end[asked] // 1000
+    both = (np.bincount(second, minlength=SECONDS), np.bincount(second[traffic.disagreed[asked]], minlength=SECONDS))
+    return np.stack(both, axis=1).astype(np.int64)
 
 
 def as_pairs(table: Ints, begin: int) -> PairStrata:

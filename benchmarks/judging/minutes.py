@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from benchmarks.judging.simulator import MILLION, SECONDS, Flags, Floats, Ints, Traffic
 
@@ -73,5 +75,5 @@ def _series(minute: Ints, bad: Flags, took: Ints, score: Ints) -> Series:
     )
 
 
-def _ratio(part: Floats, whole: Floats | Ints) -> Floats:
+def _ratio(part: npt.NDArray[Any], whole: npt.NDArray[Any]) -> Floats:
     return np.where(whole > 0, part / np.maximum(whole, 1), np.nan)

@@ -11,12 +11,13 @@ import numpy as np
 
 from benchmarks.form import Row
 from benchmarks.judging import convoy
-from benchmarks.judging.chain import BEGIN, CANARY, STABLE, recorded, table_of
+from benchmarks.judging.chain import BEGIN, CANARY, STABLE, pairs_of, recorded, table_of
 from benchmarks.judging.convoy import Counted
 from benchmarks.judging.releases import WORKERS
 from benchmarks.judging.scenarios import Scenario
 from benchmarks.judging.simulator import SECONDS, simulate
 from fleet.evidence import Attempts, Outcome
+from monitoring.criteria import Criteria
 from monitoring.judge import CanaryEvidence, judge
 
 ROW = "recorded attempts through the shipped fold"
@@ -53,10 +54,10 @@ def compare(scenario: Scenario, seed: int, seconds: int = SECONDS) -> Compared:
     traffic = simulate(scenario, seed)
     counted = Counted.of(traffic).until(seconds)
     attempts = recorded(traffic, seconds)
-    differing = sum(
-        int((table_of(attempts, region) != table).sum()) for region, table in zip(counted.regions, counted.tables, strict=True)
-    )
-    counts = sum(int(np.count_nonzero(table)) for table in counted.tables)
+    ours = [*counted.tables, *counted.pairs]
+    theirs = [form(attempts, region) for form in (table_of, pairs_of) for region in counted.regions]
+    differing = sum(int((mine != its).sum()) for mine, its in zip(ours, theirs, strict=True))
+    counts = sum(int(np.count_nonzero(mine)) for mine in ours)
     return Compared(counts, differing, _verdicts_differ(scenario, counted, attempts))
 
 
@@ -64,15 +65,15 @@ def _verdicts_differ(scenario: Scenario, counted: Counted, attempts: Attempts) -
     """Ask the judge as the flow does, and hold it against the one pass: same outcome, and no rollback a second before."""
     declared = convoy.criteria(scenario, convoy.STAKES["all metrics"])
     passed = convoy.judged(declared, counted.evidence())
-    asked = [_asked(declared, scenario, attempts, attempts.complete_to)]
-    expected = [passed.outcome]
-    if passed.outcome is Outcome.ROLL_BACK and passed.second is not None:
-        asked += [_asked(declared, scenario, attempts, until) is Outcome.ROLL_BACK for until in (passed.second, passed.second + 1)]
-        expected += [False, True]
-    return asked != expected
+    if _asked(declared, scenario, attempts, attempts.complete_to) is not passed.outcome:
+        return True
+    if passed.outcome is not Outcome.ROLL_BACK or passed.second is None:
+        return False
+    before, then = (_asked(declared, scenario, attempts, until) for until in (passed.second, passed.second + 1))
+    return before is Outcome.ROLL_BACK or then is not Outcome.ROLL_BACK
 
 
-def _asked(declared: convoy.Criteria, scenario: Scenario, attempts: Attempts, until: int) -> Outcome:
+def _asked(declared: Criteria, scenario: Scenario, attempts: Attempts, until: int) -> Outcome:
     regions = tuple(place.name for place in scenario.places)
     evidence = CanaryEvidence(CANARY, STABLE, Attempts(attempts.counts, until, attempts.pairs), regions)
     return judge(declared, evidence, datetime.fromtimestamp(max(until, BEGIN), UTC)).outcome

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from benchmarks.judging.scenarios import Also, Scenario
 from benchmarks.judging.simulator import SECONDS, Floats, shares, simulate
 from fleet.evidence import Outcome
 from monitoring.conviction import Evidence
+from monitoring.criteria import Criteria
 from monitoring.replay import Decided
 
 CONVOY: Final = "Convoy"
@@ -30,7 +32,7 @@ KAYENTA: Final = "Kayenta's rule"
 ORACLE: Final = "oracle: Wald's test of the true difference"
 ASSUMED: Final = "trap: Convoy's test on the declared share"
 EVERY_ATTEMPT: Final = "trap: Convoy's test on every attempt"
-WORKERS: Final = 2
+WORKERS: Final = os.cpu_count() or 1
 _BAD: Final = FIELDS.index("bad")
 
 
@@ -46,7 +48,7 @@ class Limit:
     @property
     def name(self) -> str:
         """The subject of its row."""
-        return f"{self.rule}, limit {self.headroom:g} times the usual errors, every {self.every} min"
+        return f"{self.rule}, {self.headroom:g} times the usual errors, every {self.every} min"
 
 
 LIMITS: Final = tuple(
@@ -131,7 +133,7 @@ def _theirs(scenario: Scenario, told: ByMinute) -> Iterator[tuple[str, peers.End
             yield one.name, peers.by_errors_alone(told.canary, peers.limit_for(scenario.errors, one.headroom), one.every, one.enough)
 
 
-def _ended(declared: convoy.Criteria, evidence: Evidence) -> peers.Ending:
+def _ended(declared: Criteria, evidence: Evidence) -> peers.Ending:
     found: Decided = convoy.judged(declared, evidence)
     minutes = SECONDS / 60 if found.outcome is not Outcome.ROLL_BACK or found.second is None else (found.second + 1 - BEGIN) / 60
     return peers.Ending(found.outcome is Outcome.ROLL_BACK, found.outcome is Outcome.PROMOTE, minutes)

@@ -65,6 +65,9 @@ class Weather:
     apart: bool = False
 
 
+CALM = Weather()
+
+
 @dataclass(frozen=True, slots=True)
 class Retries:
     """A caller that gets an error tries again at once on the same revision, `mean` attempts in all, each `pause_ms` later."""
@@ -90,7 +93,7 @@ class Scenario:
     kind: Kind
     places: tuple[Place, ...] = (Place(),)
     steps: tuple[float, ...] = STEPS
-    weather: Weather = Weather()
+    weather: Weather = CALM
     retries: Retries = Retries()
     pairs_share: float = 0.0
     """The share of requests that is also sent to a shadow of the canary."""
@@ -128,27 +131,27 @@ UNLIKE = (
 """Base rates and shares that differ: who sums them up finds harm or health that is not there (Simpson's paradox)."""
 
 TWICE = Difference(errors_times=2.0)
-BURSTS = frozenset({Also.EVERY_ATTEMPT})
+BURSTS, FIXED, POWER = frozenset({Also.EVERY_ATTEMPT}), frozenset({Also.LIMITS}), frozenset({Also.POWER})
 
 IDENTICAL = (
-    Scenario("steady", Kind.IDENTICAL, also=frozenset({Also.LIMITS})),
-    Scenario("daily wave in requests and errors", Kind.IDENTICAL, weather=Weather(traffic_wave=0.6, errors_wave=0.9)),
-    Scenario("autocorrelated errors", Kind.IDENTICAL, weather=Weather(correlation=0.8)),
+    Scenario("steady", Kind.IDENTICAL, also=FIXED),
+    Scenario("daily wave in requests and errors", Kind.IDENTICAL, weather=Weather(traffic_wave=0.6, errors_wave=0.9), also=FIXED),
+    Scenario("autocorrelated errors", Kind.IDENTICAL, weather=Weather(correlation=0.8), also=FIXED),
     Scenario("retry bursts", Kind.IDENTICAL, retries=Retries(3.0), also=BURSTS),
     Scenario("weight steps while errors fall tenfold", Kind.IDENTICAL, weather=Weather(errors_trend=0.1)),
     Scenario("weight steps while errors rise tenfold", Kind.IDENTICAL, weather=Weather(errors_trend=10.0)),
     Scenario("true share 13 %, declared 10 %", Kind.IDENTICAL, (Place(share_factor=1.3),), (10,), also=frozenset({Also.ASSUMED_SHARE})),
     Scenario("three regions, unlike base rates and shares", Kind.IDENTICAL, UNLIKE),
-    Scenario("100 requests a minute", Kind.IDENTICAL, (Place(per_minute=100.0),), also=frozenset({Also.LIMITS})),
+    Scenario("100 requests a minute", Kind.IDENTICAL, (Place(per_minute=100.0),), also=FIXED),
     Scenario("20 requests a minute", Kind.IDENTICAL, (Place(per_minute=20.0),)),
 )
 
 HARMFUL = (
     Scenario("errors x1.5", Kind.HARMFUL, alike(Difference(errors_times=1.5))),
-    Scenario("errors x2", Kind.HARMFUL, alike(TWICE), pairs_share=0.05, also=frozenset({Also.POWER, Also.LIMITS})),
-    Scenario("errors x2, three regions", Kind.HARMFUL, three((TWICE, TWICE, TWICE)), pairs_share=0.05, also=frozenset({Also.POWER})),
+    Scenario("errors x2", Kind.HARMFUL, alike(TWICE), pairs_share=0.05, also=POWER | FIXED),
+    Scenario("errors x2, three regions", Kind.HARMFUL, three((TWICE, TWICE, TWICE)), pairs_share=0.05, also=POWER),
     Scenario("errors x3", Kind.HARMFUL, alike(Difference(errors_times=3.0))),
-    Scenario("errors x2, 100 requests a minute", Kind.HARMFUL, alike(TWICE, 100.0), also=frozenset({Also.LIMITS})),
+    Scenario("errors x2, 100 requests a minute", Kind.HARMFUL, alike(TWICE, 100.0), also=FIXED),
     Scenario("errors x2, 20 requests a minute", Kind.HARMFUL, alike(TWICE, 20.0)),
     Scenario("errors x3 in one of three regions", Kind.HARMFUL, three((SAME, Difference(errors_times=3.0), SAME))),
     Scenario("slower tail, 1 % to 3 % above the limit", Kind.HARMFUL, alike(Difference(slow_plus=0.02))),

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 from typing import TypeAlias
+from zlib import crc32
 
 import numpy as np
 import numpy.typing as npt
@@ -36,8 +37,8 @@ _DAYS_IN_RELEASE = 2.0
 class Traffic:
     """All attempts at one edge, in the order in which they ended; times in milliseconds since the release began.
 
-    `score` is in millionths, -1 where the answer carries none; `paired` is 1 where the shadow's answer agreed, 0 where
-    it did not, -1 where no shadow was asked.
+    `score` is in millionths, -1 where the answer carries none. `shadow_ms` is how long a shadow of the canary took for
+    stable's request, -1 where none was asked; it answered otherwise where `disagreed`.
     """
 
     place: Place
@@ -48,7 +49,8 @@ class Traffic:
     bad: Flags
     broken: Flags
     score: Ints
-    paired: Ints
+    shadow_ms: Ints
+    disagreed: Flags
 
     def __len__(self) -> int:
         return len(self.start_ms)
@@ -60,8 +62,8 @@ class Traffic:
 
 
 def simulate(scenario: Scenario, seed: int) -> tuple[Traffic, ...]:
-    """Return one release's attempts, edge by edge; the same for the same seed."""
-    rng = np.random.default_rng(seed)
+    """Return one release's attempts, edge by edge; the same for the same seed, and others in each row."""
+    rng = np.random.default_rng((seed, crc32(scenario.title.encode())))
     return tuple(_at(scenario, place, rng) for place in scenario.places)
 
 
@@ -86,8 +88,9 @@ def _at(scenario: Scenario, place: Place, rng: np.random.Generator) -> Traffic:
     took = np.where(slower, np.maximum(took, rng.integers(LIMIT_MS + 100, 1500, size)), took)
     pick = rng.integers(0, _GRID, size)
     score = np.where(canary, _scores(place.canary.score_plus)[pick], _scores(0.0)[pick])
-    paired = np.where(rng.random(size) < scenario.pairs_share, rng.random(size) >= PAIRS_DISAGREE, -1)
-    found = _Drawn(start, took, rng.integers(0, CALLERS, size), canary, bad, score, paired)
+    mirrored = (rng.random(size) < scenario.pairs_share) & ~canary
+    shadow = np.where(mirrored, _durations()[rng.integers(0, _GRID, size)], -1)
+    found = _Drawn(start, took, rng.integers(0, CALLERS, size), canary, bad, score, shadow)
     return _as_traffic(place, _with_retries(found, scenario.retries, rng), rng)
 
 
@@ -101,7 +104,7 @@ class _Drawn:
     canary: Flags
     bad: Flags
     score: Ints
-    paired: Ints
+    shadow: Ints
 
 
 def _levels(weather: Weather, phase: Floats, rng: np.random.Generator) -> Floats:
@@ -151,7 +154,7 @@ def _with_retries(drawn: _Drawn, retries: Retries, rng: np.random.Generator) -> 
         (drawn.canary, drawn.canary[origin]),
         (drawn.bad, drawn.bad[origin]),
         (drawn.score, drawn.score[origin]),
-        (drawn.paired, np.full(len(origin), -1, dtype=np.int64)),
+        (drawn.shadow, np.full(len(origin), -1, dtype=np.int64)),
     )
     return _Drawn(*(np.concatenate(pair) for pair in columns))
 
@@ -162,8 +165,10 @@ def _as_traffic(place: Place, drawn: _Drawn, rng: np.random.Generator) -> Traffi
     # One bad answer in ten is a connection that was closed, the others are answers of 503
     broken = bad & (rng.random(len(bad)) < 0.1)
     score = np.where(bad, -1, drawn.score[order])
-    paired = np.where(bad, -1, drawn.paired[order])
-    return Traffic(place, drawn.start[order], drawn.took[order], drawn.caller[order], drawn.canary[order], bad, broken, score, paired)
+    shadow = np.where(bad, -1, drawn.shadow[order])
+    disagreed = (shadow >= 0) & (rng.random(len(bad)) < PAIRS_DISAGREE)
+    start, took, caller, canary = drawn.start[order], drawn.took[order], drawn.caller[order], drawn.canary[order]
+    return Traffic(place, start, took, caller, canary, bad, broken, score, shadow, disagreed)
 
 
 @cache
@@ -171,7 +176,7 @@ def _durations() -> Ints:
     """Return equally probable durations in milliseconds, `SLOW` of them above the limit."""
     quantiles = (np.arange(_GRID) + 0.5) / _GRID
     log = np.log(LIMIT_MS) + _SPREAD * (norm.ppf(quantiles) - norm.ppf(1 - SLOW))
-    return np.rint(np.exp(log)).astype(np.int64)
+    return np.asarray(np.rint(np.exp(log)), dtype=np.int64)
 
 
 @cache
@@ -180,4 +185,4 @@ def _scores(plus: float) -> Ints:
     total = sum(_SCORES)
     mean = _SCORES[0] / total + plus
     quantiles = (np.arange(_GRID) + 0.5) / _GRID
-    return np.rint(beta.ppf(quantiles, mean * total, (1 - mean) * total) * MILLION).astype(np.int64)
+    return np.asarray(np.rint(beta.ppf(quantiles, mean * total, (1 - mean) * total) * MILLION), dtype=np.int64)
