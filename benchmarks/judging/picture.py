@@ -31,6 +31,7 @@ def draw(document: dict[str, Any], file: Path = PICTURE) -> None:
         figure, (above, below) = pyplot.subplots(2, 1, figsize=(9, 9.5), height_ratios=(4, 1), layout="constrained")
         _false_rollbacks(above, rows)
         _exposure(below, rows)
+        figure.legend(*above.get_legend_handles_labels(), loc="outside upper center", ncols=len(RULES), frameon=False)
         file.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(file, format="svg", metadata={"Date": None})
         pyplot.close(figure)
@@ -47,7 +48,6 @@ def _false_rollbacks(axes: Axes, rows: list[dict[str, Any]]) -> None:
     axes.set_yticks([number + 2 * height for number in range(len(names))], [name.removeprefix("identical: ") for name in names])
     axes.invert_yaxis()
     axes.set_xlabel("% of releases of an identical version that were rolled back (dashed: alpha)")
-    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(RULES), frameon=False)
 
 
 def _exposure(axes: Axes, rows: list[dict[str, Any]]) -> None:
