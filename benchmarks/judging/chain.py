@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 import numpy as np
 import orjson
 
-from benchmarks.judging.counting import FIELDS
+from benchmarks.judging.counting import FIELDS, id_of
 from benchmarks.judging.scenarios import LIMIT_MS
 from benchmarks.judging.simulator import MILLION, SECONDS, Ints, Traffic
 from fleet.evidence import Attempts
@@ -134,8 +134,8 @@ def _answer(score: int, mark: str) -> str:
 
 
 def _line(template: Row, said: Row, number: int) -> bytes:
-    # Ordered as Envoy orders its keys; ids of one length, so that their order is that of the attempts
-    return orjson.dumps(template | said | {"id": f"r{number:08d}"}, option=orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE)
+    # Ordered as Envoy orders its keys
+    return orjson.dumps(template | said | {"id": id_of(number)}, option=orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE)
 
 
 def _templates(form: Mapping[str, str], region: str) -> tuple[Row, Row]:

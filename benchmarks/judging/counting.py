@@ -5,6 +5,9 @@ That they are the same counts is not believed but checked, on log lines (see `ch
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from zlib import crc32
+
 import numpy as np
 
 from benchmarks.judging.scenarios import LIMIT_MS
@@ -22,13 +25,13 @@ def count(traffic: Traffic) -> Ints:
     place = second * 2 + traffic.canary[inside]
     slow = (traffic.took_ms > LIMIT_MS) & ~traffic.broken
     bad, late, score = traffic.bad[inside], slow[inside], traffic.score[inside]
-    caller = traffic.caller[inside]
+    draw = _Draw(second, traffic.caller[inside], np.flatnonzero(inside))
     columns = (
         np.ones(len(place)),
         bad,
-        _first_of_its_caller(second, caller, bad),
+        draw.once(bad),
         late,
-        _first_of_its_caller(second, caller, late),
+        draw.once(late),
         score >= 0,
         np.maximum(score, 0),
     )
@@ -64,10 +67,32 @@ def canary_exposure(tables: list[Ints]) -> Floats:
     return np.cumsum(np.sum([table[:, 1, _ATTEMPTS] for table in tables], axis=0)).astype(np.float64)
 
 
-def _first_of_its_caller(second: Ints, caller: Ints, happened: Flags) -> Flags:
-    """Mark each caller's first such attempt of a second, whichever revision it met."""
-    places = np.flatnonzero(happened)
-    _, first = np.unique(second[places] * CALLERS + caller[places], return_index=True)
-    marked = np.zeros(len(happened), dtype=np.bool_)
-    marked[places[first]] = True
-    return marked
+@dataclass(frozen=True, slots=True, eq=False)
+class _Draw:
+    """What draws one attempt of each caller's burst: its second, its caller, and its number among all of the edge."""
+
+    second: Ints
+    caller: Ints
+    number: Ints
+
+    def once(self, happened: Flags) -> Flags:
+        """Mark one such attempt of each caller and second, whichever revision it met: that of the lowest checksum."""
+        places = np.flatnonzero(happened)
+        callers, numbers = self.caller[places], self.number[places]
+        sums = [crc32(key_of(caller, number).encode()) for caller, number in zip(callers.tolist(), numbers.tolist(), strict=True)]
+        burst = self.second[places] * CALLERS + callers
+        order = np.lexsort((np.array(sums, dtype=np.int64), burst))
+        _, drawn = np.unique(burst[order], return_index=True)
+        marked = np.zeros(len(happened), dtype=np.bool_)
+        marked[places[order[drawn]]] = True
+        return marked
+
+
+def id_of(number: int) -> str:
+    """Return the request id of an edge's attempt."""
+    return f"r{number:08d}"
+
+
+def key_of(caller: int, number: int) -> str:
+    """Return what the fold knows a request by: its connection, which is its caller's own, and its id."""
+    return f"{caller}/{id_of(number)}"
