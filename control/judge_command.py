@@ -146,7 +146,9 @@ def _decided(criteria: Criteria, seen: Observed, regions: tuple[str, ...], looks
     evidence = seen.evidence(regions)
     last = max(int(str(look.payload["weight"])) for look in looks)
     first = next(look for look in looks if int(str(look.payload["weight"])) == last)
-    return decide(criteria, Evidence(strata_by_region(evidence), pairs_by_region(evidence)), int(first.at.timestamp()))
+    return decide(
+        criteria, Evidence(strata_by_region(evidence), pairs_by_region(evidence), evidence.cuts, seen.horizon), int(first.at.timestamp())
+    )
 
 
 def _differences(look: Event, verdict: Verdict) -> tuple[str, ...]:

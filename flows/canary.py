@@ -105,7 +105,7 @@ def walk(work: Work, pair: Pair, stage: Stage) -> Verdict:
 def tick(work: Work, pair: Pair, weight: int, since: float) -> tuple[Verdict, MeasuredShare]:
     """Renew the edges' table at a weight, look at what was answered, judge, and record it."""
     states = set_weight(work, pair.canary, pair.stable, weight)
-    judged = judge_now(work, pair.seen)
+    judged = judge_now(work, pair.seen, weight)
     verdict = unless_set_back(pair, judged.verdict, time.time(), time.monotonic())
     share = measured_share(
         pair.seen.evidence(work.regions).attempts, pair.canary.digest, max(int(since) + 1, pair.seen.horizon - LATEST_SECONDS), weight

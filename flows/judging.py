@@ -47,9 +47,9 @@ def open_case(work: Work, sides: Sides, since: int) -> Observed:
     return observed_in(events, sides, since)
 
 
-def judge_now(work: Work, seen: Observed) -> Judged:
-    """Take in what the edges counted since the last look, and judge everything."""
-    look, silent = look_at(work.house.edges, seen, int(time.time()) + 1)
+def judge_now(work: Work, seen: Observed, weight: int) -> Judged:
+    """Take in what the edges counted since the last look, at a weight in percent, and judge everything."""
+    look, silent = look_at(work.house.edges, seen, int(time.time()) + 1, weight)
     found = judge_seen(work, seen)
     return Judged(replace(found, reasons=(*found.reasons, *silent)), look.as_json(seen.sides), seconds_left(found, seen))
 
@@ -128,4 +128,4 @@ def judge_version() -> str:
     return f"{version('convoy')}+{hashlib.sha256(text).hexdigest()[:12]}"
 
 
-_JUDGE: Sequence[str] = ("conviction", "criteria", "excess", "harm", "judge", "promotion", "shift", "strata", "wealth")
+_JUDGE: Sequence[str] = ("closing", "conviction", "criteria", "excess", "harm", "judge", "promotion", "shift", "strata", "wealth")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from fleet.evidence import Metric
 from monitoring import excess, harm, shift
+from monitoring.closing import closed
 from monitoring.criteria import Criteria
 from monitoring.strata import Counts, Floats, PairStrata, Strata
 from monitoring.wealth import Bets, Joined, averaged, e_value, join, seconds_of
@@ -19,10 +20,21 @@ POINTS = 24
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Evidence:
-    """What is judged, sorted: each region's strata, and its pairs where a shadow answered beside stable."""
+    """What is judged, sorted: each region's seconds, and its pairs where a shadow answered beside stable.
+
+    `cuts` are the seconds from which on other weights held, `until` the one up to which everything is known.
+    """
 
     strata: Mapping[str, Strata]
     pairs: Mapping[str, PairStrata]
+    cuts: tuple[int, ...] = ()
+    until: int | None = None
+
+    def closed(self) -> Evidence:
+        """Return the evidence with its seconds joined into strata that can be bet on."""
+        until = max((int(one.second[-1]) + 1 for one in self.strata.values() if len(one.second)), default=0)
+        known = until if self.until is None else self.until
+        return replace(self, strata={region: closed(one, self.cuts, known) for region, one in self.strata.items()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +75,8 @@ class Process:
 
 
 def process(criteria: Criteria, evidence: Evidence) -> Process:
-    """Combine all metrics and regions second by second."""
-    stakes = criteria.stakes()
+    """Combine all metrics and regions in the order in which their strata closed."""
+    evidence, stakes = evidence.closed(), criteria.stakes()
     seconds = seconds_of([found.second for kind in (evidence.strata, evidence.pairs) for found in kind.values()])
     joined = {metric: join(bets(criteria, evidence, metric), _weights(metric), seconds, metric in _DEALT) for metric in stakes}
     return Process(seconds, averaged([one.total for one in joined.values()], list(stakes.values())), joined, stakes)

@@ -31,7 +31,7 @@ def judge(criteria: Criteria, evidence: CanaryEvidence, now: datetime) -> Verdic
     if now.tzinfo is None:
         raise InputError("the judge's clock", "has no time zone", "Pass an aware datetime.")
     strata = strata_by_region(evidence)
-    found = weigh(criteria, Evidence(strata, pairs_by_region(evidence)))
+    found = weigh(criteria, Evidence(strata, pairs_by_region(evidence), evidence.cuts, evidence.attempts.complete_to))
     seen = {region: seen_in(of_region, criteria.rollback.bound) for region, of_region in strata.items()}
     regions = _figures(criteria, strata, seen, found)
     case = reasons.Case(criteria, found, regions, seen, _only_in(criteria, found, regions))

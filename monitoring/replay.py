@@ -11,6 +11,7 @@ from monitoring.conviction import Evidence, process
 from monitoring.criteria import Criteria
 from monitoring.promotion import Course, course_of, log_e_values
 from monitoring.strata import Counts, Floats
+from monitoring.wealth import seconds_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +30,8 @@ def decide(criteria: Criteria, evidence: Evidence, promote_from: int) -> Decided
     found = process(criteria, evidence)
     place = found.reached(criteria.limit)
     ends = [] if place is None else [int(found.seconds[place])]
-    harmful = min(ends + _overspent(criteria, evidence, found.seconds), default=None)
-    healthy = _healthy_from(criteria, evidence, found.seconds, promote_from)
+    harmful = min(ends + _overspent(criteria, evidence), default=None)
+    healthy = _healthy_from(criteria, evidence, promote_from)
     if harmful is not None and (healthy is None or harmful <= healthy):
         return Decided(Outcome.ROLL_BACK, harmful)
     if healthy is not None:
@@ -38,18 +39,20 @@ def decide(criteria: Criteria, evidence: Evidence, promote_from: int) -> Decided
     return Decided(Outcome.NOT_ENOUGH_DATA, None)
 
 
-def _overspent(criteria: Criteria, evidence: Evidence, seconds: Counts) -> list[int]:
+def _overspent(criteria: Criteria, evidence: Evidence) -> list[int]:
     """Return the second in which the harm budget was spent, if it ever was."""
     if criteria.harm_budget is None:
         return []
+    seconds = seconds_of([strata.second for strata in evidence.strata.values()])
     bad = [_held(course_of(strata, "rate"), strata.second, seconds).bad for strata in evidence.strata.values()]
     found = np.flatnonzero(np.sum(bad, axis=0) >= criteria.harm_budget)
     return [int(seconds[found[0]])] if len(found) else []
 
 
-def _healthy_from(criteria: Criteria, evidence: Evidence, seconds: Counts, promote_from: int) -> int | None:
+def _healthy_from(criteria: Criteria, evidence: Evidence, promote_from: int) -> int | None:
     """Return the first second, `promote_from` or later, at which every bound passes."""
     policy = criteria.rollback
+    seconds = seconds_of([*(strata.second for strata in evidence.strata.values()), np.array([promote_from])])
     courses = [_held(course_of(strata, policy.bound), strata.second, seconds) for strata in evidence.strata.values()]
     tried = np.stack([course.attempts > 0 for course in courses])
     if policy.scope == "traffic":

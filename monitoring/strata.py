@@ -22,7 +22,7 @@ Counts: TypeAlias = npt.NDArray[np.int64]
 Floats: TypeAlias = npt.NDArray[np.float64]
 
 MILLION = 1_000_000
-_FIELDS = ("attempts", "bad", "bad_once", "slow", "slow_once", "scored", "score_sum")
+_FIELDS = ("attempts", "bad", "bad_once", "slow", "slow_once", "scored", "score_sum", "stand_ins")
 _VALUES = attrgetter(*_FIELDS)
 
 
@@ -33,6 +33,7 @@ class CanaryEvidence:
     `canary` and `stable` are revision digests. `attempts` may hold other revisions and shadow traffic too: of these
     only the shadow's pairs are judged. `regions` are those that the release must convince, also where nothing has
     been observed yet. `fresh_to` is the second up to which every edge has told, where edges are not equally far.
+    `cuts` are the seconds from which on other weights held.
     """
 
     canary: str
@@ -40,6 +41,7 @@ class CanaryEvidence:
     attempts: Attempts
     regions: tuple[str, ...]
     fresh_to: int | None = None
+    cuts: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.canary == self.stable:
@@ -59,31 +61,41 @@ class Arm:
     slow_once: Counts
     scored: Counts
     score_sum: Counts
+    stand_ins: Counts
+
+    @property
+    def dealt(self) -> Counts:
+        """Attempts that the edge dealt out by chance: not those that stood in for another place."""
+        return self.attempts - self.stand_ins
 
     @classmethod
     def of(cls, attempts: Counts, bad: Counts, slow: Counts | None = None) -> Self:
         """Return an arm whose callers nobody told apart and whose answers carried no score."""
         none = np.zeros_like(attempts)
         late = none if slow is None else slow
-        return cls(attempts, bad, bad, late, late, none, none)
+        return cls(attempts, bad, bad, late, late, none, none, none)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Strata:
-    """One region's strata in the order of time, one row per second and edge."""
+    """One region's strata in the order of time, at first one row per second and edge; `edge` numbers the edges."""
 
     second: Counts
     canary: Arm
     stable: Arm
+    edge: Counts
 
     def share(self) -> Floats:
-        """The canary's measured share of each stratum's attempts, in 0..1."""
-        share = self.canary.attempts / np.maximum(self.canary.attempts + self.stable.attempts, 1)
+        """The canary's measured share of each stratum's attempts that were dealt out, in 0..1.
+
+        Of what was dealt to the canary and answered elsewhere in the end, the second try belongs to no share.
+        """
+        share = self.canary.dealt / np.maximum(self.canary.dealt + self.stable.dealt, 1)
         return np.asarray(share, dtype=np.float64)
 
     def comparable(self) -> npt.NDArray[np.bool_]:
         """Where both revisions were tried, so that bad attempts can tell them apart."""
-        return (self.canary.attempts > 0) & (self.stable.attempts > 0)
+        return (self.canary.dealt > 0) & (self.stable.dealt > 0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -137,6 +149,8 @@ def _check(count: AttemptCount, regions: tuple[str, ...]) -> None:
         raise InputError(where, f"say {count.slow} slow of {count.attempts} attempts", remedy)
     if not (0 <= count.bad_once <= count.bad and 0 <= count.slow_once <= count.slow):
         raise InputError(where, f"say {count.bad_once} bursts of {count.bad} bad, {count.slow_once} of {count.slow} slow", remedy)
+    if not 0 <= count.stand_ins <= count.attempts:
+        raise InputError(where, f"say {count.stand_ins} of {count.attempts} attempts stood in for others", remedy)
     if not 0 <= count.score_sum <= count.scored * MILLION:
         raise InputError(where, f"say a sum of scores of {count.score_sum} millionths over {count.scored} answers", remedy)
 
@@ -158,7 +172,8 @@ def _as_strata(rows: Mapping[tuple[int, str], list[list[int]]]) -> Strata:
     keys = sorted(rows)
     table = np.array([rows[key] for key in keys], dtype=np.int64).reshape(len(keys), 2, len(_FIELDS))
     canary, stable = (Arm(*(table[:, place, column] for column in range(len(_FIELDS)))) for place in (0, 1))
-    return Strata(_seconds(keys), canary, stable)
+    numbers = {edge: number for number, edge in enumerate(sorted({edge for _, edge in keys}))}
+    return Strata(_seconds(keys), canary, stable, np.array([numbers[edge] for _, edge in keys], dtype=np.int64))
 
 
 def _as_pairs(rows: Mapping[tuple[int, str], list[int]]) -> PairStrata:

@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmarks.judging.chain import BEGIN
 from benchmarks.judging.counting import as_pairs, as_strata, count, count_pairs
-from benchmarks.judging.scenarios import Scenario
+from benchmarks.judging.scenarios import STEPS, Scenario
 from benchmarks.judging.simulator import SECONDS, Ints, Traffic
 from fleet.declared import Rollback, Stakes
 from monitoring.conviction import Evidence
@@ -27,6 +27,8 @@ DISAGREEMENT: Final = 0.02
 SLO_TIMES: Final = 5.0
 """Each region's SLO allows so many times stable's usual errors: what only weather does must not breach it."""
 SMALLEST_SLO: Final = 0.01
+CUTS: Final = tuple(BEGIN + step * SECONDS // len(STEPS) for step in range(1, len(STEPS)))
+"""The seconds from which other weights held, as the flow tells the judge."""
 
 _NONE = {"errors": 0.0, "slow": 0.0, "objective": 0.0, "predictions": 0.0, "pairs": 0.0}
 STAKES: Final = MappingProxyType(
@@ -48,6 +50,7 @@ class Counted:
     regions: tuple[str, ...]
     tables: tuple[Ints, ...]
     pairs: tuple[Ints, ...]
+    seconds: int = SECONDS
 
     @classmethod
     def of(cls, several: Sequence[Traffic]) -> Counted:
@@ -59,13 +62,15 @@ class Counted:
         """Return what had been counted after so many seconds."""
         seen = (np.arange(SECONDS) < seconds).astype(np.int64)
         tables = tuple(table * seen[:, None, None] for table in self.tables)
-        return Counted(self.regions, tables, tuple(pairs * seen[:, None] for pairs in self.pairs))
+        return Counted(self.regions, tables, tuple(pairs * seen[:, None] for pairs in self.pairs), seconds)
 
     def evidence(self) -> Evidence:
         """Return the counts as the judge's own strata."""
         return Evidence(
             {region: as_strata(table, BEGIN) for region, table in zip(self.regions, self.tables, strict=True)},
             {region: as_pairs(table, BEGIN) for region, table in zip(self.regions, self.pairs, strict=True)},
+            CUTS,
+            BEGIN + self.seconds,
         )
 
 
@@ -87,12 +92,12 @@ def judged(declared: Criteria, evidence: Evidence) -> Decided:
 
 def with_assumed_share(evidence: Evidence, share: float) -> Evidence:
     """Return what a judge would see that trusts the declared weight instead of counting what was dealt: the trap."""
-    return Evidence({region: _assumed(strata, share) for region, strata in evidence.strata.items()}, evidence.pairs)
+    return replace(evidence, strata={region: _assumed(strata, share) for region, strata in evidence.strata.items()})
 
 
 def with_every_attempt(evidence: Evidence) -> Evidence:
     """Return what a judge would see that takes each attempt of a burst for news: the other trap."""
-    return Evidence({region: _every(strata) for region, strata in evidence.strata.items()}, evidence.pairs)
+    return replace(evidence, strata={region: _every(strata) for region, strata in evidence.strata.items()})
 
 
 def _assumed(strata: Strata, share: float) -> Strata:

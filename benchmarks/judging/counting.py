@@ -42,8 +42,8 @@ def count(traffic: Traffic) -> Ints:
 def as_strata(table: Ints, begin: int) -> Strata:
     """Return the strata of one edge, from the second `begin` (Unix time) on."""
     seen = np.flatnonzero(table[:, :, _ATTEMPTS].any(axis=1))
-    stable, canary = (Arm(*(table[seen, arm, field] for field in range(len(FIELDS)))) for arm in (0, 1))
-    return Strata(begin + seen, canary, stable)
+    stable, canary = (Arm(*(table[seen, arm, field] for field in range(len(FIELDS))), np.zeros_like(seen)) for arm in (0, 1))
+    return Strata(begin + seen, canary, stable, np.zeros_like(seen))
 
 
 def count_pairs(traffic: Traffic) -> Ints:

@@ -75,5 +75,5 @@ def _verdicts_differ(scenario: Scenario, counted: Counted, attempts: Attempts) -
 
 def _asked(declared: Criteria, scenario: Scenario, attempts: Attempts, until: int) -> Outcome:
     regions = tuple(place.name for place in scenario.places)
-    evidence = CanaryEvidence(CANARY, STABLE, Attempts(attempts.counts, until, attempts.pairs), regions)
+    evidence = CanaryEvidence(CANARY, STABLE, Attempts(attempts.counts, until, attempts.pairs), regions, cuts=convoy.CUTS)
     return judge(declared, evidence, datetime.fromtimestamp(max(until, BEGIN), UTC)).outcome

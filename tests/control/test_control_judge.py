@@ -48,7 +48,7 @@ def judged(house: House, canary_errors: float, seconds: int = 60) -> str:
     journal.record(CRITERIA, {**POLICY.as_json(), **told})
     rng, seen = np.random.default_rng(3), Observed(SIDES, SINCE)
     for start in range(SINCE, SINCE + seconds, 10):
-        look = seen.take_in({"edge": Attempts(tuple(_counts(rng, start, canary_errors)), start + 10)})
+        look = seen.take_in({"edge": Attempts(tuple(_counts(rng, start, canary_errors)), start + 10)}, 50)
         event_time = house.ledger.events()[-1].at
         verdict = judge(POLICY, seen.evidence(REGIONS), event_time)
         payload = {"weight": 50, "outcome": verdict.outcome.value, "harm": f"{verdict.harm:.6g}", OBSERVED: look.as_json(SIDES)}

@@ -50,8 +50,8 @@ def away(edge: str) -> StubEdge:
 
 def test_each_look_takes_in_only_what_was_completed_since_the_one_before() -> None:
     seen = Observed(SIDES, since=100)
-    first, _ = look_at([up_to("a", 103)], seen, 200)
-    second, _ = look_at([up_to("a", 105)], seen, 200)
+    first, _ = look_at([up_to("a", 103)], seen, 200, 20)
+    second, _ = look_at([up_to("a", 105)], seen, 200, 20)
     assert [each.second for each in first.counts] == [100, 101, 102]
     assert [each.second for each in second.counts] == [103, 104]
     assert [each.second for each in seen.counts] == [100, 101, 102, 103, 104]
@@ -73,7 +73,7 @@ def test_a_record_that_cannot_be_read_is_an_error_and_never_an_empty_look(broken
 
 def test_an_edge_that_cannot_be_asked_hides_nothing_of_the_others_and_makes_the_whole_stale() -> None:
     seen = Observed(SIDES, since=100)
-    _, silent = look_at([up_to("a", 110), away("b")], seen, 200)
+    _, silent = look_at([up_to("a", 110), away("b")], seen, 200, 20)
     evidence = seen.evidence(REGIONS)
     assert len(seen.counts) == 10
     assert silent == ("edge 'b': does not answer",)
@@ -83,9 +83,9 @@ def test_an_edge_that_cannot_be_asked_hides_nothing_of_the_others_and_makes_the_
 
 def test_what_an_edge_tells_late_changes_no_second_that_was_judged_and_is_summed_with_no_other() -> None:
     seen = Observed(SIDES, since=100)
-    look_at([up_to("a", 110), away("b")], seen, 200)
+    look_at([up_to("a", 110), away("b")], seen, 200, 20)
     judged = list(seen.counts)
-    late, _ = look_at([up_to("a", 112), up_to("b", 112)], seen, 200)
+    late, _ = look_at([up_to("a", 112), up_to("b", 112)], seen, 200, 20)
     of_b = [each for each in late.counts if each.edge.startswith("b")]
     assert seen.counts[:10] == judged
     assert len(of_b) == 12
@@ -95,10 +95,18 @@ def test_what_an_edge_tells_late_changes_no_second_that_was_judged_and_is_summed
 
 def test_no_edge_at_all_is_an_error() -> None:
     with pytest.raises(Unreachable, match="every edge"):
-        look_at([away("a"), away("b")], Observed(SIDES, since=100), 200)
+        look_at([away("a"), away("b")], Observed(SIDES, since=100), 200, 20)
 
 
 def test_other_revisions_and_shadow_traffic_are_not_recorded() -> None:
     seen = Observed(SIDES, since=100)
-    seen.take_in({"a": Attempts((count(100, "a", "sha256:other"), count(100, "a", traffic="shadow"), count(100, "a")), 101)})
+    seen.take_in({"a": Attempts((count(100, "a", "sha256:other"), count(100, "a", traffic="shadow"), count(100, "a")), 101)}, 20)
     assert len(seen.counts) == 1
+
+
+def test_seconds_in_which_weights_changed_stand_apart() -> None:
+    seen = Observed(SIDES, since=100)
+    for complete_to, weight in ((103, 0), (105, 5), (108, 5), (111, 25), (114, 25)):
+        look_at([up_to("a", complete_to)], seen, 200, weight)
+    assert seen.cuts == (103, 105, 108, 111)
+    assert seen.evidence(REGIONS).cuts == seen.cuts

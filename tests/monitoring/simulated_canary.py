@@ -43,7 +43,7 @@ def simulate(rng: np.random.Generator, place: Place, shares: np.ndarray) -> Stra
 
 def strata_of(second: np.ndarray, canary: np.ndarray, canary_bad: np.ndarray, stable: np.ndarray, stable_bad: np.ndarray) -> Strata:
     """Strata whose callers nobody told apart."""
-    return Strata(second, Arm.of(canary, canary_bad), Arm.of(stable, stable_bad))
+    return Strata(second, Arm.of(canary, canary_bad), Arm.of(stable, stable_bad), np.zeros_like(second))
 
 
 ERRORS_ALONE = Stakes(errors=1, slow=0, objective=0, predictions=0, pairs=0)
@@ -102,7 +102,9 @@ def with_assumed_share(strata: Strata, share: float) -> Strata:
     total = strata.canary.attempts + strata.stable.attempts
     scale = 1000
     canary = np.round(total * share * scale).astype(np.int64)
-    return Strata(strata.second, replace(strata.canary, attempts=canary), replace(strata.stable, attempts=total * scale - canary))
+    return Strata(
+        strata.second, replace(strata.canary, attempts=canary), replace(strata.stable, attempts=total * scale - canary), strata.edge
+    )
 
 
 def moment(second: int) -> datetime:

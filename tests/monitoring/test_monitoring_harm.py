@@ -151,7 +151,7 @@ def test_the_evidence_agrees_with_savvis_multinomial_test() -> None:
 
 
 def test_half_of_the_stake_is_on_all_regions_together_and_half_is_spread_over_them() -> None:
-    regions = [steady(3, 1, 19, canary_bad=1), steady(3, 1, 19), steady(3, 1, 19, stable_bad=1)]
+    regions = [steady(3, 5, 95, canary_bad=1), steady(3, 5, 95), steady(3, 5, 95, stable_bad=1)]
     found = harm(regions, 1.0, limit=1e9)
     pooled = np.exp(sum(harm_bets(region, 1.0).logs[-1] for region in regions)) @ np.array(MIXTURE.weights)
     assert found.second is None

@@ -24,7 +24,7 @@ def scored(rng: np.random.Generator, seconds: int, share: float, means: tuple[fl
     requests = rng.poisson(rate, seconds)
     canary = rng.binomial(requests, share)
     arms = [_arm(rng, attempts, mean) for attempts, mean in zip((canary, requests - canary), means, strict=True)]
-    return Strata(START + np.arange(seconds), arms[0], arms[1])
+    return Strata(START + np.arange(seconds), arms[0], arms[1], np.zeros(seconds, dtype=np.int64))
 
 
 def evidence(strata: list[Strata], pairs: list[PairStrata] | None = None) -> Evidence:
@@ -72,7 +72,7 @@ def test_slow_answers_convict_as_bad_ones_do() -> None:
         canary = rng.binomial(requests, 0.2)
         none = np.zeros_like(canary)
         arms = [Arm.of(attempts, none, rng.binomial(attempts, rate)) for attempts, rate in ((canary, 0.1), (requests - canary, 0.02))]
-        strata.append(Strata(START + np.arange(600), *arms))
+        strata.append(Strata(START + np.arange(600), *arms, np.zeros(600, dtype=np.int64)))
     found = weigh(ALL, evidence(strata))
     assert found.second is not None
     assert max(found.metrics, key=lambda each: each[1])[0] is Metric.SLOW
@@ -120,7 +120,7 @@ def test_the_mean_of_each_prediction_bet_is_at_most_one_while_the_means_differ_b
         for stable_ones in range(3):
             weight = _binomial(3, ones, canary_rate) * _binomial(2, stable_ones, stable_rate)
             arms = [_scores(3, ones), _scores(2, stable_ones)]
-            expected += weight * np.exp(shift_bets(Strata(np.array([START]), *arms), allowed).logs[-1])
+            expected += weight * np.exp(shift_bets(Strata(np.array([START]), *arms, np.zeros(1, dtype=np.int64)), allowed).logs[-1])
     assert (expected <= 1 + 1e-12).all()
     assert expected[: len(FRACTIONS)] == pytest.approx(1)
 
@@ -183,12 +183,12 @@ def test_the_process_of_a_release_is_the_staked_average_of_its_metrics() -> None
 def _arm(rng: np.random.Generator, attempts: np.ndarray, mean: float) -> Arm:
     sums = np.array([int(rng.beta(6 * mean, 6 * (1 - mean), count).sum() * MILLION) for count in attempts])
     bad, slow = rng.binomial(attempts, 0.02), rng.binomial(attempts, 0.05)
-    return Arm(attempts, bad, bad, slow, slow, attempts, sums)
+    return Arm(attempts, bad, bad, slow, slow, attempts, sums, np.zeros_like(attempts))
 
 
 def _scores(answers: int, ones: int) -> Arm:
     counts, none = np.array([answers]), np.zeros(1, dtype=np.int64)
-    return Arm(counts, none, none, none, none, counts, np.array([ones * MILLION]))
+    return Arm(counts, none, none, none, none, counts, np.array([ones * MILLION]), none)
 
 
 def _binomial(tried: int, happened: int, rate: float) -> float:
