@@ -130,11 +130,12 @@ def predict(
     input_file: Annotated[
         Path, typer.Option("--input", help="Rows as JSON (list of objects), CSV, or an Open Inference v2 request; - reads stdin.")
     ],
+    edge: Annotated[str | None, typer.Option("--edge", help="The edge to ask, by its id; the first one, if absent.")] = None,
 ) -> None:
-    """Ask a model through the edge and print its answer as JSON."""
+    """Ask a model through an edge and print its answer as JSON."""
     from control.predict_command import ask
 
-    ask(model, input_file)
+    ask(model, input_file, edge)
 
 
 @app.command()

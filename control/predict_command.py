@@ -19,11 +19,11 @@ from flows.house import House
 ANSWER_SECONDS = 30.0
 
 
-def ask(model: str, source: Path) -> None:
-    """Send a file's rows to a model through the edge and print answer, revision and region."""
+def ask(model: str, source: Path, edge: str | None = None) -> None:
+    """Send a file's rows to a model through an edge, the first unless one is named; print answer, revision and region."""
     house = House.open()
     house.model(model)
-    url = f"{house.stack.edge_url}/v2/models/{model}"
+    url = f"{house.edge_place(edge).url}/v2/models/{model}"
     with httpx.Client(timeout=ANSWER_SECONDS) as client:
         document = read_rows(source)
         request = document if isinstance(document, dict) else tensors(document, _inputs(client, url, model))

@@ -40,6 +40,11 @@ class Home:
         return self.root / "credentials.json"
 
     @property
+    def edges_file(self) -> Path:
+        """The regions in which the stack has an edge each (JSON); absent where it has one for all."""
+        return self.root / "edges.json"
+
+    @property
     def logs(self) -> Path:
         """Logs of every supervised process."""
         return self.root / "logs"

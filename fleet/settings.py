@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from enum import StrEnum
 from functools import cache
 from pathlib import Path
 from typing import Annotated
@@ -34,6 +35,13 @@ OTHERS = ("PREFECT_API_URL", "MLFLOW_TRACKING_URI")
 """What the user's shell may say to Prefect's and MLflow's own commands; Convoy's processes never inherit it."""
 
 
+class EdgeLayout(StrEnum):
+    """How many edges a local stack has."""
+
+    ONE = "one"
+    PER_REGION = "per-region"
+
+
 class Settings(BaseSettings):
     """Everything that may differ between two installations; each field's variable is CONVOY_ and its name in capitals."""
 
@@ -48,6 +56,13 @@ class Settings(BaseSettings):
     port_base: Annotated[
         int | None,
         Field(ge=1024, le=65000, description="First of the 100 ports of the local stack; without it, the first free block from 7400."),
+    ] = None
+    edges: Annotated[
+        EdgeLayout | None,
+        Field(
+            description="The local stack's edges: 'one' for all regions, or 'per-region', one in each that prefers it;"
+            " without it, as the stack has them, and a new stack has one."
+        ),
     ] = None
     work_pool: Annotated[str, Field(description="The Prefect work pool that runs the flows.")] = "convoy"
     lease_seconds: Annotated[float, Field(gt=1, description="How long a release's claim on its model outlives its controller.")] = 15.0

@@ -39,18 +39,8 @@ class Stack:
 
     @property
     def edge_url(self) -> str:
-        """Where callers send their requests."""
+        """Where callers send their requests unless they choose: the first edge (`fleet/edges.py` has the others)."""
         return f"http://{HOST}:{self.port_base + 3}"
-
-    @property
-    def envoy_admin_url(self) -> str:
-        """Envoy's own administration."""
-        return f"http://{HOST}:{self.port_base + 4}"
-
-    @property
-    def agent_url(self) -> str:
-        """The edge's agent."""
-        return f"http://{HOST}:{self.port_base + 5}"
 
     def region_ports(self, position: int) -> range:
         """Return the ports of the region at a position of fleet.yaml; raises InputError past the block's end."""

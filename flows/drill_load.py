@@ -1,4 +1,4 @@
-"""A drill's own callers: an open-loop load through the edge, whose log is read along while it lasts."""
+"""A drill's own callers: an open-loop load through the edge that stands nearest, whose log is read along while it lasts."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ class DrillLoad:
     @classmethod
     def start(cls, house: House, victim: Victim, rate: float, folder: Path) -> Self:
         """Begin to send; raises NotSupported for a model without an input example."""
-        model = victim.revision.model
+        model, edge = victim.revision.model, house.edge_near(victim.region)
         bodies, log = folder / f"{model}.requests", folder / f"{model}.client.jsonl"
         bodies.write_bytes(b"".join(body + b"\n" for body in requests_for(house, victim.revision, victim.region)))
         log.touch()
         latency_ms = min(slo.latency_ms for slo in house.model(model).slo.values())
         options = {
-            "--url": f"{house.stack.edge_url}/v2/models/{model}/infer",
+            "--url": f"{edge.url}/v2/models/{model}/infer",
             "--rate": str(rate),
             "--bodies": str(bodies),
             "--log": str(log),
@@ -61,7 +61,7 @@ class DrillLoad:
         )
         load = cls(model, process, log, latency_ms)
         assert process.stdin is not None
-        process.stdin.write(json.dumps({DRILL_HEADER: drill_key(house.credentials.edge_token)}).encode() + b"\n")
+        process.stdin.write(json.dumps({DRILL_HEADER: drill_key(edge.token(house.credentials.edge_token))}).encode() + b"\n")
         process.stdin.flush()
         return load
 

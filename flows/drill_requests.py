@@ -27,7 +27,7 @@ def requests_for(house: House, revision: Revision, region: str) -> tuple[bytes, 
     Raises NotSupported for a model without an example in columns, Unreachable when the edge does not answer.
     """
     example = example_of(house.region_store(region), revision)
-    return bodies_of(example, _inputs(house, revision.model), revision.model)
+    return bodies_of(example, _inputs(f"{house.edge_near(region).url}/v2/models/{revision.model}"), revision.model)
 
 
 def example_of(store: ContentStore, revision: Revision) -> Mapping[str, Any]:
@@ -65,8 +65,7 @@ def _value(value: Any, datatype: str) -> Any:
     return int(value) if datatype.startswith(WHOLE) and isinstance(value, float) and value.is_integer() else value
 
 
-def _inputs(house: House, model: str) -> list[dict[str, Any]]:
-    url = f"{house.stack.edge_url}/v2/models/{model}"
+def _inputs(url: str) -> list[dict[str, Any]]:
     try:
         answer = httpx.get(url, timeout=ANSWER_SECONDS, trust_env=False)
     except httpx.TransportError as problem:

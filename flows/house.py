@@ -10,6 +10,8 @@ from pathlib import Path
 from clouds.serving import ServingTarget
 from clouds.targets import target_of
 from fleet.declared import Fleet, Model
+from fleet.edges import EdgePlace, edge_places, recorded_regions
+from fleet.errors import UnknownName
 from fleet.home import Home
 from fleet.reading import model_of, read_fleet
 from fleet.settings import Settings, settings
@@ -19,9 +21,7 @@ from registry.leases import Leases
 from registry.ledger import Ledger
 from registry.models import MlflowModels
 from registry.store import ContentStore
-from traffic.edges import Edge
-
-EDGE = "edge"
+from traffic.edge_client import Edge
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,26 @@ class House:
     @cached_property
     def edges(self) -> tuple[Edge, ...]:
         """Every edge of the fleet."""
-        return (Edge(EDGE, self.stack.agent_url, self.credentials.edge_token),)
+        return tuple(
+            Edge(place.name, place.agent_url, place.token(self.credentials.edge_token), place.admin_port) for place in self.edge_places
+        )
+
+    @cached_property
+    def edge_places(self) -> tuple[EdgePlace, ...]:
+        """Where every edge stands and listens; the first is the one of callers that do not choose."""
+        return edge_places(self.stack, recorded_regions(self.home))
+
+    def edge_place(self, name: str | None) -> EdgePlace:
+        """Return an edge by its id, the first one without; raises UnknownName."""
+        found = [place for place in self.edge_places if name in (None, place.name)]
+        if not found:
+            known = ", ".join(place.name for place in self.edge_places)
+            raise UnknownName(f"edge '{name}'", f"is none of this stack (known: {known})")
+        return found[0]
+
+    def edge_near(self, region: str) -> EdgePlace:
+        """Return the edge that callers in a region use: the one that stands there, else the first."""
+        return next((place for place in self.edge_places if place.region == region), self.edge_places[0])
 
     def model(self, name: str) -> Model:
         """Return a declared model; raises UnknownName."""

@@ -27,6 +27,7 @@ class AgentOptions:
     """How an agent is started; the token stands in a file, never in the arguments.
 
     `trusted_proxies` is how many proxies in front of the edge are believed about who called them.
+    `region` is where the edge stands, which it prefers; None where one edge is for all regions.
     """
 
     edge: str
@@ -36,6 +37,7 @@ class AgentOptions:
     token_file: Path
     keep_raw_logs: bool = False
     trusted_proxies: int = 0
+    region: str | None = None
 
 
 def agent_command(options: AgentOptions) -> list[str]:
@@ -49,6 +51,7 @@ def agent_command(options: AgentOptions) -> list[str]:
         *("--admin-port", str(options.ports.admin)),
         *("--token-file", str(options.token_file)),
         *("--trusted-proxies", str(options.trusted_proxies)),
+        *(["--region", options.region] if options.region else []),
         *(["--keep-raw-logs"] if options.keep_raw_logs else []),
     ]
 
@@ -64,6 +67,7 @@ def run(options: AgentOptions) -> ExitCode:
     from traffic.chores import Chores
     from traffic.drill_key import drill_key
     from traffic.gateway import bootstrap
+    from traffic.identity import EdgeIdentity
     from traffic.keeper import Keeper
     from traffic.service import AgentService
 
@@ -71,7 +75,7 @@ def run(options: AgentOptions) -> ExitCode:
     options.folder.mkdir(parents=True, exist_ok=True)
     with _sole_writer(options.folder):
         bootstrap(options.folder, options.edge, options.ports, options.trusted_proxies)
-        keeper = Keeper(options.edge, options.folder, options.ports, drills=drill_key(token))
+        keeper = Keeper(EdgeIdentity(options.edge, options.region, drill_key(token)), options.folder, options.ports)
         folder = Folder(options.folder, options.edge, keeper.terms, options.keep_raw_logs, time.time, keeper.reopen_logs)
         application = AgentService(options.edge, token, keeper, folder).application()
         server = uvicorn.Server(
@@ -139,6 +143,7 @@ def _options(arguments: Sequence[str] | None) -> AgentOptions:
     parser.add_argument("--listener-port", required=True, type=int, help="where Envoy takes requests")
     parser.add_argument("--admin-port", required=True, type=int, help="Envoy's admin interface")
     parser.add_argument("--token-file", required=True, type=Path, help="file with the bearer token")
+    parser.add_argument("--region", help="the region that the edge stands in and prefers; without it, it prefers none")
     parser.add_argument("--keep-raw-logs", action="store_true", help="keep the logs after they were counted")
     parser.add_argument("--trusted-proxies", type=int, default=0, help="how many proxies in front are believed about who called them")
     given = parser.parse_args(arguments)
@@ -150,6 +155,7 @@ def _options(arguments: Sequence[str] | None) -> AgentOptions:
         token_file=given.token_file,
         keep_raw_logs=given.keep_raw_logs,
         trusted_proxies=given.trusted_proxies,
+        region=given.region,
     )
 
 

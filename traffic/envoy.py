@@ -6,7 +6,6 @@ An answer of the application, whatever its status, is never retried; see `cluste
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,9 +23,10 @@ from traffic.attempts.formats import (
     PAIR_VALUE,
     ROUTER_LOG_FORMAT,
 )
-from traffic.clusters import TYPE, Cluster, Timeouts, cluster_name, seconds
+from traffic.clusters import TYPE, Cluster, Timeouts, seconds
 from traffic.drill_key import DRILL_HEADER
 from traffic.table import RoutingTable
+from traffic.weights import cluster_shares
 
 LOOPBACK = "127.0.0.1"
 ROUTES = "main"
@@ -79,9 +79,12 @@ def clusters_in(file: bytes) -> tuple[Cluster, ...]:
     return tuple(Cluster(resource["name"], canonical_json(resource)) for resource in orjson.loads(file)["resources"])
 
 
-def routes_file(tables: Sequence[RoutingTable], version: str, drills: str = NO_DRILLS) -> WatchedFile:
-    """Return the routes file, under a version that Envoy will report back; `drills` is the key of `drill_key`."""
-    return _watched(version, [_route_configuration(tables, version, drills)])
+def routes_file(tables: Sequence[RoutingTable], version: str, drills: str = NO_DRILLS, region: str | None = None) -> WatchedFile:
+    """Return the routes file, under a version that Envoy will report back.
+
+    `drills` is the key of `drill_key`, `region` the one that the edge stands in.
+    """
+    return _watched(version, [_route_configuration(tables, version, drills, region)])
 
 
 def listeners_file(ports: EdgePorts, logs: Path, trusted_proxies: int = 0) -> WatchedFile:
@@ -136,7 +139,7 @@ def _address(port: int) -> dict[str, object]:
     return {"socket_address": {"address": LOOPBACK, "port_value": port}}
 
 
-def _route_configuration(tables: Sequence[RoutingTable], version: str, drills: str) -> dict[str, object]:
+def _route_configuration(tables: Sequence[RoutingTable], version: str, drills: str, region: str | None = None) -> dict[str, object]:
     by_model = sorted(tables, key=lambda table: table.model)
     return {
         "@type": f"{TYPE}.config.route.v3.RouteConfiguration",
@@ -150,19 +153,21 @@ def _route_configuration(tables: Sequence[RoutingTable], version: str, drills: s
             {
                 "name": "models",
                 "domains": ["*"],
-                "routes": [*(paired(route) for table in by_model for route in _routes_of(table, drills)), _nothing_here()],
+                "routes": [*(paired(route) for table in by_model for route in _routes_of(table, drills, region)), _nothing_here()],
             }
         ],
     }
 
 
-def _routes_of(table: RoutingTable, drills: str) -> list[dict[str, object]]:
+def _routes_of(table: RoutingTable, drills: str, region: str | None) -> list[dict[str, object]]:
     """Return the model's route, before it the same one for whoever knows the key of a drill; they differ in the label alone."""
     everybody: dict[str, object] = {"path_separated_prefix": table.entry.rstrip("/")}
     drill = {**everybody, "headers": [{"name": DRILL_HEADER, "string_match": {"exact": drills}}]}
-    labelled = {name: LIVE if revision == table.stable else CANARY for revision, name, _ in cluster_shares(table)}
+    split = cluster_shares(table, region)
+    labelled = [_share(name, weight, LIVE if revision == table.stable else CANARY) for revision, name, weight in split]
     routes = [_route(table, table.model, everybody, labelled)]
-    return [_route(table, f"{table.model}/{DRILL}", drill, dict.fromkeys(labelled, DRILL)), *routes] if drills else routes
+    drilled = [_share(name, weight, DRILL) for _, name, weight in split]
+    return [_route(table, f"{table.model}/{DRILL}", drill, drilled), *routes] if drills else routes
 
 
 def paired(route: dict[str, object]) -> dict[str, object]:
@@ -174,13 +179,13 @@ def paired(route: dict[str, object]) -> dict[str, object]:
     return {**route, "request_headers_to_add": [key]}
 
 
-def _route(table: RoutingTable, name: str, match: Mapping[str, object], labelled: Mapping[str, str]) -> dict[str, object]:
+def _route(table: RoutingTable, name: str, match: Mapping[str, object], shares: Sequence[object]) -> dict[str, object]:
     timeouts = Timeouts.of(table.latency_ms)
     return {
         "name": name,
         "match": match,
         "route": {
-            "weighted_clusters": {"clusters": [_share(cluster, weight, labelled[cluster]) for cluster, weight in cluster_weights(table)]},
+            "weighted_clusters": {"clusters": shares},
             "timeout": seconds(timeouts.whole),
             "retry_policy": {
                 # An answer is never tried again; a process that says it is only starting gave none
@@ -210,22 +215,6 @@ def _share(cluster: str, weight: int, traffic: str) -> dict[str, object]:
         "request_headers_to_add": [label],
         "request_headers_to_remove": [TRAFFIC_HEADER, DRILL_HEADER],
     }
-
-
-def cluster_weights(table: RoutingTable) -> list[tuple[str, int]]:
-    """Return each cluster's weight: a revision's share split evenly over its regions, in whole numbers without loss."""
-    return [(name, weight) for _, name, weight in cluster_shares(table)]
-
-
-def cluster_shares(table: RoutingTable) -> list[tuple[str, str, int]]:
-    """Return revision, cluster and weight of each share."""
-    live = [(share, table.regions_of(share.revision)) for share in table.shares if share.weight > 0]
-    unit = math.lcm(*(len(regions) for _, regions in live))
-    return [
-        (share.revision, cluster_name(table.model, share.revision, region), share.weight * unit // len(regions))
-        for share, regions in live
-        for region in regions
-    ]
 
 
 def _nothing_here() -> dict[str, object]:

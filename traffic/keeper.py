@@ -21,7 +21,8 @@ from traffic.admin import EnvoyAdmin, Report
 from traffic.attempts.terms import Terms
 from traffic.clusters import clusters_of
 from traffic.edge_state import EdgeState
-from traffic.envoy import NO_DRILLS, EdgePorts
+from traffic.envoy import EdgePorts
+from traffic.identity import EdgeIdentity
 from traffic.memory import Held, Memory
 from traffic.table import Backend, RoutingTable, raised_revisions
 from traffic.validation import Validator
@@ -50,17 +51,17 @@ class Prepared:
 class Keeper:
     """Holds the tables of one edge's models; its verbs may be called from several threads.
 
-    `now` is Unix time in seconds, by which tables expire, be it set back or not; `drills` is the key that drills send (`drill_key`).
+    `now` is Unix time in seconds, by which tables expire, be it set back or not.
     """
 
-    def __init__(self, edge: str, folder: Path, ports: EdgePorts, now: Callable[[], float] = time.time, drills: str = NO_DRILLS) -> None:
-        self._edge = edge
+    def __init__(self, identity: EdgeIdentity, folder: Path, ports: EdgePorts, now: Callable[[], float] = time.time) -> None:
+        self._edge = identity.name
         self._validator = Validator(ports)
         self._now = now
         self._lock = threading.RLock()
         self._admin = EnvoyAdmin(ports.admin)
-        self._memory = Memory(folder.absolute() / "agent.json")
-        self._writer = Writer(folder, drills)
+        self._memory = Memory.below(folder)
+        self._writer = Writer(folder, identity)
         self._held = self._memory.read()
         self._ends = {model: self._end_of(held) for model, held in self._held.items()}
         self._prepared: dict[str, Prepared] = {}
@@ -130,13 +131,16 @@ class Keeper:
         return self.state()
 
     def take_safe_shares(self, model: str, epoch: int) -> EdgeState:
-        """Put a model's safe shares in force at once; raises Refused for an epoch older than its table's."""
+        """Put a model's safe shares in force at once; raises Refused for an epoch older than its table's.
+
+        From then on a table of an epoch before this one is refused too, whether a newer table has come or not.
+        """
         with self._lock:
             held = self._known(model)
             if epoch < held.table.epoch:
                 raise Refused(f"model '{model}'", f"epoch {epoch} has passed; the edge holds {held.table.epoch}", NOTHING)
             self._prepared.pop(model, None)
-            self._fall_back(held, "the controller asked for it")
+            self._fall_back(held.fenced(epoch), "the controller asked for it")
         self._confirm(held.table, raised=False)
         return self.state()
 

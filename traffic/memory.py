@@ -45,6 +45,10 @@ class Held:
         left = self.table.expires_at - now
         return left if self.seconds is None else min(left, self.seconds)
 
+    def fenced(self, epoch: int) -> Held:
+        """Hold the same table under a later epoch, before that epoch's first version."""
+        return replace(self, table=replace(self.table, epoch=epoch, version=0)) if epoch > self.table.epoch else self
+
     def falling_back(self, why: str) -> Held:
         """Hold the same table on its safe shares."""
         if self.in_force.shares == self.table.safe:
@@ -67,22 +71,27 @@ class Memory:
     """The agent's state file, replaced whole and durable before anything acts on it."""
 
     def __init__(self, file: Path) -> None:
-        self._file = file
+        self.file = file
+
+    @classmethod
+    def below(cls, folder: Path) -> Memory:
+        """Return the memory of the agent of an edge's folder."""
+        return cls(folder.absolute() / "agent.json")
 
     def read(self) -> dict[str, Held]:
         """Return what is held per model; raises IntegrityError for a file that is not ours."""
-        if not self._file.exists():
+        if not self.file.exists():
             return {}
         try:
-            remembered = REMEMBERED.validate_json(self._file.read_bytes(), strict=True)
+            remembered = REMEMBERED.validate_json(self.file.read_bytes(), strict=True)
         except (ValidationError, InputError) as problem:
             raise IntegrityError(
-                str(self._file), "cannot be read as an agent's state", "Envoy goes on serving; restore or remove the file."
+                str(self.file), "cannot be read as an agent's state", "Envoy goes on serving; restore or remove the file."
             ) from problem
         if remembered.schema != SCHEMA:
-            raise IntegrityError(str(self._file), f"has schema {remembered.schema}, this agent reads {SCHEMA}")
+            raise IntegrityError(str(self.file), f"has schema {remembered.schema}, this agent reads {SCHEMA}")
         return {held.table.model: held for held in remembered.held}
 
     def write(self, held: dict[str, Held]) -> None:
         """Replace what is remembered."""
-        write_atomically(self._file, REMEMBERED.dump_json(_Remembered(SCHEMA, tuple(held[model] for model in sorted(held)))))
+        write_atomically(self.file, REMEMBERED.dump_json(_Remembered(SCHEMA, tuple(held[model] for model in sorted(held)))))

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from traffic.clusters import Cluster, clusters_of
-from traffic.envoy import NO_DRILLS, clusters_file, clusters_in, routes_file, version_of
+from traffic.envoy import clusters_file, clusters_in, routes_file, version_of
 from traffic.gateway import GatewayFiles, write_atomically
+from traffic.identity import EdgeIdentity
 from traffic.memory import Held
 from traffic.table import RoutingTable
 
@@ -40,14 +41,14 @@ class Wanted:
 
 
 class Writer:
-    """Writes one Envoy's clusters and routes, with the key of its drills; not to be used from two threads at once.
+    """Writes one Envoy's clusters and routes; not to be used from two threads at once.
 
     A cluster that the tables no longer need stays until Envoy reports the routes that do without it, and some seconds
     longer for the requests that are still on their way.
     """
 
-    def __init__(self, folder: Path, drills: str = NO_DRILLS) -> None:
-        self._drills = drills
+    def __init__(self, folder: Path, identity: EdgeIdentity) -> None:
+        self._identity = identity
         self._files = GatewayFiles(folder.absolute())
         self._written = {cluster.name: cluster for cluster in clusters_in(self._files.clusters.read_bytes())}
         self._leaving: dict[str, float] = {}
@@ -79,7 +80,7 @@ class Writer:
     def write(self, wanted: Wanted) -> None:
         """Write the clusters, then the routes."""
         self.write_clusters(wanted)
-        self._routes = routes_file(wanted.tables, wanted.version, self._drills)
+        self._routes = routes_file(wanted.tables, wanted.version, self._identity.drills, self._identity.region)
         self._put_routes()
 
     def drop_leftovers(self, wanted: Wanted) -> None:

@@ -24,7 +24,7 @@ from control.stack.down import down
 from control.stack.up import up
 from fleet.errors import ConvoyError, ExitCode, InputError
 from fleet.home import Home
-from fleet.settings import Settings, settings, silence_telemetry
+from fleet.settings import EdgeLayout, Settings, settings, silence_telemetry
 from flows.house import House
 
 if TYPE_CHECKING:
@@ -128,7 +128,16 @@ def settings_of(options: Options) -> Settings:
     """Return the settings of a stack of its own: neither the user's ledger nor a rehearsal's crash; raises InputError."""
     settings()
     try:
-        return Settings(home=options.home, fleet=None, ledger_url=None, port_base=options.port_base, crash_at=None, keep_raw_logs=True)
+        return Settings(
+            home=options.home,
+            fleet=None,
+            ledger_url=None,
+            port_base=options.port_base,
+            # All of its requests come in at one door
+            edges=EdgeLayout.ONE,
+            crash_at=None,
+            keep_raw_logs=True,
+        )
     except ValidationError as problem:
         found = "; ".join(f"{error['loc'][0]}: {error['msg']}" for error in problem.errors())
         raise InputError("options of `convoy demo`", found, "Correct the option.") from problem

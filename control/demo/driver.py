@@ -19,7 +19,8 @@ from control.demo.rows import FEATURES, NUMERIC, Pair
 from control.demo.versions import Version
 from fleet.errors import OperationFailed
 from fleet.settings import STACK_MARK, inherited_environment
-from flows.house import EDGE, House
+from flows.house import House
+from traffic.edges import observe
 from traffic.load import Totals
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class Driver:
 
     def start_load(self, rate: float, seed: int) -> None:
         """Start the open-loop load; it goes on until `stop_load`."""
-        url = f"{self.house.stack.edge_url}/v2/models/{self.model}/infer"
+        url = f"{self.house.edge_place(None).url}/v2/models/{self.model}/infer"
         options = {"--url": url, "--rate": str(rate), "--seed": str(seed), "--bodies": str(self.bodies_file), "--log": str(self.client_log)}
         command = [sys.executable, "-m", "traffic.load", *(text for pair in options.items() for text in pair)]
         environment = inherited_environment() | {STACK_MARK: self.house.stack.stack_id}
@@ -110,20 +111,20 @@ class Driver:
         ledger_file = self.folder / "ledger.json"
         events = [json.loads(event.to_bytes()) for event in self.house.ledger.events()]
         ledger_file.write_text(json.dumps(events), encoding="utf-8")
-        edge = self.house.home.edge(EDGE)
+        folders = [self.house.home.edge(place.name) for place in self.house.edge_places]
         command = [sys.executable, "-I", str(CLASSIFIER), "--client", str(self.client_log), "--ledger", str(ledger_file)]
-        command += ["--access", *map(str, sorted(edge.glob("access.log*")))]
-        command += ["--attempts", *map(str, sorted(edge.glob("attempts.log*")))]
+        command += ["--access", *(str(log) for folder in folders for log in sorted(folder.glob("access.log*")))]
+        command += ["--attempts", *(str(log) for folder in folders for log in sorted(folder.glob("attempts.log*")))]
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=inherited_environment())
         if done.returncode != 0:
             raise OperationFailed(str(CLASSIFIER), done.stderr.strip()[-500:])
         return Classification.model_validate_json(done.stdout)
 
     def _wait_for_logs(self) -> None:
-        """Wait until the edge has counted everything that was answered up to now."""
+        """Wait until every edge has counted everything that was answered up to now."""
         target, deadline = int(time.time()) + 1, time.monotonic() + SETTLE_SECONDS
         while time.monotonic() < deadline:
-            if self.house.edges[0].attempts(self.model, target - 5, target).complete_to >= target:
+            if observe(self.house.edges, self.model, target - 5).complete_to >= target:
                 return
             time.sleep(0.25)
         raise OperationFailed("edge", f"did not count its log within {SETTLE_SECONDS:.0f} s", "See its agent's log.")

@@ -68,7 +68,7 @@ def summarize(story: Story, requests: Classification | None, seconds: float, fai
     look_at = {
         "Prefect UI": house.stack.prefect_url,
         "MLflow UI": house.stack.mlflow_url,
-        "edge": house.stack.edge_url,
+        "edge": house.edge_place(None).url,
         "ledger": f"CONVOY_HOME={house.home.root} convoy ledger show",
         "status": f"CONVOY_HOME={house.home.root} convoy status",
         "stop it": f"CONVOY_HOME={house.home.root} convoy down",

@@ -16,13 +16,13 @@ import httpx
 from clouds.local.files import write_private
 from clouds.local.program import Program
 from control.stack.ports import METER_OFFSET, RUNNER_OFFSET
+from fleet.edges import EdgePlace, edge_places, recorded_regions
 from fleet.home import Home
 from fleet.settings import NO_TELEMETRY, PREFIX, PROJECT, STACK_MARK, Settings, inherited_environment
 from fleet.stack import HOST, Credentials, Stack
 
 ROOT = Path(__file__).resolve().parents[2]
 """Where prefect.yaml and the rooms lie."""
-EDGE = "edge"
 RUNNER = "runner"
 PROCESSES = "process"
 """The type of a work pool whose runs are processes beside their worker."""
@@ -38,9 +38,14 @@ class Site:
     stack: Stack
     credentials: Credentials
 
-    def edge_token_file(self) -> Path:
-        """Where the agent finds its token."""
-        return self.home.edge(EDGE) / "token"
+    @property
+    def edges(self) -> tuple[EdgePlace, ...]:
+        """The edges that the stack was last started with."""
+        return edge_places(self.stack, recorded_regions(self.home))
+
+    def edge_token_file(self, edge: EdgePlace) -> Path:
+        """Where an edge's agent finds its token."""
+        return self.home.edge(edge.name) / "token"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +108,7 @@ def _pool_file(site: Site) -> Path:
 
 
 def _servers(site: Site) -> tuple[Component, ...]:
-    return (*_desks(site), *_edge(site), _meter(site))
+    return (*_desks(site), *edge_components(site), _meter(site))
 
 
 def _desks(site: Site) -> tuple[Component, ...]:
@@ -142,30 +147,36 @@ def _desks(site: Site) -> tuple[Component, ...]:
     )
 
 
-def _edge(site: Site) -> tuple[Component, ...]:
-    """Return what callers talk to, and its agent."""
-    stack = site.stack
-    return (
-        Component(
-            name="edge",
-            command=_envoy(site),
-            environment=_common(site),
-            directory=site.home.edge(EDGE),
-            url=stack.edge_url,
-            health=f"{stack.envoy_admin_url}/ready",
-            version_url=f"{stack.envoy_admin_url}/server_info",
-            version=_envoy_version,
-        ),
-        Component(
-            name="agent",
-            command=(*PYTHON, "traffic.agent", *_agent_arguments(site)),
-            environment=_common(site),
-            directory=site.home.edge(EDGE),
-            url=stack.agent_url,
-            health=f"{stack.agent_url}/health",
-            version_url=f"{stack.agent_url}/health",
-            version=_version_field,
-        ),
+def edge_components(site: Site) -> tuple[Component, ...]:
+    """Return what callers talk to, each with its agent."""
+    return tuple(component for edge in site.edges for component in (_gateway(site, edge), _agent(site, edge)))
+
+
+def _gateway(site: Site, edge: EdgePlace) -> Component:
+    from traffic.gateway import envoy_command
+
+    return Component(
+        name=edge.gateway_program,
+        command=tuple(envoy_command(site.home.edge(edge.name))),
+        environment=_common(site),
+        directory=site.home.edge(edge.name),
+        url=edge.url,
+        health=f"{edge.admin_url}/ready",
+        version_url=f"{edge.admin_url}/server_info",
+        version=_envoy_version,
+    )
+
+
+def _agent(site: Site, edge: EdgePlace) -> Component:
+    return Component(
+        name=edge.agent_program,
+        command=(*PYTHON, "traffic.agent", *_agent_arguments(site, edge)),
+        environment=_common(site),
+        directory=site.home.edge(edge.name),
+        url=edge.agent_url,
+        health=f"{edge.agent_url}/health",
+        version_url=f"{edge.agent_url}/health",
+        version=_version_field,
     )
 
 
@@ -281,20 +292,14 @@ def _worker_arguments(site: Site) -> tuple[str, ...]:
     )
 
 
-def _agent_arguments(site: Site) -> tuple[str, ...]:
-    base = site.stack.port_base
+def _agent_arguments(site: Site, edge: EdgePlace) -> tuple[str, ...]:
     return (
-        *("--edge", EDGE, "--folder", str(site.home.edge(EDGE)), "--token-file", str(site.edge_token_file())),
-        *("--port", str(base + 5), "--listener-port", str(base + 3), "--admin-port", str(base + 4)),
+        *("--edge", edge.name, "--folder", str(site.home.edge(edge.name)), "--token-file", str(site.edge_token_file(edge))),
+        *("--port", str(edge.agent_port), "--listener-port", str(edge.port), "--admin-port", str(edge.admin_port)),
+        *(("--region", edge.region) if edge.region is not None else ()),
         *("--trusted-proxies", str(site.settings.trusted_proxies)),
         *(("--keep-raw-logs",) if site.settings.keep_raw_logs else ()),
     )
-
-
-def _envoy(site: Site) -> tuple[str, ...]:
-    from traffic.gateway import envoy_command
-
-    return tuple(envoy_command(site.home.edge(EDGE)))
 
 
 def _json_text(answer: httpx.Response) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from fleet.errors import InputError
@@ -20,15 +20,16 @@ METER_OFFSET = 7
 CLAIM_OFFSET = FIRST_REGION_PORT - 1
 """Held by whoever is starting the stack, so that two homes that start at once take two blocks."""
 FIXED = range(METER_OFFSET + 1)
-"""The block's ports with one server each; those of the regions come and go."""
+"""The ports that every stack has one server on each; more edges have more, and those of the regions come and go."""
 
 
 @contextmanager
-def claimed(recorded: int | None, wanted: int | None) -> Iterator[int]:
-    """Hold a stack's block while it starts, and yield its first port, all of whose fixed ports are free.
+def claimed(recorded: int | None, wanted: int | None, more: Iterable[int] = ()) -> Iterator[int]:
+    """Hold a stack's block while it starts, and yield its first port, all of whose servers' ports are free.
 
     `recorded` is what the stack has already, `wanted` what the settings ask for; with neither, the first free block
-    is taken. Raises InputError that names a taken port, its holder and the remedy.
+    is taken. `more` are offsets within the block that this stack needs too. Raises InputError that names a taken
+    port, its holder and the remedy.
     """
     if recorded is not None and wanted not in (None, recorded):
         raise InputError(
@@ -37,25 +38,26 @@ def claimed(recorded: int | None, wanted: int | None) -> Iterator[int]:
             "Unset CONVOY_PORT_BASE, or start another stack with another CONVOY_HOME.",
         )
     base = recorded if recorded is not None else wanted
-    claim = _claim_first_free() if base is None else _claim(base)
+    offsets = (*FIXED, *more)
+    claim = _claim_first_free(offsets) if base is None else _claim(base, offsets)
     with claim:
         yield claim.getsockname()[1] - CLAIM_OFFSET
 
 
-def _claim_first_free() -> socket.socket:
+def _claim_first_free(offsets: Iterable[int]) -> socket.socket:
     for base in range(FIRST_BLOCK, END_OF_BLOCKS, PORTS_IN_A_BLOCK):
         try:
-            return _claim(base)
+            return _claim(base, offsets)
         except InputError:
             continue
     raise InputError("ports", f"no block of {PORTS_IN_A_BLOCK} ports is free from {FIRST_BLOCK} on", "Set CONVOY_PORT_BASE.")
 
 
-def _claim(base: int) -> socket.socket:
+def _claim(base: int, offsets: Iterable[int]) -> socket.socket:
     """Listen on the claim port, then see that the servers' ports are free; raises InputError."""
     claim = _listener(base + CLAIM_OFFSET)
     try:
-        for offset in FIXED:
+        for offset in offsets:
             _listener(base + offset).close()
     except InputError:
         claim.close()

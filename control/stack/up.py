@@ -7,13 +7,16 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 
 from clouds.local.files import exclusive, write_private
 from clouds.local.supervisor import STOPPED_STATES, Supervisor, launch
-from control.stack.components import EDGE, PROCESSES, ROOT, RUNNER, Component, Site, components, runner
+from control.stack.components import PROCESSES, ROOT, RUNNER, Component, Site, components, edge_components, runner
+from control.stack.edges import lay_out_edges
 from control.stack.marked import end_marked
 from control.stack.orchestrator import ensure_deployments
 from control.stack.ports import claimed
 from control.stack.records import check_same_ledger, ensure_credentials, record_ledger, record_stack, recorded_stack
 from control.stack.view import StackView, view_of
 from control.stack.waiting import Waiting
+from fleet.declared import Fleet
+from fleet.edges import edge_offsets, wanted_regions
 from fleet.errors import InputError
 from fleet.home import Home
 from fleet.reading import read_fleet
@@ -37,31 +40,35 @@ def up(settings: Settings, report: Report) -> StackView:
     home.root.mkdir(mode=0o700, parents=True, exist_ok=True)
     home.root.chmod(0o700)
     with exclusive(home.root / "stack.lock", LOCK_SECONDS):
-        check_fleet(settings, home)
+        declared = tuple(check_fleet(settings, home).regions)
         check_same_ledger(home, settings.ledger_url)
         if settings.ledger_url is not None:
             _migrate_ledger(home, settings.ledger_url)
         if Supervisor.of(home).alive():
-            return _complete(_running(settings, home), report)
-        return _start(settings, home, report)
+            site = _running(settings, home)
+            lay_out_edges(site, declared, report)
+            return _complete(site, report)
+        return _start(settings, home, declared, report)
 
 
-def check_fleet(settings: Settings, home: Home) -> None:
+def check_fleet(settings: Settings, home: Home) -> Fleet:
     """Read fleet.yaml whole; a home that has none is given the example. Raises FleetFileError."""
     if settings.fleet is None and not home.fleet_file.exists():
         write_private(home.fleet_file, (ROOT / "examples" / "fleet.yaml").read_bytes())
-    read_fleet(settings.fleet or home.fleet_file)
+    return read_fleet(settings.fleet or home.fleet_file)
 
 
-def _start(settings: Settings, home: Home, report: Report) -> StackView:
+def _start(settings: Settings, home: Home, declared: tuple[str, ...], report: Report) -> StackView:
     """Start the supervisor of a stack whose ports are free, after the end of what an earlier one left behind."""
     before = recorded_stack(home)
     for name in end_marked(before.stack_id) if before else ():
         report(f"ended {name}, which an earlier supervisor left behind")
-    with claimed(before.port_base if before else None, settings.port_base) as port_base:
+    more = edge_offsets(wanted_regions(home, settings.edges, declared))
+    with claimed(before.port_base if before else None, settings.port_base, more) as port_base:
         stack = before or record_stack(home, port_base)
         report(f"stack {stack.stack_id} in {home.root}, ports from {stack.port_base}")
         site = Site(home, settings, stack, ensure_credentials(home))
+        lay_out_edges(site, declared, report)
         _prepare(site)
         launch(home, stack.stack_id)
         return _complete(site, report)
@@ -110,7 +117,7 @@ def _wait(site: Site, supervisor: Supervisor, table: Mapping[str, Component], re
         _watch_aliases(site)
 
     def rest() -> None:
-        waiting.healthy(table["control"], table["edge"], table["agent"], table["meter"])
+        waiting.healthy(table["control"], table["meter"], *edge_components(site))
 
     with ThreadPoolExecutor(3) as pool:
         steps = [pool.submit(step) for step in (flows, webhook, rest)]
@@ -122,15 +129,9 @@ def _wait(site: Site, supervisor: Supervisor, table: Mapping[str, Component], re
 
 
 def _prepare(site: Site) -> None:
-    """Write the files that the programs start from; while they run, the edge's belong to its agent."""
-    from traffic.envoy import EdgePorts
-    from traffic.gateway import bootstrap
-
+    """Make the folders that the programs start in."""
     for component in components(site):
         component.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    ports = EdgePorts(listener=site.stack.port_base + 3, admin=site.stack.port_base + 4)
-    bootstrap(site.home.edge(EDGE), EDGE, ports, site.settings.trusted_proxies)
-    write_private(site.edge_token_file(), site.credentials.edge_token.encode())
 
 
 def _ensure(supervisor: Supervisor, site: Site, wanted: Iterable[Component]) -> None:

@@ -19,7 +19,7 @@ import pytest
 from clouds.local.placements import Placement
 from clouds.local.supervisor import launch
 from clouds.serving import Deployment
-from control.stack.components import EDGE, Component, Site, components, deploying_environment
+from control.stack.components import Component, Site, components, deploying_environment
 from control.stack.down import down
 from control.stack.marked import end_marked, marked
 from control.stack.ports import CLAIM_OFFSET, FIXED, claimed
@@ -247,12 +247,6 @@ def test_this_process_is_never_ended_even_with_the_mark(site: Site) -> None:
         [sys.executable, "-c", code], env={STACK_MARK: site.stack.stack_id}, capture_output=True, text=True, check=True, timeout=60
     )
     assert done.stdout.strip() == "()"
-
-
-def test_the_edge_of_the_table_is_that_of_the_flows() -> None:
-    from flows.house import EDGE as OF_THE_FLOWS
-
-    assert OF_THE_FLOWS == EDGE
 
 
 def _named(table: tuple[Component, ...], name: str) -> Component:

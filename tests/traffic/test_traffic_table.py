@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from fractions import Fraction
 
 import orjson
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from fleet.errors import InputError
 from traffic.clusters import Timeouts, clusters_of
-from traffic.envoy import NO_TABLES, cluster_weights, labels_in, routes_file, version_of
+from traffic.envoy import NO_TABLES, labels_in, routes_file, version_of
 from traffic.table import Backend, RoutingTable, Share, raised_revisions, raises_exposure, table_from_json
 
 STABLE = "sha256:" + "a" * 64
@@ -94,18 +91,6 @@ def test_an_inconsistent_table_is_refused_with_the_reason(change: dict[str, obje
 def test_what_raises_exposure(old: RoutingTable | None, new: RoutingTable, raised: set[str]) -> None:
     assert set(raised_revisions(old, new)) == raised
     assert raises_exposure(old, new) == bool(raised)
-
-
-@given(canary=st.integers(1, 100), stable_in=st.integers(1, 7), canary_in=st.integers(1, 7))
-def test_each_revision_gets_exactly_its_share_split_evenly_over_its_regions(canary: int, stable_in: int, canary_in: int) -> None:
-    regions = [f"region-{number}" for number in range(7)]
-    backends = places(STABLE, *regions[:stable_in]) + places(CANARY, *regions[:canary_in], first_port=9100)
-    weights = dict(cluster_weights(replace(table(canary), backends=backends)))
-    whole = sum(weights.values())
-    shares = {name: Fraction(weight, whole) for name, weight in weights.items()}
-    canary_shares = {share for name, share in shares.items() if "bbbb" in name}
-    assert canary_shares == {Fraction(canary, 100 * canary_in)}
-    assert sum(share for name, share in shares.items() if "aaaa" in name) == Fraction(100 - canary, 100)
 
 
 def test_behind_a_canary_stands_stable_in_its_region_and_then_elsewhere() -> None:
