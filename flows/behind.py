@@ -11,6 +11,7 @@ from fleet.versions import Revision
 from flows.desires import CHAMPION, unfinished
 from flows.house import House
 from flows.work import release_revision, stable_of
+from traffic.edges import look
 from traffic.table import RoutingTable
 
 
@@ -58,18 +59,17 @@ def misrouted(table: RoutingTable, digest: str, ready: Mapping[str, Endpoint]) -
 
 def edges_behind(house: House, stable: Revision) -> list[str]:
     """Return which edges do not send everything to the stable revision, in every region where it is ready."""
-    ready = ready_at(house, stable)
-    found = []
-    for edge in house.edges:
-        try:
-            state = edge.state().of(stable.model)
-        except TransientError as problem:
-            found.append(str(problem))
-            continue
-        if state is None or state.percent_of(stable.digest) != 100:
-            found.append(f"edge {edge.name}: {short(stable.digest)} does not have all requests")
+    looked, ready = look(house.edges), ready_at(house, stable)
+    lasting = [failure.error for failure in looked.failures if not isinstance(failure.error, TransientError)]
+    if lasting:
+        raise lasting[0]
+    found = [str(failure.error) for failure in looked.failures]
+    for state in looked.states:
+        seen = state.of(stable.model)
+        if seen is None or seen.percent_of(stable.digest) != 100:
+            found.append(f"edge {state.edge}: {short(stable.digest)} does not have all requests")
         else:
-            found += [f"edge {edge.name}: {why}" for why in misrouted(state.table, stable.digest, ready)]
+            found += [f"edge {state.edge}: {why}" for why in misrouted(seen.table, stable.digest, ready)]
     return found
 
 

@@ -104,14 +104,14 @@ def walk(work: Work, pair: Pair, stage: Stage) -> Verdict:
 
 def tick(work: Work, pair: Pair, weight: int, since: float) -> tuple[Verdict, MeasuredShare]:
     """Renew the edges' table at a weight, look at what was answered, judge, and record it."""
-    states = set_weight(work, pair.canary, pair.stable, weight)
+    shifted = set_weight(work, pair.canary, pair.stable, weight)
     judged = judge_now(work, pair.seen, weight)
     verdict = unless_set_back(pair, judged.verdict, time.time(), time.monotonic())
     share = measured_share(
         pair.seen.evidence(work.regions).attempts, pair.canary.digest, max(int(since) + 1, pair.seen.horizon - LATEST_SECONDS), weight
     )
     record(work, replace(judged, verdict=verdict), weight, share)
-    show_progress(work, Progress(weight, weights_at(states, work.model, pair.canary.digest), share, verdict, judged.seconds_left))
+    show_progress(work, Progress(weight, weights_at(shifted.states, work.model, pair.canary.digest), share, verdict, judged.seconds_left))
     return verdict, share
 
 
@@ -147,6 +147,6 @@ def out_of_time(work: Work, pair: Pair) -> bool:
 
 
 def _switch(work: Work, pair: Pair, weight: int) -> dict[str, JSON]:
-    states = set_weight(work, pair.canary, pair.stable, weight)
-    seen: dict[str, JSON] = dict(weights_at(states, work.model, pair.canary.digest))
-    return {"weight": weight, "seen": seen}
+    shifted = set_weight(work, pair.canary, pair.stable, weight)
+    seen: dict[str, JSON] = dict(weights_at(shifted.states, work.model, pair.canary.digest))
+    return {"weight": weight, "seen": seen, "spread_seconds": f"{shifted.spread:.3f}"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from functools import partial
 
 from prefect import get_run_logger, task
@@ -15,18 +14,17 @@ from flows import effects
 from flows.desires import CHAMPION, Why, model_stream
 from flows.journal import INTERRUPTED
 from flows.retrying import on_transient
-from flows.routing import counted_to, set_weight, weights_at
+from flows.routing import set_weight, weights_at
 from flows.shipping import retire
 from flows.showing import show_ending
+from flows.withdrawing import count, take_back, wait_until_drained
 from flows.work import Work
 from registry.ledger import JSON, NewEvent
-from traffic.clusters import Timeouts
-from traffic.edges import observe
 
-COUNTING_SECONDS = 15.0
 TAKEN_UP_IN_CANARY = 5
 TAKEN_UP = 30
 TAKEN = "release.taken up"
+UNKNOWN = "the weight of the revision at the edges is unknown; reconcile puts them on stable"
 WITH_TRAFFIC = (ReleasePhase.SHADOWING, ReleasePhase.CANARY, ReleasePhase.BAKING)
 
 
@@ -42,8 +40,10 @@ def promote(work: Work, revision: Revision) -> ReleasePhase:
         work.journal.effect(effects.point(region), partial(_point, work, revision, region), digest=revision.digest, region=region)
     left = name_champion(work, revision)
     if before is not None and before.digest != revision.digest:
-        wait_until_drained(work)
-        work.journal.effect(effects.COUNT, lambda: _count(work, revision))
+        if late := wait_until_drained(work, work.house.edges):
+            told = "; ".join(f"edge {edge} {why}" for edge, why in late.items())
+            raise Unreachable(f"edge {', '.join(late)}", f"has not counted its attempts: {told}", "Look at its agent's log.")
+        work.journal.effect(effects.COUNT, lambda: count(work, revision))
         left += retire(work, before)
     says = f"version {revision.version} serves all traffic in {', '.join(work.regions)}"
     return end(work, ReleasePhase.PROMOTED, says, *left)
@@ -51,17 +51,21 @@ def promote(work: Work, revision: Revision) -> ReleasePhase:
 
 @task(cache_policy=NO_CACHE, **on_transient)
 def roll_back(work: Work, *reasons: str) -> ReleasePhase:
-    """Put every edge on the safe weights, read them back, count what the canary did, and stop it."""
+    """Put every edge on the safe weights, read them back, count what the canary did, and stop it.
+
+    Where it cannot be known that an edge gives the revision nothing, the release fails and its processes are kept.
+    """
     work.journal.enter(ReleasePhase.ROLLING_BACK, *reasons)
     why = reasons or entered_because(work)
     revision, stable = work.revision, work.stable
     left: tuple[str, ...] = ()
     if revision is not None:
         if stable is not None:
-            work.journal.effect(effects.weight(0), lambda: _weigh(work, revision, stable, 0), weight=0)
-            wait_until_drained(work)
-            work.journal.effect(effects.COUNT, lambda: _count(work, revision))
-        left = retire(work, revision)
+            try:
+                left = take_back(work, revision, stable)
+            except OperationFailed as problem:
+                return end(work, ReleasePhase.FAILED, *why, str(problem), UNKNOWN)
+        left += retire(work, revision)
     return end(work, ReleasePhase.ROLLED_BACK, *why, *left)
 
 
@@ -77,10 +81,11 @@ def supersede(work: Work, why: str) -> ReleasePhase:
     left: tuple[str, ...] = ()
     if revision is not None and (stable is None or stable.digest != revision.digest):
         if stable is not None and work.phase in WITH_TRAFFIC:
-            work.journal.effect(effects.weight(0), lambda: _weigh(work, revision, stable, 0), weight=0)
-            wait_until_drained(work)
-            work.journal.effect(effects.COUNT, lambda: _count(work, revision))
-        left = retire(work, revision)
+            try:
+                left = take_back(work, revision, stable)
+            except OperationFailed as problem:
+                return end(work, ReleasePhase.FAILED, why, str(problem), UNKNOWN)
+        left += retire(work, revision)
     return end(work, ReleasePhase.SUPERSEDED, why, *left)
 
 
@@ -97,7 +102,7 @@ def fail(work: Work, problem: ConvoyError) -> ReleasePhase:
     revision, stable = work.revision, work.stable
     left: tuple[str, ...] = ()
     if work.phase is ReleasePhase.ROLLING_BACK:
-        left = ("the weight of the revision at the edges is unknown; reconcile puts them on stable",)
+        left = (UNKNOWN,)
     elif revision is not None and not promoting and (stable is None or stable.digest != revision.digest):
         left = retire(work, revision)
     return end(work, ReleasePhase.FAILED, str(problem), *left)
@@ -135,31 +140,17 @@ def entered_because(work: Work) -> tuple[str, ...]:
     return tuple(str(reason) for reason in reasons) if isinstance(reasons, list) else ()
 
 
-def wait_until_drained(work: Work) -> None:
-    """Wait until whatever was under way at the last switch has ended and was counted.
-
-    A request may take as long as the route's timeout; only then is nothing in flight cut off by stopping a process.
-    Raises Unreachable when an edge does not count.
-    """
-    longest = max(slo.latency_ms for slo in work.declared.slo.values())
-    target = int(time.time() + Timeouts.of(longest).whole / 1000) + 1
-    deadline = time.monotonic() + target - time.time() + COUNTING_SECONDS
-    while counted_to(work.house, work.model) < target:
-        if time.monotonic() > deadline:
-            raise Unreachable("edge", f"has not counted its attempts for {COUNTING_SECONDS:.0f} s", "Look at its agent's log.")
-        time.sleep(0.25)
-
-
 def _weigh(work: Work, revision: Revision, stable: Revision | None, weight: int) -> dict[str, JSON]:
-    states = set_weight(work, revision, stable, weight)
-    seen = weights_at(states, work.model, revision.digest)
+    shifted = set_weight(work, revision, stable, weight)
+    seen = weights_at(shifted.states, work.model, revision.digest)
     wrong = {edge: found for edge, found in seen.items() if found != weight}
     if wrong:
         raise OperationFailed(
             f"edge {', '.join(wrong)}", f"does not have {revision.digest} at {weight} % but at {wrong}", "Look at its agent's log."
         )
     answer: dict[str, JSON] = dict(seen)
-    return {"weight": weight, "seen": answer, "edges": [state.edge for state in states]}
+    edges: list[JSON] = [state.edge for state in shifted.states]
+    return {"weight": weight, "seen": answer, "edges": edges, "spread_seconds": f"{shifted.spread:.3f}"}
 
 
 def _make_stable(work: Work, revision: Revision) -> dict[str, JSON]:
@@ -210,15 +201,3 @@ def name_champion(work: Work, revision: Revision) -> tuple[str, ...]:
 def _name_champion(work: Work, revision: Revision) -> dict[str, JSON]:
     work.house.models.set_alias(work.model, CHAMPION, revision.version)
     return {"version": revision.version}
-
-
-def _count(work: Work, revision: Revision) -> dict[str, JSON]:
-    began = [event for event in work.journal.events() if event.type == "effect.completed" and event.effect_key == effects.CANARY]
-    if not began:
-        return {"attempts": 0, "bad": 0, "regions": {}}
-    attempts = observe(work.house.edges, work.model, int(str(began[-1].payload["since"]))).of(revision.digest)
-    regions: dict[str, JSON] = {}
-    for region in work.regions:
-        counts = [count for count in attempts.counts if count.region == region]
-        regions[region] = {"attempts": sum(count.attempts for count in counts), "bad": sum(count.bad for count in counts)}
-    return {"attempts": attempts.total(), "bad": attempts.bad(), "complete_to": attempts.complete_to, "regions": regions}

@@ -11,7 +11,7 @@ from fleet.versions import Revision
 from flows.behind import champion_behind, edges_behind, ready_at, region_behind, strays
 from flows.desires import CHAMPION
 from flows.house import House
-from flows.routing import apply, backends, score_range, score_tolerance
+from flows.routing import apply_alone, backends, score_range, score_tolerance
 from flows.shipping import start_and_wait
 from flows.work import Claim, stable_of
 from registry.store import copy
@@ -46,15 +46,15 @@ def champion_behind_if_known(house: House, stable: Revision) -> list[str]:
 def restore_stable(house: House, model: str, claim: Claim) -> list[str]:
     """Bring regions, edges and the alias back to the stable revision; returns what was done, in words.
 
-    Each region is tried; the edges get those that are ready. Raises the first region's error when all else is done.
+    Each region is tried; the edges get those that are ready, and only once all have them is stopped what nobody wants.
+    Raises the first error when all else is done.
     """
     stable = stable_of(house, model)
     reasons = behind(house, model)
     if stable is None or not reasons:
         return []
     problems = [problem for region in house.model(model).regions if (problem := restore_region(house, stable, region, claim)) is not None]
-    if edges_behind(house, stable):
-        route_to_stable(house, stable, claim)
+    problems += give_all_to_stable(house, stable, claim)
     if champion_behind_if_known(house, stable):
         claim.check(house)
         house.models.set_alias(model, CHAMPION, stable.version)
@@ -64,25 +64,43 @@ def restore_stable(house: House, model: str, claim: Claim) -> list[str]:
 
 
 def restore_region(house: House, stable: Revision, region: str, claim: Claim) -> ConvoyError | None:
-    """Have the stable revision in one region, and nothing that nobody wants; returns what stood in the way."""
+    """Have the stable revision in one region; returns what stood in the way."""
     try:
         claim.check(house)
         copy(stable.digest, house.origin, house.region_store(region))
         start_and_wait(house, stable, region)
         house.region_store(region).point(stable.model, stable.digest, claim.lease.epoch)
-        for digest in strays(house, stable.model, region):
-            house.target(region).retire(region, stable.model, digest)
     except ConvoyError as problem:
         get_run_logger().error("%s in %s: %s", stable.model, region, problem)
         return problem
     return None
 
 
+def give_all_to_stable(house: House, stable: Revision, claim: Claim) -> list[ConvoyError]:
+    """Have every edge give everything to the stable revision, then stop what else runs; returns what stood in the way.
+
+    While an edge may still route to another revision, its processes stay.
+    """
+    problems: list[ConvoyError] = []
+    try:
+        if edges_behind(house, stable):
+            route_to_stable(house, stable, claim)
+        for region in house.model(stable.model).regions:
+            for digest in strays(house, stable.model, region):
+                claim.check(house)
+                house.target(region).retire(region, stable.model, digest)
+    except ConvoyError as problem:
+        get_run_logger().error("%s: %s", stable.model, problem)
+        problems.append(problem)
+    return problems
+
+
 def route_to_stable(house: House, stable: Revision, claim: Claim) -> None:
     """Give the stable revision everything at every edge, in the regions where it is ready; in all that have it when none is.
 
     An edge takes no new place while another one in the table is not healthy, so a region that is away would keep one
-    that has moved from its requests.
+    that has moved from its requests. Each edge is told by itself: one that is away keeps no other from it, and its error
+    is raised at the end.
     """
     everything = (Share(stable.digest, 100),)
     declared = house.model(stable.model)
@@ -98,4 +116,4 @@ def route_to_stable(house: House, stable: Revision, claim: Claim) -> None:
         score_range=score_range(declared),
         score_tolerance=score_tolerance(declared),
     )
-    apply(house, table)
+    apply_alone(house, table)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 
 from clouds.serving import State
@@ -11,16 +12,17 @@ from fleet.errors import OperationFailed, TooLate, Unreachable
 from fleet.versions import Revision
 from flows.house import House
 from flows.work import Work
+from traffic.edge_client import Edge
 from traffic.edge_state import EdgeState
-from traffic.edges import observe, shift
+from traffic.edges import Shifted, observe_answering, shift, shift_alone
 from traffic.table import Backend, RoutingTable, Share
 
 TRIES_IN_TIME = 3
 """How often a table is made for one change of weights, on a machine so busy that it runs out before it is taken."""
 
 
-def set_weight(work: Work, revision: Revision, stable: Revision | None, weight: int) -> tuple[EdgeState, ...]:
-    """Give a revision `weight` percent of the requests and stable the rest; returns what each edge says afterwards.
+def set_weight(work: Work, revision: Revision, stable: Revision | None, weight: int) -> Shifted:
+    """Give a revision `weight` percent of the requests and stable the rest; returns what every edge says afterwards.
 
     100 is for the revision that was proven: it becomes the safe one. A canary's step is less than that.
 
@@ -30,11 +32,12 @@ def set_weight(work: Work, revision: Revision, stable: Revision | None, weight: 
     """
     for _ in range(TRIES_IN_TIME - 1):
         with suppress(TooLate):
-            return apply(work.house, _table(work, revision, stable, weight))
-    return apply(work.house, _table(work, revision, stable, weight))
+            return apply(work.house, table_of(work, revision, stable, weight))
+    return apply(work.house, table_of(work, revision, stable, weight))
 
 
-def _table(work: Work, revision: Revision, stable: Revision | None, weight: int) -> RoutingTable:
+def table_of(work: Work, revision: Revision, stable: Revision | None, weight: int) -> RoutingTable:
+    """Return the table that gives a revision so many percent, under the release's epoch and with a version of its own."""
     before = stable if stable is not None and stable.digest != revision.digest and weight < 100 else None
     shares = _shares(revision, before, weight)
     safe = (Share(before.digest if before else revision.digest, 100),)
@@ -71,15 +74,24 @@ def _shares(revision: Revision, before: Revision | None, weight: int) -> tuple[S
     return tuple(share for share in both if share.weight)
 
 
-def apply(house: House, table: RoutingTable) -> tuple[EdgeState, ...]:
-    """Shift every edge to a table and return the states read back; raises the first edge's error if one failed."""
-    shifted = shift(house.edges, table)
+def apply(house: House, table: RoutingTable) -> Shifted:
+    """Shift every edge to a table, all or none when it raises exposure; raises the first edge's error if one failed."""
+    return taken(shift(house.edges, table))
+
+
+def apply_alone(house: House, table: RoutingTable) -> Shifted:
+    """Give every edge a table that is safe by itself, each alone; raises the first edge's error when all have been told."""
+    return taken(shift_alone(house.edges, table))
+
+
+def taken(shifted: Shifted) -> Shifted:
+    """Return what a shift came to; raises the first edge's error, or Unreachable for one whose Envoy does not report it."""
     if shifted.failures:
         raise shifted.failures[0].error
     if not shifted.complete:
-        unsure = [state.edge for state in shifted.states if (seen := state.of(table.model)) is None or not seen.confirmed]
+        unsure = [state.edge for state in shifted.states if (seen := state.of(shifted.model)) is None or not seen.confirmed]
         raise Unreachable(f"edge {', '.join(unsure)}", "took the table, but its Envoy does not report it", "Look at the edge's log.")
-    return shifted.states
+    return shifted
 
 
 def backends(house: House, revision: Revision, regions: tuple[str, ...], required: bool) -> tuple[Backend, ...]:
@@ -104,7 +116,7 @@ def stable_is_warm(work: Work, stable: Revision) -> tuple[str, ...]:
     return tuple(missing)
 
 
-def weights_at(states: tuple[EdgeState, ...], model: str, digest: str) -> dict[str, int]:
+def weights_at(states: Sequence[EdgeState], model: str, digest: str) -> dict[str, int]:
     """Return the share of a revision that each edge's Envoy reports, in percent; -1 where Envoy does not say."""
     found = {}
     for state in states:
@@ -114,6 +126,9 @@ def weights_at(states: tuple[EdgeState, ...], model: str, digest: str) -> dict[s
     return found
 
 
-def counted_to(house: House, model: str) -> int:
-    """Return the second up to which every edge has counted its attempts."""
-    return observe(house.edges, model, int(time.time())).complete_to
+def uncounted(edges: Sequence[Edge], model: str, until: int) -> dict[str, str]:
+    """Return which of these edges have not counted their attempts up to a second, and why."""
+    observed = observe_answering(edges, model, int(time.time()))
+    behind = {name: until - attempts.complete_to for name, attempts in observed.by_edge.items()}
+    late = {name: f"is {seconds} s behind with its counting" for name, seconds in behind.items() if seconds > 0}
+    return late | {failure.edge: failure.error.reason for failure in observed.failures}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
@@ -35,6 +35,19 @@ class Looked:
 
     states: tuple[EdgeState, ...]
     failures: tuple[EdgeFailure, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What the edges that can be asked have counted, each by its id, and those that cannot be asked."""
+
+    by_edge: Mapping[str, Attempts]
+    failures: tuple[EdgeFailure, ...]
+
+    @property
+    def attempts(self) -> Attempts:
+        """All that was counted, complete as far as the slowest of those that can be asked."""
+        return Attempts.merged(self.by_edge.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,16 +106,14 @@ def make_safe(edges: Sequence[Edge], model: str, epoch: int) -> Shifted:
 
 def observe(edges: Sequence[Edge], model: str, since: int, now: Callable[[], float] = time.time) -> Attempts:
     """Return the attempts of a model at all edges since a second; raises Unreachable if one edge cannot be asked."""
-    attempts, failures = observe_answering(edges, model, since, now)
-    if failures:
-        raise failures[0].error
-    return attempts
+    observed = observe_answering(edges, model, since, now)
+    if observed.failures:
+        raise observed.failures[0].error
+    return observed.attempts
 
 
-def observe_answering(
-    edges: Sequence[Edge], model: str, since: int, now: Callable[[], float] = time.time
-) -> tuple[Attempts, tuple[EdgeFailure, ...]]:
-    """Return the attempts of a model at the edges that can be asked, complete as far as the slowest of those, and the others.
+def observe_answering(edges: Sequence[Edge], model: str, since: int, now: Callable[[], float] = time.time) -> Observed:
+    """Return the attempts of a model at the edges that can be asked since a second, and which cannot.
 
     Raises what does not pass by itself: an edge that cannot be read is no edge that is away.
     """
@@ -112,7 +123,8 @@ def observe_answering(
     lasting = [failure.error for failure in failures if not isinstance(failure.error, TransientError)]
     if lasting:
         raise lasting[0]
-    return Attempts.merged(answer for answer in answers if isinstance(answer, Attempts)), failures
+    counted = {edge.name: answer for edge, answer in zip(edges, answers, strict=True) if isinstance(answer, Attempts)}
+    return Observed(counted, failures)
 
 
 def _raises_somewhere(edges: Sequence[Edge], table: RoutingTable) -> bool:

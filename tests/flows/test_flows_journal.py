@@ -22,6 +22,7 @@ from flows.work import Claim, SupersededError, Work
 from registry.leases import Leases
 from registry.ledger import Ledger
 from traffic.edge_state import EdgeState
+from traffic.edges import Shifted
 
 REVISION = Revision("toy", "2", "sha256:" + "2" * 64)
 STABLE = Revision("toy", "1", "sha256:" + "1" * 64)
@@ -101,7 +102,7 @@ def test_a_gates_answer_that_cannot_be_read_is_a_no(work: Work, tmp_path: Path) 
 
 
 def test_a_weight_that_an_edge_does_not_report_is_no_weight(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endings, "set_weight", lambda *_: (EdgeState("edge", True, ()),))
+    monkeypatch.setattr(endings, "set_weight", lambda *_: Shifted("toy", (EdgeState("edge", True, ()),), ()))
     with pytest.raises(OperationFailed, match="at 100 % but at"):
         endings._weigh(work, REVISION, STABLE, 100)
 

@@ -59,7 +59,7 @@ class World:
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
     made = World()
     monkeypatch.setattr(House, "target", lambda _, region: made)
-    monkeypatch.setattr(keeping, "apply", made.take)
+    monkeypatch.setattr(keeping, "apply_alone", made.take)
     return made
 
 

@@ -28,7 +28,7 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[int]:
             raise TooLate(f"table {table}", "has expired already")
         return (f"table {table}",)
 
-    monkeypatch.setattr(routing, "_table", lambda *_: next(numbers))
+    monkeypatch.setattr(routing, "table_of", lambda *_: next(numbers))
     monkeypatch.setattr(routing, "apply", taken)
     return tables
 
