@@ -8,14 +8,13 @@ from collections.abc import Sequence
 from pydantic import BaseModel, ConfigDict
 
 from clouds.serving import State
-from fleet.errors import TransientError
 from fleet.evidence import Attempts
 from fleet.versions import Revision
 from flows.desires import unfinished
 from flows.house import House
 from flows.work import release_revision, stable_of
 from traffic.edge_state import EdgeState
-from traffic.edges import observe
+from traffic.edges import observe_answering
 
 MEASURED_SECONDS = 60
 
@@ -51,9 +50,9 @@ class RegionView(BaseModel):
     models: dict[str, ServedView]
 
 
-def region_views(house: House) -> dict[str, RegionView]:
-    """Return every declared region as it is now; raises TransientError when the supervisor cannot be asked."""
-    states, measured = _edges(house), _measured(house)
+def region_views(house: House, states: Sequence[EdgeState]) -> dict[str, RegionView]:
+    """Return every declared region as it is now, seen with the edges that answered; raises TransientError without the supervisor."""
+    measured = _measured(house)
     views = {}
     for name, region in house.fleet.regions.items():
         models = {
@@ -97,22 +96,7 @@ def _revision(house: House, region: str, revision: Revision, states: Sequence[Ed
     )
 
 
-def _edges(house: House) -> list[EdgeState]:
-    states = []
-    for edge in house.edges:
-        try:
-            states.append(edge.state())
-        except TransientError:
-            # Its component line says that it does not answer.
-            continue
-    return states
-
-
 def _measured(house: House) -> dict[str, Attempts]:
-    found = {}
-    for model in house.fleet.models:
-        try:
-            found[model] = observe(house.edges, model, int(time.time()) - MEASURED_SECONDS)
-        except TransientError:
-            found[model] = Attempts((), 0)
-    return found
+    """Return what the edges that can be asked have counted; of the others their own line says that they do not answer."""
+    since = int(time.time()) - MEASURED_SECONDS
+    return {model: observe_answering(house.edges, model, since).attempts for model in house.fleet.models}

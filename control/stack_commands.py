@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rich.markup import escape
 
+from control.edges import EDGE_COLUMNS, edge_rows, edge_views
 from control.printing import out, print_json, print_table, progress
 from control.regions import RegionView, region_views
 from control.stack.down import down
@@ -13,6 +14,7 @@ from fleet.canonical import short
 from fleet.errors import TransientError
 from fleet.settings import settings
 from flows.house import House
+from traffic.edges import look
 
 
 def start(as_json: bool) -> None:
@@ -34,19 +36,29 @@ def stop(as_json: bool) -> None:
 
 
 def show_status(as_json: bool) -> None:
-    """Print components and regions; what cannot be asked now is said, not left out."""
+    """Print components, edges and regions; what cannot be asked now is said, not left out."""
     found = view(settings())
     house = House.open()
+    looked = look(house.edges)
+    edges = edge_views(house, looked)
     try:
-        regions = region_views(house)
+        regions = region_views(house, looked.states)
     except TransientError as problem:
         progress.print(f"[yellow]regions[/]: {escape(str(problem))}")
         regions = {}
     if as_json:
-        document = {name: region.model_dump(mode="json") for name, region in regions.items()}
-        print_json({"stack": found.stack_id, "home": str(found.home), "components": _components(found), "regions": document})
+        print_json(
+            {
+                "stack": found.stack_id,
+                "home": str(found.home),
+                "components": _components(found),
+                "edges": {name: edge.model_dump(mode="json") for name, edge in edges.items()},
+                "regions": {name: region.model_dump(mode="json") for name, region in regions.items()},
+            }
+        )
         return
     _show_components(found)
+    print_table("Edges", EDGE_COLUMNS, [tuple(map(escape, row)) for row in edge_rows(edges)])
     _show_regions(regions)
 
 

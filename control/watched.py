@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from pydantic import Field, JsonValue
 
+from control.edges import EdgeView, edge_views
 from control.regions import RegionView, region_views
 from control.stack.components import Site, components
 from control.stack.view import ComponentView, Prober
@@ -19,6 +20,7 @@ from fleet.errors import ConvoyError
 from flows.desires import desires, model_stream, phase_of
 from flows.house import House
 from registry.ledger import Event
+from traffic.edges import Looked, look
 
 T = TypeVar("T")
 
@@ -65,6 +67,7 @@ class Moment(View):
     at: datetime
     home: str
     components: tuple[ComponentNow, ...] = ()
+    edges: dict[str, EdgeView] = Field(default_factory=dict)
     regions: dict[str, RegionView] = Field(default_factory=dict)
     models: dict[str, ModelNow] = Field(default_factory=dict)
     told: tuple[Told, ...] = ()
@@ -85,12 +88,15 @@ def moment_of(house: House, prober: Prober) -> Moment:
         return otherwise
 
     nothing: dict[str, RegionView] = {}
+    no_edges: dict[str, EdgeView] = {}
+    looked = part("edges", lambda: look(house.edges), Looked((), ()))
     no_models: dict[str, ModelNow] = {}
     return Moment(
         at=datetime.now(UTC),
         home=str(house.home.root),
         components=part("components", lambda: components_now(house, prober), ()),
-        regions=part("regions", lambda: region_views(house), nothing),
+        edges=part("edges", lambda: edge_views(house, looked), no_edges),
+        regions=part("regions", lambda: region_views(house, looked.states), nothing),
         models=part("releases", lambda: models_now(house), no_models),
         told=part("last words", lambda: last_words(house), ()),
         problems=problems,

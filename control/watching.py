@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
 from rich.console import Console, Group, RenderableType
@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from control.edges import EDGE_COLUMNS, edge_rows
 from control.stack.view import Prober
 from control.stack_commands import region_rows
 from control.watched import ModelNow, Moment, ReleaseNow, figure, moment_of
@@ -67,8 +68,10 @@ def picture(moment: Moment) -> RenderableType:
     parts += [Text.from_markup(f"[red]{escape(name)}[/]: {escape(why)}") for name, why in moment.problems.items()]
     if moment.components:
         parts.append(_components(moment))
+    if moment.edges:
+        parts.append(_table("Edges", EDGE_COLUMNS, [tuple(map(escape, row)) for row in edge_rows(moment.edges)]))
     if moment.regions:
-        parts.append(_regions(moment))
+        parts.append(_table("Regions", COLUMNS, region_rows(moment.regions)))
     parts += [line for name, model in moment.models.items() for line in _model(name, model, moment.at)]
     parts += [
         Text.from_markup(f"[bold]{escape(word.subject)}[/]  {escape(word.outcome)}, {_ago(moment.at - word.at)}{_because(word.reasons)}")
@@ -96,11 +99,11 @@ def _components(moment: Moment) -> Text:
     return Text.from_markup(f"[green]healthy[/] {escape(well)}  {ill}".rstrip())
 
 
-def _regions(moment: Moment) -> Table:
-    table = Table(title="Regions", title_justify="left", title_style="bold")
-    for column in COLUMNS:
+def _table(title: str, columns: Sequence[str], rows: Iterable[tuple[str, ...]]) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for column in columns:
         table.add_column(column, overflow="fold")
-    for row in region_rows(moment.regions):
+    for row in rows:
         table.add_row(*row)
     return table
 

@@ -11,7 +11,7 @@ from fleet.versions import Revision
 from flows.desires import CHAMPION, unfinished
 from flows.house import House
 from flows.work import release_revision, stable_of
-from traffic.edges import look
+from traffic.edges import Looked, look
 from traffic.table import RoutingTable
 
 
@@ -57,9 +57,12 @@ def misrouted(table: RoutingTable, digest: str, ready: Mapping[str, Endpoint]) -
     return found
 
 
-def edges_behind(house: House, stable: Revision) -> list[str]:
-    """Return which edges do not send everything to the stable revision, in every region where it is ready."""
-    looked, ready = look(house.edges), ready_at(house, stable)
+def edges_behind(house: House, stable: Revision, looked: Looked | None = None) -> list[str]:
+    """Return which edges do not send everything to the stable revision, in every region where it is ready.
+
+    They are looked at now, unless they were a moment ago.
+    """
+    looked, ready = looked or look(house.edges), ready_at(house, stable)
     lasting = [failure.error for failure in looked.failures if not isinstance(failure.error, TransientError)]
     if lasting:
         raise lasting[0]

@@ -85,13 +85,17 @@ def give_all_to_stable(house: House, stable: Revision, claim: Claim) -> list[Con
     try:
         if edges_behind(house, stable):
             route_to_stable(house, stable, claim)
-        for region in house.model(stable.model).regions:
+    except ConvoyError as problem:
+        get_run_logger().error("%s: %s", stable.model, problem)
+        return [problem]
+    for region in house.model(stable.model).regions:
+        try:
             for digest in strays(house, stable.model, region):
                 claim.check(house)
                 house.target(region).retire(region, stable.model, digest)
-    except ConvoyError as problem:
-        get_run_logger().error("%s: %s", stable.model, problem)
-        problems.append(problem)
+        except ConvoyError as problem:
+            get_run_logger().error("%s in %s: %s", stable.model, region, problem)
+            problems.append(problem)
     return problems
 
 

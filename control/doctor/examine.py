@@ -66,7 +66,7 @@ CHECKS: Mapping[str, Check] = {
     "triggers": Check(lazily("reachable.triggers"), (R,)),
     "schedules": Check(lazily("reachable.schedules"), (R,)),
     "webhook": Check(lazily("reachable.webhook"), (R,)),
-    "edges": Check(lazily("reachable.edges"), (R, F, L)),
+    "edges": Check(lazily("routed.edges"), (R, F, L)),
     "clock": Check(lazily("kept.clock"), (F, L)),
     "stores": Check(lazily("kept.stores"), (F,)),
     "stored": Check(lazily("kept.stored"), (F, L)),

@@ -1,4 +1,4 @@
-"""What must answer rightly: Prefect's pool, worker and deployments, MLflow's webhook, the edge's tables."""
+"""What must answer rightly: Prefect's pool, worker and deployments, MLflow's webhook."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from control.doctor.findings import Finding, ok, problem, warning
 from control.stack import prefect_server
 from control.stack.orchestrator import applied, applied_file
 from control.stack.prefect_server import Deployment
-from fleet.canonical import short
 
 FRESH = "convoy up"
 ONLINE = "ONLINE"
@@ -109,36 +108,6 @@ def webhook(case: Case) -> Iterator[Finding]:
     else:
         reason = f"is {status.lower()}" if status else f"for {url} is not there"
         yield problem("MLflow's webhook", f"{reason}, so releases start up to a minute late", FRESH)
-
-
-def edges(case: Case) -> Iterator[Finding]:
-    """Whether each edge has in force what it was told, and sends everything to stable while no release is under way."""
-    from flows.behind import edges_behind
-    from flows.desires import unfinished
-    from flows.work import stable_of
-
-    house = case.house
-    for edge in house.edges:
-        state = edge.state()
-        for model in state.models:
-            subject = f"edge {edge.name}, {model.table.model}"
-            if not model.confirmed:
-                yield problem(
-                    subject, "its Envoy does not report the routes that the agent wrote", f"tail -n 40 {case.home.logs / 'agent.log'}"
-                )
-            elif model.on_safe_shares and unfinished(house.ledger, model.table.model):
-                yield warning(
-                    subject, f"is on its safe shares though a release is under way: {model.safe_because}", "convoy status --watch"
-                )
-    for name in house.fleet.models:
-        stable = stable_of(house, name)
-        if stable is None or unfinished(house.ledger, name):
-            continue
-        late = edges_behind(house, stable)
-        if late:
-            yield problem(f"edges of {name}", f"{'; '.join(late)}; reconcile repairs it within a minute", "convoy status --watch")
-        else:
-            yield ok(f"edges of {name}", f"send everything to version {stable.version} ({short(stable.digest)})")
 
 
 def _prefect(case: Case, command: str) -> str:
