@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 import subprocess
@@ -11,7 +12,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,8 +21,9 @@ import httpx
 from fleet.errors import ConvoyError
 from fleet.settings import inherited_environment
 from traffic.agent import AgentOptions, agent_command
+from traffic.edge_client import Edge
 from traffic.edge_state import ModelState
-from traffic.edges import Edge
+from traffic.edges import shift
 from traffic.envoy import EdgePorts
 from traffic.gateway import bootstrap, envoy_command
 from traffic.table import Backend, RoutingTable, Share
@@ -63,6 +65,22 @@ class Process:
         assert self.running is not None
         self.running.send_signal(number)
 
+    def freeze(self) -> None:
+        """Stop it with SIGSTOP, and return once the kernel says that it is."""
+        self.signal(signal.SIGSTOP)
+        assert self.running is not None
+        os.waitid(os.P_PID, self.running.pid, os.WSTOPPED | os.WNOWAIT)
+
+    def thaw(self) -> None:
+        self.signal(signal.SIGCONT)
+
+    def mend(self) -> None:
+        assert self.running is not None
+        if self.running.poll() is None:
+            self.thaw()
+        else:
+            self.start()
+
     def kill(self) -> None:
         if self.running is not None:
             with contextlib.suppress(ProcessLookupError):
@@ -82,16 +100,19 @@ class RealEdge:
     upstreams: dict[tuple[str, str], Process] = field(default_factory=dict)
     places: dict[tuple[str, str], int] = field(default_factory=dict)
     trusted_proxies: int = 0
+    region: str | None = None
+    epoch: int = 1
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         token = self.folder / "token"
         token.write_text(TOKEN)
-        options = AgentOptions(self.name, self.folder, self.agent_port, self.ports, token, trusted_proxies=self.trusted_proxies)
+        more = {"trusted_proxies": self.trusted_proxies, "region": self.region}
+        options = AgentOptions(self.name, self.folder, self.agent_port, self.ports, token, **more)
         self.agent = Process(agent_command(options), self.folder / "agent.out")
         bootstrap(self.folder, self.name, self.ports, self.trusted_proxies)
         self.envoy = Process(envoy_command(self.folder), self.folder / "envoy.out")
-        self.client = Edge(self.name, f"http://127.0.0.1:{self.agent_port}", TOKEN)
+        self.client = Edge(self.name, f"http://127.0.0.1:{self.agent_port}", TOKEN, self.ports.admin)
         self.url = f"http://127.0.0.1:{self.ports.listener}"
 
     def start(self) -> RealEdge:
@@ -127,9 +148,10 @@ class RealEdge:
     def backends(self) -> tuple[Backend, ...]:
         return tuple(Backend(revision, region, "127.0.0.1", port) for (revision, region), port in self.places.items())
 
-    def table(self, version: int, canary: int = 0, seconds: float = 60, epoch: int = 1, latency_ms: int = 500) -> RoutingTable:
+    def table(self, version: int, canary: int = 0, seconds: float = 60, epoch: int = 0, latency_ms: int = 500) -> RoutingTable:
         shares = (Share(STABLE, 100 - canary), Share(CANARY, canary)) if canary else (Share(STABLE, 100),)
-        return RoutingTable("employment", epoch, version, time.time() + seconds, shares, (Share(STABLE, 100),), self.backends(), latency_ms)
+        safe, until = (Share(STABLE, 100),), time.time() + seconds
+        return RoutingTable("employment", epoch or self.epoch, version, until, shares, safe, self.backends(), latency_ms)
 
     def take(self, table: RoutingTable) -> None:
         """Prepare and apply."""
@@ -164,9 +186,63 @@ class RealEdge:
     def files(self) -> tuple[bytes, ...]:
         return tuple((self.folder / "envoy" / name).read_bytes() for name in ("cds.json", "rds.json"))
 
+    def mend(self) -> None:
+        """Have running again whatever was killed or stopped."""
+        for process in (self.envoy, self.agent, *self.upstreams.values()):
+            process.mend()
+
     def close(self) -> None:
         for process in (self.agent, self.envoy, *self.upstreams.values()):
             process.kill()
+
+
+@contextlib.contextmanager
+def edges_in(folder: Path, regions: tuple[str, ...]) -> Iterator[tuple[RealEdge, ...]]:
+    """An edge in each region over the same upstreams: stable and canary everywhere; no edge has a table yet."""
+    several = tuple(RealEdge(folder / region, region, region=region) for region in regions)
+    try:
+        for edge in several:
+            edge.envoy.start()
+            edge.agent.start()
+        several[0].serve(STABLE, *regions)
+        several[0].serve(CANARY, *regions)
+        for edge in several:
+            edge.places = several[0].places
+            edge.wait_ready()
+        yield several
+    finally:
+        for edge in several:
+            edge.close()
+
+
+def envoy_percent(edge: RealEdge, revision: str = CANARY) -> float:
+    """Return a revision's share in percent as an edge's Envoy itself has it."""
+    url = f"http://127.0.0.1:{edge.ports.admin}/config_dump?resource=dynamic_route_configs"
+    routes = httpx.get(url, trust_env=False, timeout=10).json()
+    (route,) = (each for each in routes["configs"][0]["route_config"]["virtual_hosts"][0]["routes"] if each["name"] == "employment")
+    weights = {share["name"]: share.get("weight", 0) for share in route["route"]["weighted_clusters"]["clusters"]}
+    return 100 * sum(weight for name, weight in weights.items() if name.split("/")[1] == revision[7:19]) / sum(weights.values())
+
+
+def begin_anew(several: tuple[RealEdge, ...]) -> None:
+    """Mend every edge and give a tenth of the requests to the canary, under an epoch of its own."""
+    epoch = int(time.monotonic() * 1000)
+    for edge in several:
+        edge.mend()
+        edge.epoch = epoch
+    for edge in several:
+        edge.wait_ready()
+    wait_until(lambda: _taken_by(several, several[0].table(1, canary=10)), 30, "a canary at every edge")
+    for edge in several:
+        wait_until(lambda edge=edge: all(place.healthy for place in edge.model().backends), 20, f"health at {edge.name}")
+
+
+def _taken_by(several: tuple[RealEdge, ...], table: RoutingTable) -> bool:
+    """Shift all edges; one whose servers were only just mended refuses at first."""
+    try:
+        return shift([edge.client for edge in several], table).complete
+    except ConvoyError:
+        return False
 
 
 @dataclass(frozen=True)

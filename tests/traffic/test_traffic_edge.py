@@ -15,7 +15,8 @@ from edge_harness import CANARY, STABLE, TOKEN, Load, RealEdge, wait_until
 from fleet.errors import Denied, InputError, Refused, TooLate, UnknownName, Unreachable
 from fleet.settings import inherited_environment
 from traffic.drill_key import DRILL_HEADER, drill_key
-from traffic.edges import Edge, observe, shift
+from traffic.edge_client import Edge
+from traffic.edges import observe, shift
 from traffic.table import Backend, Share
 
 

@@ -10,7 +10,8 @@ import pytest
 from edge_harness import CANARY, STABLE, RealEdge, wait_until
 
 from fleet.errors import Refused
-from traffic.edges import Edge, shift
+from traffic.edge_client import Edge
+from traffic.edges import shift
 from traffic.table import RoutingTable
 
 
