@@ -10,6 +10,7 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from fleet.declared import Step
+from fleet.errors import Unreachable
 from fleet.evidence import Outcome, Verdict
 from fleet.phases import ReleasePhase
 from fleet.versions import Revision
@@ -21,6 +22,7 @@ from flows.showing import Progress, show_progress, show_verdict
 from flows.work import Work
 from monitoring.share import LATEST_SECONDS, MeasuredShare, measured_share
 from registry.ledger import JSON
+from traffic.edge_state import EdgeState
 
 SLEWED_SECONDS = 2.0
 """As much as a clock that is put right slowly may differ from the steady one after an hour."""
@@ -103,15 +105,25 @@ def walk(work: Work, pair: Pair, stage: Stage) -> Verdict:
 
 
 def tick(work: Work, pair: Pair, weight: int, since: float) -> tuple[Verdict, MeasuredShare]:
-    """Renew the edges' table at a weight, look at what was answered, judge, and record it."""
-    shifted = set_weight(work, pair.canary, pair.stable, weight)
+    """Renew the edges' table at a weight, look at what was answered, judge, and record it.
+
+    An edge that is away ends the tick with its error, but keeps no harm from being found in what the others tell.
+    """
+    states: tuple[EdgeState, ...] = ()
+    away: Unreachable | None = None
+    try:
+        states = set_weight(work, pair.canary, pair.stable, weight).states
+    except Unreachable as problem:
+        away = problem
     judged = judge_now(work, pair.seen, weight)
     verdict = unless_set_back(pair, judged.verdict, time.time(), time.monotonic())
     share = measured_share(
         pair.seen.evidence(work.regions).attempts, pair.canary.digest, max(int(since) + 1, pair.seen.horizon - LATEST_SECONDS), weight
     )
     record(work, replace(judged, verdict=verdict), weight, share)
-    show_progress(work, Progress(weight, weights_at(shifted.states, work.model, pair.canary.digest), share, verdict, judged.seconds_left))
+    show_progress(work, Progress(weight, weights_at(states, work.model, pair.canary.digest), share, verdict, judged.seconds_left))
+    if away is not None and verdict.outcome is not Outcome.ROLL_BACK:
+        raise away
     return verdict, share
 
 

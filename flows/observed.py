@@ -17,7 +17,7 @@ from fleet.errors import ConvoyError, OperationFailed, Unreachable
 from fleet.evidence import AttemptCount, Attempts, PairCount
 from monitoring.judge import CanaryEvidence
 from registry.ledger import JSON, Event
-from traffic.edges import Edge
+from traffic.edge_client import Edge
 
 Told = TypeVar("Told", AttemptCount, PairCount)
 
