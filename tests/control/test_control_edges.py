@@ -7,13 +7,19 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from clouds.local.supervisor import Supervisor, launch
 from control.cli import app
+from control.doctor import routed
+from control.doctor.case import Case
+from control.edges import edge_rows, edge_views
 from control.stack.components import Site, components, edge_components
 from control.stack.down import down
 from control.stack.edges import lay_out_edges
@@ -21,13 +27,14 @@ from control.stack.ports import CLAIM_OFFSET, FIXED, METER_OFFSET, RUNNER_OFFSET
 from control.stack.records import ensure_credentials, record_stack
 from control.stack.waiting import Waiting
 from fleet.edges import EDGE, edge_offsets, edge_places, recorded_regions, wanted_regions
-from fleet.errors import ConvoyError, Denied, InputError, Refused, UnknownName
+from fleet.errors import ConvoyError, Denied, InputError, Refused, UnknownName, Unreachable
 from fleet.home import Home
 from fleet.settings import EdgeLayout, Settings
 from fleet.stack import FIRST_REGION_PORT, Stack
 from flows.house import House
 from traffic.edge_client import Edge
-from traffic.edges import look, make_safe
+from traffic.edge_state import EdgeState, ModelState, WeightInForce
+from traffic.edges import EdgeFailure, Looked, look, make_safe
 from traffic.memory import Held, Memory
 from traffic.table import Backend, RoutingTable, Share
 
@@ -211,3 +218,45 @@ def restart(site: Site, program: str) -> None:
     supervisor.stop(program)
     supervisor.start(program)
     Waiting(site, 60, silent).healthy(*edge_components(site))
+
+
+def model_state(version: str | None, percents: dict[str, float], **more: object) -> ModelState:
+    """Return a model that an edge holds in version 3.2, with half for a canary, and of which its Envoy reports a version."""
+    stable, canary = "sha256:" + "a" * 64, "sha256:" + "b" * 64
+    places = tuple(Backend(revision, "us-east-1", "127.0.0.1", 9) for revision in (stable, canary))
+    table = RoutingTable("toy", 3, 2, 4e9, (Share(stable, 50), Share(canary, 50)), (Share(stable, 100),), places, 100)
+    found = ModelState(table, "", "3.2", version, tuple(WeightInForce(*share) for share in percents.items()), ())
+    return replace(found, **more)  # type: ignore[arg-type]
+
+
+def test_the_version_that_is_shown_of_an_edge_is_the_one_that_its_envoy_reports() -> None:
+    house: Any = SimpleNamespace(edge_places=edge_places(Stack("s", BASE), REGIONS))
+    halves = {"sha256:" + "a" * 64: 50.0, "sha256:" + "b" * 64: 50.0}
+    behind = EdgeState("us-east-1", True, (model_state("3.1", halves),))
+    safe = EdgeState("europe-west4", True, (model_state("3.2", halves, safe_because="the table has expired"),))
+    away = EdgeFailure("southeastasia", Unreachable("edge 'southeastasia'", "does not answer"))
+    views = edge_views(house, Looked((behind, safe), (away,)))
+    assert [(view.region, view.healthy) for view in views.values()] == [(REGIONS[0], True), (REGIONS[1], True), (REGIONS[2], False)]
+    assert (views["us-east-1"].models["toy"].version, views["us-east-1"].models["toy"].wanted) == ("3.1", "3.2")
+    told = {row[0]: row[3:] for row in edge_rows(views)}
+    assert told["us-east-1"] == ("3.1", "aaaaaaaaaaaa 50 %, bbbbbbbbbbbb 50 %", "its agent wrote 3.2")
+    assert told["europe-west4"][2] == "on safe weights: the table has expired"
+    assert told["southeastasia"] == ("", "", "does not answer")
+
+
+def test_an_edge_whose_envoy_is_silent_shows_no_version_and_no_weights() -> None:
+    house: Any = SimpleNamespace(edge_places=edge_places(Stack("s", BASE), ()))
+    views = edge_views(house, Looked((EdgeState(EDGE, False, (model_state(None, {}),)),), ()))
+    assert edge_rows(views) == [(EDGE, "all", "toy", "", "", "its Envoy does not answer")]
+
+
+def test_the_doctor_names_each_edge_that_does_not_answer_and_regions_that_have_none(site: Site) -> None:
+    from support.stack import toy_fleet, write_fleet
+
+    write_fleet(site.home, toy_fleet(("toy",)))
+    house = laid_out(site, EdgeLayout.PER_REGION, (*REGIONS[:2], "mars"))
+    house.ledger.migrate()
+    found = tuple(routed.edges(Case(opened=house)))
+    assert [finding.subject for finding in found] == ["edge us-east-1", "edge europe-west4", "edge mars", "edges"]
+    assert all(f"agent-{region}.log" in finding.remedy for region, finding in zip((*REGIONS[:2], "mars"), found, strict=False))
+    assert "mars, southeastasia" in found[-1].reason
