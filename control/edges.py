@@ -11,7 +11,7 @@ from flows.house import House
 from traffic.edge_state import ModelState
 from traffic.edges import Looked
 
-EDGE_COLUMNS = ("edge", "region", "model", "version in force", "weights", "state")
+EDGE_COLUMNS = ("edge", "model", "version in force", "weights", "state")
 
 
 class EdgeModelView(BaseModel):
@@ -60,10 +60,9 @@ def edge_rows(edges: Mapping[str, EdgeView]) -> list[tuple[str, ...]]:
     """Return the edges' table, one row per model at an edge, as plain text."""
     rows: list[tuple[str, ...]] = []
     for name, edge in edges.items():
-        head = (name, edge.region or "all")
-        rows += [(*head, model, found.version or "", _weights(found), _state(edge, found)) for model, found in edge.models.items()]
+        rows += [(name, model, found.version or "", _weights(found), _state(edge, found)) for model, found in edge.models.items()]
         if not edge.models:
-            rows.append((*head, "", "", "", edge.reason or "no table yet"))
+            rows.append((name, "", "", "", edge.reason or "no table yet"))
     return rows
 
 

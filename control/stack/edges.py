@@ -19,7 +19,8 @@ def lay_out_edges(site: Site, declared: Sequence[str], report: Report) -> None:
     An edge that is new, or comes back, begins with the newest tables of those that were there, on their safe shares: so
     callers need not wait for the next reconcile, and no epoch that has passed elsewhere is taken here.
     """
-    before, regions = site.edges, wanted_regions(site.home, site.settings.edges, declared)
+    before = [place for place in site.edges if site.home.edge(place.name).exists()]
+    regions = wanted_regions(site.home, site.settings.edges, declared)
     wanted = edge_places(site.stack, regions)
     for place in before:
         if place not in wanted:

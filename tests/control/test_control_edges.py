@@ -238,7 +238,7 @@ def test_the_version_that_is_shown_of_an_edge_is_the_one_that_its_envoy_reports(
     views = edge_views(house, Looked((behind, safe), (away,)))
     assert [(view.region, view.healthy) for view in views.values()] == [(REGIONS[0], True), (REGIONS[1], True), (REGIONS[2], False)]
     assert (views["us-east-1"].models["toy"].version, views["us-east-1"].models["toy"].wanted) == ("3.1", "3.2")
-    told = {row[0]: row[3:] for row in edge_rows(views)}
+    told = {row[0]: row[2:] for row in edge_rows(views)}
     assert told["us-east-1"] == ("3.1", "aaaaaaaaaaaa 50 %, bbbbbbbbbbbb 50 %", "its agent wrote 3.2")
     assert told["europe-west4"][2] == "on safe weights: the table has expired"
     assert told["southeastasia"] == ("", "", "does not answer")
@@ -247,7 +247,7 @@ def test_the_version_that_is_shown_of_an_edge_is_the_one_that_its_envoy_reports(
 def test_an_edge_whose_envoy_is_silent_shows_no_version_and_no_weights() -> None:
     house: Any = SimpleNamespace(edge_places=edge_places(Stack("s", BASE), ()))
     views = edge_views(house, Looked((EdgeState(EDGE, False, (model_state(None, {}),)),), ()))
-    assert edge_rows(views) == [(EDGE, "all", "toy", "", "", "its Envoy does not answer")]
+    assert edge_rows(views) == [(EDGE, "toy", "", "", "its Envoy does not answer")]
 
 
 def test_the_doctor_names_each_edge_that_does_not_answer_and_regions_that_have_none(site: Site) -> None:

@@ -19,6 +19,7 @@ class Mutant:
 LEDGER, LEASES = "tests/registry/test_registry_ledger.py", "tests/registry/test_registry_leases.py"
 STORE, JUDGE = "tests/registry/test_registry_store.py", "tests/monitoring/test_monitoring_judge.py"
 EDGE, JOURNAL = "tests/traffic/test_traffic_edge.py", "tests/flows/test_flows_journal.py"
+EDGES, BACK = "tests/traffic/test_traffic_three_edges.py", "tests/flows/test_flows_withdrawing.py"
 WEBHOOKS = "tests/control/test_control_webhooks.py"
 
 MUTANTS = (
@@ -204,6 +205,62 @@ MUTANTS = (
         "self._fall_back(held, EXPIRED)",
         "pass",
         (f"{EDGE}::test_past_expiry_the_safe_shares_come_back_with_every_controller_gone",),
+    ),
+    Mutant(
+        "safe weights do not keep an earlier epoch out",
+        "traffic/memory.py",
+        "if epoch > self.table.epoch else self",
+        "if False else self",
+        (f"{EDGES}::test_safe_weights_under_a_later_epoch_keep_the_earlier_one_out",),
+    ),
+    Mutant(
+        "edges switch although one refused",
+        "traffic/edges.py",
+        "    if refusals:\n        raise refusals[0]\n",
+        "",
+        (f"{EDGES}::test_one_edge_that_refuses_a_raise_keeps_all_as_they_are_and_is_named",),
+    ),
+    Mutant(
+        "edges switch although one cannot be asked",
+        "traffic/edges.py",
+        "    if raises and looked.failures:\n        raise looked.failures[0].error\n",
+        "",
+        (f"{EDGES}::test_one_edge_that_cannot_be_asked_keeps_all_from_a_raise_and_is_named",),
+    ),
+    Mutant(
+        "edges are put on safe weights one after the other",
+        "traffic/edges.py",
+        "return list(pool.map(attempt, edges))",
+        "return [attempt(edge) for edge in reversed(edges)]",
+        (f"{EDGES}::test_no_edge_delays_the_safe_weights_of_the_others",),
+    ),
+    Mutant(
+        "an edge prefers no region",
+        "traffic/weights.py",
+        "(own,) if own in places else places",
+        "places",
+        ("tests/traffic/test_traffic_weights.py",),
+    ),
+    Mutant(
+        "an edge that does not answer counts as 0 before its table has expired",
+        "flows/withdrawing.py",
+        "if time.monotonic() >= expired:",
+        "if True:",
+        (f"{BACK}::test_an_edge_whose_envoy_was_left_on_stable_counts_as_such_once_its_table_has_expired",),
+    ),
+    Mutant(
+        "an edge that does not answer counts as 0 whatever its Envoy says",
+        "flows/withdrawing.py",
+        "if found.percent == 0",
+        "if True",
+        (f"{BACK}::test_an_edge_that_still_routes_to_the_canary_fails_the_rollback_and_keeps_its_processes",),
+    ),
+    Mutant(
+        "an unknown weight is no weight",
+        "flows/withdrawing.py",
+        "if found.percent == 0",
+        "if not found.percent",
+        (f"{BACK}::test_a_far_edge_that_does_not_answer_has_an_unknown_weight",),
     ),
     Mutant(
         "a copy is not read back from the region's store",
