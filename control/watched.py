@@ -19,6 +19,7 @@ from control.views import ReleaseView, View, release_view
 from fleet.errors import ConvoyError
 from flows.desires import desires, model_stream, phase_of
 from flows.house import House
+from flows.spending import steps_of
 from registry.ledger import Event
 from traffic.edges import Looked, look
 
@@ -131,7 +132,7 @@ def model_now(house: House, model: str) -> ModelNow:
 def release_now(house: House, view: ReleaseView) -> ReleaseNow:
     """Return a release under way with its place in the declared canary."""
     lease = house.leases.current(view.model)
-    steps = [step.weight for step in house.model(view.model).canary.steps]
+    steps = [step.weight for step in steps_of(house.model(view.model).canary)]
     weight = None if view.canary is None else int(str(view.canary["weight"]))
     step = steps.index(weight) + 1 if weight in steps else 0
     since = view.phases[-1].at if view.phases else view.requested

@@ -19,6 +19,7 @@ from flows.judging import judge_now, judge_seen, open_case, record
 from flows.observed import Observed, Sides
 from flows.routing import set_weight, stable_is_warm, weights_at
 from flows.showing import Progress, show_progress, show_verdict
+from flows.spending import allowance, steps_of
 from flows.work import Work
 from monitoring.share import LATEST_SECONDS, MeasuredShare, measured_share
 from registry.ledger import JSON
@@ -65,7 +66,7 @@ def canary(work: Work, revision: Revision) -> Verdict | None:
     since, sides = int(str(began["since"])), Sides(work.model, revision.digest, stable.digest)
     pair = Pair(revision, stable, since, time.time() - time.monotonic(), open_case(work, sides, since))
     verdict, weight = judge_seen(work, pair.seen), 0
-    steps = work.declared.canary.steps
+    steps = steps_of(work.declared.canary)
     for position, step in enumerate(steps):
         stage = Stage(weight, step, last=position == len(steps) - 1)
         verdict, weight = walk.with_options(task_run_name=f"canary-at-{step.weight}-percent")(work, pair, stage), step.weight
@@ -81,16 +82,20 @@ def canary(work: Work, revision: Revision) -> Verdict | None:
 def walk(work: Work, pair: Pair, stage: Stage) -> Verdict:
     """Hold one step until it has lasted and its share is measured; the last one until there is a verdict.
 
-    While stable could not take everything back, the weight before stays and nothing rises.
+    While stable could not take everything back, or the harm budget does not afford the step, the weight before stays and
+    nothing rises. Where the budget decides, the share falls again when bad answers use it up.
     """
-    step, began, held_since = stage.step, None, 0.0
+    step, began, held_since, verdict = stage.step, None, 0.0, judge_seen(work, pair.seen)
     while True:
         work.check()
-        missing = stable_is_warm(work, pair.stable)
-        if began is None and not missing:
+        missing, allowed = stable_is_warm(work, pair.stable), allowance(work, verdict)
+        if allowed is not None and not allowed.percent:
+            return replace(verdict, outcome=Outcome.ROLL_BACK, reasons=(f"No share is left: {allowed.why}.", *verdict.reasons))
+        affordable = step.weight if allowed is None else allowed.percent
+        if began is None and not missing and affordable >= step.weight:
             work.journal.effect(effects.weight(step.weight), partial(_switch, work, pair, step.weight), weight=step.weight)
             began, held_since = time.time(), time.monotonic()
-        weight = stage.before if began is None else step.weight
+        weight = min(affordable, stage.before if began is None else step.weight)
         verdict, share = tick(work, pair, weight, began or time.time())
         if verdict.outcome is Outcome.ROLL_BACK or was_set_back(pair, time.time(), time.monotonic()):
             return verdict
