@@ -17,7 +17,7 @@ def edges(case: Case) -> Iterator[Finding]:
     looked = look(case.house.edges)
     logs = {place.name: log_of(case.home, place.agent_program) for place in case.house.edge_places}
     for failure in looked.failures:
-        yield problem(f"edge {failure.edge}", failure.error.reason, f"tail -n 40 {logs[failure.edge]}; convoy up")
+        yield problem(f"edge '{failure.edge}'", failure.error.reason, f"tail -n 40 {logs[failure.edge]}; convoy up")
     yield from laid_out(case)
     for state in looked.states:
         yield from told(case, state, f"tail -n 40 {logs[state.edge]}")

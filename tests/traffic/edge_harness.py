@@ -122,7 +122,7 @@ class RealEdge:
         return self
 
     def wait_ready(self) -> None:
-        wait_until(self._ready, 20, "the edge to be ready")
+        wait_until(self._ready, 60, "the edge to be ready")
 
     def _ready(self) -> bool:
         try:
