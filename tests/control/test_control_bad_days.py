@@ -165,6 +165,8 @@ def test_a_full_disk_a_taken_port_and_mlflow_away_delay_a_release_and_spoil_noth
 
 @pytest.mark.long
 def test_envoy_killed_in_a_canary_and_a_second_run_delay_a_release_and_spoil_nothing(stack: TestStack) -> None:
+    if not stack.releases(MODEL):
+        assert stack.release(MODEL, stack.register(MODEL)).returncode == 0
     stable, version = stack.releases(MODEL)[0].digest, stack.register(MODEL, offset=1.0)
     release = stack.want(MODEL, version)
     with stack.load(MODEL) as load:
