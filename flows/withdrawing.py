@@ -64,8 +64,9 @@ def withdraw(work: Work, revision: Revision, stable: Revision) -> dict[str, JSON
     edges = {edge.name: edge for edge in work.house.edges}
     unheard: dict[str, str] = {}
     first = tried = take_away(work, revision, stable, tuple(edges.values()))
+    if first.open:
+        get_run_logger().warning("%s: %s", work.desire.release, "; ".join(f"edge {name} {why}" for name, why in first.open.items()))
     while tried.open:
-        get_run_logger().warning("%s: %s", work.desire.release, "; ".join(f"edge {name} {why}" for name, why in tried.open.items()))
         work.claim.check(work.house)
         if time.monotonic() >= expired:
             said = {name: ask_envoy(edges[name], work.model, revision.digest) for name in tried.open}

@@ -257,6 +257,6 @@ def test_the_doctor_names_each_edge_that_does_not_answer_and_regions_that_have_n
     house = laid_out(site, EdgeLayout.PER_REGION, (*REGIONS[:2], "mars"))
     house.ledger.migrate()
     found = tuple(routed.edges(Case(opened=house)))
-    assert [finding.subject for finding in found] == ["edge us-east-1", "edge europe-west4", "edge mars", "edges"]
+    assert [finding.subject for finding in found] == ["edge 'us-east-1'", "edge 'europe-west4'", "edge 'mars'", "edges"]
     assert all(f"agent-{region}.log" in finding.remedy for region, finding in zip((*REGIONS[:2], "mars"), found, strict=False))
     assert "mars, southeastasia" in found[-1].reason

@@ -26,6 +26,7 @@ from flows.house import House
 from flows.judging import Judged
 from flows.keeping import give_all_to_stable
 from flows.routing import set_weight
+from flows.withdrawing import withdraw
 from flows.work import Claim, Work
 from monitoring.share import MeasuredShare
 from registry.ledger import NewEvent
@@ -176,10 +177,10 @@ def test_an_edge_whose_envoy_was_left_on_stable_counts_as_such_once_its_table_ha
     edges[2].client.take_safe_shares(MODEL, work.epoch)
     edges[2].agent.kill()
     began = time.monotonic()
-    rolled_back(work)()
+    told = withdraw(work, REVISION, BEFORE)
     assert time.monotonic() - began > TABLE_SECONDS
-    assert work.phase is ReleasePhase.ROLLED_BACK
-    assert "its tables have expired and its Envoy was read with 0 %" in reasons(work)
+    assert told["edges"] == list(REGIONS[:2])
+    assert "its tables have expired and its Envoy was read with 0 %" in str(told["unheard"])
 
 
 def test_an_agent_that_comes_back_in_time_is_read_like_the_others(work: Work, edges: tuple[RealEdge, ...]) -> None:

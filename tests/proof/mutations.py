@@ -221,13 +221,6 @@ MUTANTS = (
         (f"{EDGES}::test_one_edge_that_refuses_a_raise_keeps_all_as_they_are_and_is_named",),
     ),
     Mutant(
-        "edges switch although one cannot be asked",
-        "traffic/edges.py",
-        "    if raises and looked.failures:\n        raise looked.failures[0].error\n",
-        "",
-        (f"{EDGES}::test_one_edge_that_cannot_be_asked_keeps_all_from_a_raise_and_is_named",),
-    ),
-    Mutant(
         "edges are put on safe weights one after the other",
         "traffic/edges.py",
         "return list(pool.map(attempt, edges))",
