@@ -55,6 +55,8 @@ def test_what_runs_on_a_schedule_is_on_prefects_calendar(site: Site) -> None:
 def test_the_doctor_finds_a_healthy_stack_without_a_problem(stack: TestStack) -> None:
     # What other tests did to their own models is theirs, and keeps reconcile busy
     names = [name for name in CHECKS if name not in ("releases", "regions", "edges", "aliases", "stored", "schedules")]
+    # Prefect learns of a worker from its heartbeat, which comes up to half a minute after its start
+    wait_until(lambda: "no worker that is online" not in str(examined(stack, "work pool")), 90, what="the worker is online")
     found = examined(stack, *names)
     assert {subject: told.reason for subject, told in found.items() if told.level is Level.PROBLEM} == {}
     assert {told.check for told in found.values()} >= set(names)
