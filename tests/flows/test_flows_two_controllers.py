@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sqlite3
 import sys
 import time
 from collections.abc import Iterator
@@ -72,7 +74,7 @@ def test_a_controller_that_was_paused_past_its_lease_writes_nothing_when_it_wake
     second = None
     try:
         wait_until(lambda: first.accepted("shift") and first.accepted("event"), 30, "the first controller's writes")
-        first.process.freeze()
+        freeze_between_transactions(first, tmp_path / "ledger.db")
         frozen = time.monotonic()
         second = Controller(tmp_path, "second", case | {"table": edges[0].table(1, canary=5).to_json().decode()})
         wait_until(lambda: second.accepted("shift") and second.accepted("event"), lease_seconds + 30, "the second controller's writes")
@@ -94,6 +96,22 @@ def test_a_controller_that_was_paused_past_its_lease_writes_nothing_when_it_wake
         for controller in filter(None, (first, second)):
             controller.process.kill()
     assert all(envoy_percent(edge, CANARY) <= 5 for edge in edges)
+
+
+def freeze_between_transactions(controller: Controller, database: Path) -> None:
+    """Stop it where it holds no lock on an SQLite ledger: one that does keeps every other from the lease until it is woken or ended."""
+
+    def stopped_without_the_lock() -> bool:
+        controller.process.freeze()
+        with contextlib.closing(sqlite3.connect(database, timeout=0, isolation_level=None)) as probe:
+            try:
+                probe.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                controller.process.thaw()
+                return False
+        return True
+
+    wait_until(stopped_without_the_lock, 10, "a moment between two transactions")
 
 
 def every_kind() -> set[str]:
