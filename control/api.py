@@ -14,17 +14,19 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from control.doors import Answer, request_release, request_rollback, woken
 from control.reports import reports_router
-from control.views import ReleaseView, release_view, release_views
+from control.views import CommandedView, ReleaseView, release_view, release_views
 from control.webhooks import read_bounded, read_delivery
 from fleet.about import VERSION
+from fleet.commands import Command
 from fleet.errors import Busy, ConvoyError, Refused, UnknownName, Unreachable
 from flows.desires import CANDIDATE, model_stream
 from flows.house import House
+from flows.operating import Wish, operate
 from flows.rollback_request import observe
 from registry.ledger import NewEvent
 
 ACTOR = "control API"
-bearer = HTTPBearer(auto_error=False, description="The api_token of the stack's credentials file.")
+bearer = HTTPBearer(auto_error=False, description="The api_token of the stack's credentials file; for /commands an operator's.")
 
 
 class Health(BaseModel):
@@ -55,6 +57,20 @@ class Accepted(ReleaseView):
     """The release that answers a wish; `says` is what happens next, or why nothing does yet."""
 
     says: str
+
+
+class CommandRequest(BaseModel):
+    """A command to a release under way; `id` makes it one command however often it is sent."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: Annotated[str, Field(min_length=1)]
+    command: Command
+    reason: str
+    seconds: int | None = None
+    release: str | None = None
+    digest: str | None = None
+    id: str | None = None
 
 
 class RollbackRequest(BaseModel):
@@ -121,6 +137,12 @@ def make_app(installed: House) -> FastAPI:
         """Go back to an earlier stable version, as `convoy rollback` does."""
         house = as_declared_now(installed)
         return _accepted(house, request_rollback(house, wish.model, wish.version, ACTOR))
+
+    @app.post("/commands", status_code=202)
+    def command(wish: CommandRequest, sent: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]) -> CommandedView:
+        """Command a release under way, as `convoy operate` does; the bearer token is an operator's, for it says who."""
+        wanted = Wish(**wish.model_dump() | {"command": wish.command.value})
+        return CommandedView.of(operate(as_declared_now(installed), wanted, sent.credentials if sent else "", ACTOR))
 
     app.include_router(reports_router(installed.home.reports))
     return app

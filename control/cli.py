@@ -8,6 +8,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from fleet.commands import Command
 from fleet.errors import ConvoyError, ExitCode
 
 app = typer.Typer(
@@ -22,12 +23,16 @@ ledger_app = typer.Typer(help="Read and check the ledger.", no_args_is_help=True
 app.add_typer(ledger_app, name="ledger")
 costs_app = typer.Typer(help="Reconcile what serving costs.", no_args_is_help=True)
 app.add_typer(costs_app, name="costs")
+operator_app = typer.Typer(help="Who may command releases.", no_args_is_help=True)
+app.add_typer(operator_app, name="operator")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 ModelName = Annotated[str, typer.Argument(help="The model's name in fleet.yaml and MLflow.")]
 Wait = Annotated[bool, typer.Option("--wait", help="Wait until the release has ended; the exit code says how.")]
 
-
+CommandName = Annotated[Command, typer.Argument(help="What it shall do.")]
+ReleaseName = Annotated[str | None, typer.Option("--release", help="Its name, such as employment-3; if absent, the one under way.")]
+TokenFile = Annotated[Path | None, typer.Option("--token-file", help="Holds your operator's token; if absent, this home's operator.")]
 Timeout = Annotated[float, typer.Option("--timeout", min=1.0, metavar="SECONDS", help="How long --wait waits for the end at most.")]
 
 
@@ -122,6 +127,25 @@ def judge(
     from control.judge_command import judge_release
 
     _leave(judge_release(release, changes or [], as_json))
+
+
+@app.command()
+def operate(
+    model: ModelName,
+    command: CommandName,
+    reason: Annotated[str, typer.Option("--reason", help="Why; it stays in the ledger beside the command.")],
+    seconds: Annotated[int | None, typer.Option("--seconds", help="By how much the canary is extended.")] = None,
+    release: ReleaseName = None,
+    digest: Annotated[str | None, typer.Option("--digest", help="For approve and deny: the revision that you looked at.")] = None,
+    command_id: Annotated[str | None, typer.Option("--id", help="For scripts: sent again with the same id, it is one command.")] = None,
+    token_file: TokenFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Command a release under way; it obeys at its next tick, whoever tells it then."""
+    from control.operate_commands import command_release
+    from flows.operating import Wish
+
+    command_release(Wish(model, command.value, reason, seconds, release, digest, command_id), token_file, as_json)
 
 
 @app.command()
@@ -221,6 +245,48 @@ def costs_reconcile(
         reconcile_bills(bill, totals, as_json)
     else:
         reconcile_regions(totals, as_json)
+
+
+@operator_app.command("add")
+def operator_add(
+    name: Annotated[str, typer.Argument(help="A role, such as night-shift: it stays in the ledger.")],
+    again: Annotated[bool, typer.Option("--again", help="Give a known operator a new token; the old one is refused from now on.")] = False,
+) -> None:
+    """Make an operator and print the token, once."""
+    from control.operate_commands import add_operator
+
+    add_operator(name, again)
+
+
+@operator_app.command("remove")
+def operator_remove(name: Annotated[str, typer.Argument(help="The operator's name.")]) -> None:
+    """Remove an operator; the token is refused from now on."""
+    from control.operate_commands import remove_operator
+
+    remove_operator(name)
+
+
+@operator_app.command("list")
+def operator_list(as_json: AsJson = False) -> None:
+    """List the operators by name."""
+    from control.operate_commands import list_operators
+
+    list_operators(as_json)
+
+
+@operator_app.command("pass")
+def operator_pass(
+    model: ModelName,
+    command: CommandName,
+    release: ReleaseName = None,
+    minutes: Annotated[float, typer.Option("--minutes", min=0.1, max=60, help="How long it is good.")] = 10.0,
+    token_file: TokenFile = None,
+) -> None:
+    """Print a pass for Prefect's UI, which keeps what is typed there: good for this command, once."""
+    from control.operate_commands import print_pass
+    from flows.operating import Wish
+
+    print_pass(Wish(model, command.value, "", release=release), minutes, token_file)
 
 
 def _leave(code: ExitCode) -> NoReturn:

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import tempfile
-import uuid
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 
-import httpx
-
 from fleet.errors import Busy, InputError, UnknownName, Unreachable
+from flows.announcing import announce
 from flows.desires import CANDIDATE, Desire, alias_owed, ask_again, desires, phase_of
 from flows.house import House
 from flows.rollback_request import ask_for, observe
-
-EVENT = "convoy.candidate.set"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,21 +98,3 @@ def woken(house: House, desire: Desire) -> Answer:
         away = f"recorded, but nobody could be told: {problem} Reconcile starts the release within a minute of Prefect's return."
         return Answer(desire, away, woken=False)
     return Answer(desire, "the release flow is on its way", woken=True)
-
-
-def announce(house: House, model: str, version: str) -> None:
-    """Emit the event that starts the release flow; raises Unreachable when Prefect did not take it."""
-    event = {
-        "id": str(uuid.uuid4()),
-        "occurred": datetime.now(UTC).isoformat(),
-        "event": EVENT,
-        "resource": {"prefect.resource.id": f"convoy.model.{model}", "prefect.resource.name": model},
-        "payload": {"model": model, "version": version},
-    }
-    url = f"{house.stack.prefect_url}/api/events"
-    try:
-        answer = httpx.post(url, json=[event], timeout=5.0, trust_env=False)
-    except httpx.TransportError as problem:
-        raise Unreachable("Prefect", f"does not answer at {url} ({type(problem).__name__})", "Run `convoy up`.") from problem
-    if not answer.is_success:
-        raise Unreachable("Prefect", f"answered {answer.status_code} to the event {EVENT}", "Look at its log.")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import fields
 from datetime import datetime
+from typing import Self
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
@@ -15,6 +17,8 @@ from flows import effects
 from flows.desires import Desire, desires, release_stream
 from flows.journal import INTERRUPTED
 from flows.observed import JUDGED, OBSERVED
+from flows.operating import Commanded
+from flows.orders import COMMANDED, Order, fold
 from registry.ledger import Event, Ledger
 
 
@@ -32,8 +36,44 @@ class PhaseView(View):
     reasons: tuple[str, ...]
 
 
+class OrderView(View):
+    """A person's command as the ledger has it."""
+
+    id: str
+    command: str
+    operator: str
+    reason: str
+    door: str
+    at: datetime
+    seconds: int
+    digest: str | None
+
+    @classmethod
+    def of(cls, order: Order) -> Self:
+        """Return an order for people and machines."""
+        told = {field.name: getattr(order, field.name) for field in fields(order)}
+        return cls(**{**told, "command": order.command.value})
+
+
+class CommandedView(View):
+    """What became of a command; `says` is what happens next, `again` whether it had been given before."""
+
+    release: str
+    order: OrderView
+    says: str
+    again: bool
+
+    @classmethod
+    def of(cls, done: Commanded) -> Self:
+        """Return what a door answers."""
+        return cls(release=done.release, order=OrderView.of(done.order), says=done.says, again=done.again)
+
+
 class ReleaseView(View):
-    """One release: where it stands, why, how long each phase took (seconds), and its last evidence."""
+    """One release: where it stands, why, how long each phase took (seconds), and its last evidence.
+
+    `paused` is the command that holds it, `pending` are those that it has not obeyed yet.
+    """
 
     release: str
     model: str
@@ -49,6 +89,8 @@ class ReleaseView(View):
     seconds: dict[str, float]
     canary: dict[str, JsonValue] | None
     counted: dict[str, JsonValue] | None
+    paused: OrderView | None = None
+    pending: tuple[OrderView, ...] = ()
 
 
 def release_view(ledger: Ledger, desire: Desire, requested: datetime) -> ReleaseView:
@@ -58,6 +100,7 @@ def release_view(ledger: Ledger, desire: Desire, requested: datetime) -> Release
     now = ReleasePhase(phases[-1].phase) if phases else ReleasePhase.REQUESTED
     packaged = _effect(events, effects.PACKAGE)
     judged = [event for event in events if event.type == JUDGED]
+    orders = fold(events)
     return ReleaseView(
         release=desire.release,
         model=desire.model,
@@ -73,6 +116,8 @@ def release_view(ledger: Ledger, desire: Desire, requested: datetime) -> Release
         seconds=_durations(requested, phases),
         canary=_verdict(judged[-1]) if judged else None,
         counted=_effect(events, effects.COUNT),
+        paused=None if orders.paused is None or now.terminal else OrderView.of(orders.paused),
+        pending=() if now.terminal else tuple(map(OrderView.of, orders.pending)),
     )
 
 
@@ -88,9 +133,10 @@ def release_views(ledger: Ledger, model: str) -> tuple[ReleaseView, ...]:
 
 def _interruption(events: tuple[Event, ...]) -> tuple[str, ...]:
     """Return why the last run left the release unfinished, until another one takes it up."""
-    if not events or events[-1].type != INTERRUPTED:
+    told_by_it = [event for event in events if event.type != COMMANDED]
+    if not told_by_it or told_by_it[-1].type != INTERRUPTED:
         return ()
-    told = events[-1].payload
+    told = told_by_it[-1].payload
     return (f"left unfinished for now: {ConvoyError(str(told['subject']), str(told['reason']), str(told['remedy']))}",)
 
 

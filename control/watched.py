@@ -19,6 +19,7 @@ from control.views import ReleaseView, View, release_view
 from fleet.errors import ConvoyError
 from flows.desires import desires, model_stream, phase_of
 from flows.house import House
+from flows.parking import answerable_until, parked
 from flows.spending import steps_of
 from registry.ledger import Event
 from traffic.edges import Looked, look
@@ -36,7 +37,10 @@ class ComponentNow(View):
 
 
 class ReleaseNow(View):
-    """A release under way: its phase since when, who holds it, at which step of how many (0 before the first), and the weight meant."""
+    """A release under way: its phase since when, who holds it, at which step of how many (0 before the first), and the weight meant.
+
+    `answerable_until` is set while it waits for a person's approval, when nobody holds it.
+    """
 
     release: ReleaseView
     since: datetime
@@ -44,6 +48,7 @@ class ReleaseNow(View):
     step: int
     steps: int
     weight: int | None
+    answerable_until: datetime | None = None
 
 
 class Told(View):
@@ -125,7 +130,8 @@ def model_now(house: House, model: str) -> ModelNow:
         view = release_view(ledger, desire, asked[desire.release])
         if ended:
             return ModelNow(under_way=tuple(reversed(under_way)), last_ended=view)
-        under_way.append(release_now(house, view))
+        until = answerable_until(house, desire) if parked(house, desire) else None
+        under_way.append(release_now(house, view).model_copy(update={"answerable_until": until}))
     return ModelNow(under_way=tuple(reversed(under_way)), last_ended=None)
 
 

@@ -17,6 +17,7 @@ from rich.text import Text
 from control.edges import EDGE_COLUMNS, edge_rows
 from control.stack.view import Prober
 from control.stack_commands import region_rows
+from control.views import OrderView, ReleaseView
 from control.watched import ModelNow, Moment, ReleaseNow, figure, moment_of
 from fleet.home import Home
 from fleet.settings import Settings
@@ -124,17 +125,36 @@ def _under_way(found: ReleaseNow, now: datetime) -> Iterator[Text]:
     release = found.release
     head = f"[bold]{escape(release.release)}[/] version {escape(release.version)} [bold cyan]{release.phase}[/]"
     yield Text.from_markup(f"{head}, entered {_ago(now - found.since)}: {escape(release.meaning)}")
-    yield Text.from_markup(
-        f"  held by {escape(found.held_by)}" if found.held_by else "  [yellow]nobody holds it now; reconcile takes it up[/]"
-    )
+    yield Text.from_markup(_held(found))
+    yield from (Text.from_markup(f"  [yellow]{word}[/] {escape(told)}") for word, told in _ordered(release))
     if release.canary is not None:
         place = f"step {found.step} of {found.steps}" if found.step else "before the first step"
         share = f"{float(figure(release.canary, 'measured_share')):.1%}"
         harm = f"harm {figure(release.canary, 'harm')} of {figure(release.canary, 'harm_limit')}"
         outcome = figure(release.canary, "outcome")
         yield Text(f"  canary: {place}, {found.weight} % meant, {share} measured, {harm}, verdict so far: {outcome}")
-        yield from (Text(f"    {reason}") for reason in _texts(release.canary.get("reasons")))
+        yield from (Text(f"    {reason}") for reason in (*_texts(release.canary.get("held")), *_texts(release.canary.get("reasons"))))
     yield from (Text(f"  {reason}") for reason in release.reasons[:REASONS_SHOWN])
+
+
+def _held(found: ReleaseNow) -> str:
+    if found.answerable_until is not None:
+        command = f"convoy operate {found.release.model} approve"
+        return f"  waits for approval until {found.answerable_until:%Y-%m-%d %H:%M:%S} UTC: [bold]{escape(command)}[/]"
+    return f"  held by {escape(found.held_by)}" if found.held_by else "  [yellow]nobody holds it now; reconcile takes it up[/]"
+
+
+def _ordered(release: ReleaseView) -> Iterator[tuple[str, str]]:
+    """Yield who paused a release, and what it was told and has not obeyed yet."""
+    if release.paused is not None:
+        yield "paused", _told(release.paused)
+    for order in release.pending:
+        seconds = f" for {order.seconds} s" if order.seconds else ""
+        yield "ordered, not obeyed yet:", f"{order.command}{seconds} {_told(order)}"
+
+
+def _told(order: OrderView) -> str:
+    return f"by operator {order.operator} at {order.at:%H:%M:%S} UTC: {order.reason}"
 
 
 def _texts(reasons: object) -> list[str]:

@@ -103,7 +103,11 @@ class Step(Declared):
 
 
 class Canary(Declared):
-    """How a new revision meets live traffic; without a verdict after `max_seconds` it is rolled back, never promoted.
+    """How a new revision meets live traffic, and what becomes of it without a verdict: it is never promoted by itself.
+
+    After `max_seconds` it is rolled back; or it goes on for `extend_seconds`, `extensions` times at most; or it holds
+    its weights and waits `ask_seconds` for an operator. Then it is rolled back as well, and so is one that was paused
+    for longer than `pause_seconds`. Time during which it is paused does not count.
 
     `harm_budget` is how many bad answers it may give in all; once they are given it is rolled back, whatever stable
     does. With a budget and without `steps`, the shares and how long each lasts follow from the budget and from what
@@ -113,6 +117,11 @@ class Canary(Declared):
     harm_budget: HarmBudget | None = None
     steps: tuple[Step, ...] = (Step(weight=5, seconds=60), Step(weight=25, seconds=120), Step(weight=50, seconds=120))
     max_seconds: Seconds = 1800
+    without_verdict: Literal["roll back", "ask", "extend"] = "roll back"
+    ask_seconds: Seconds = 3600
+    extend_seconds: Seconds = 600
+    extensions: Annotated[int, Field(ge=1, le=24)] = 1
+    pause_seconds: Annotated[float, Field(gt=0, le=86_400)] = 3600
 
     @property
     def follows_budget(self) -> bool:
@@ -193,6 +202,13 @@ class Predictions(Declared):
         return self
 
 
+class Approval(Declared):
+    """Whether a person must say yes before any traffic moves, and within which time; without an answer it is rejected."""
+
+    required: bool = False
+    within_seconds: Annotated[float, Field(gt=0, le=2_592_000)] = 86_400
+
+
 class Evaluation(Declared):
     """The held-out rows of the metric gate, pinned by DVC: repository, file, Git revision and label column."""
 
@@ -247,6 +263,7 @@ class Model(Declared):
     rpo_releases: Annotated[int, Field(ge=0)]
     rollback: Rollback
     canary: Canary = Canary()
+    approval: Approval = Approval()
     contract: RelativePath | None = None
     evaluation: Evaluation | None = None
     drift: Drift | None = None

@@ -45,6 +45,11 @@ class Home:
         return self.root / "edges.json"
 
     @property
+    def operators_file(self) -> Path:
+        """Who may command releases (JSON, name to token), readable by the owner alone."""
+        return self.root / "operators.json"
+
+    @property
     def logs(self) -> Path:
         """Logs of every supervised process."""
         return self.root / "logs"

@@ -16,7 +16,9 @@ from fleet.phases import ReleasePhase
 from fleet.versions import Revision
 from flows import effects
 from flows.judging import judge_now, judge_seen, open_case, record
+from flows.obeying import promoted_now, turn_now
 from flows.observed import Observed, Sides
+from flows.orders import FREE, Go, Turn
 from flows.routing import set_weight, stable_is_warm, weights_at
 from flows.showing import Progress, show_progress, show_verdict
 from flows.spending import allowance, steps_of
@@ -69,48 +71,59 @@ def canary(work: Work, revision: Revision) -> Verdict | None:
     steps = steps_of(work.declared.canary)
     for position, step in enumerate(steps):
         stage = Stage(weight, step, last=position == len(steps) - 1)
-        verdict, weight = walk.with_options(task_run_name=f"canary-at-{step.weight}-percent")(work, pair, stage), step.weight
-        late = out_of_time(work, pair)
-        verdict = unless_late(work, stage, verdict, late)
-        if verdict.outcome is Outcome.ROLL_BACK or late or was_set_back(pair, time.time(), time.monotonic()):
+        verdict, told = walk.with_options(task_run_name=f"canary-at-{step.weight}-percent")(work, pair, stage)
+        verdict, weight = unless_late(stage, verdict, told), step.weight
+        if verdict.outcome is Outcome.ROLL_BACK or told.ends or was_set_back(pair, time.time(), time.monotonic()):
             break
     show_verdict(work, verdict)
     return verdict
 
 
 @task(cache_policy=NO_CACHE)
-def walk(work: Work, pair: Pair, stage: Stage) -> Verdict:
+def walk(work: Work, pair: Pair, stage: Stage) -> tuple[Verdict, Turn]:
     """Hold one step until it has lasted and its share is measured; the last one until there is a verdict.
 
     While stable could not take everything back, or the harm budget does not afford the step, the weight before stays and
-    nothing rises. Where the budget decides, the share falls again when bad answers use it up.
+    nothing rises; nor does it while a person holds the canary, and then the step's time stands still. Where the budget
+    decides, the share falls again when bad answers use it up. Returns the turn on which it ended as well.
     """
-    step, began, held_since, verdict = stage.step, None, 0.0, judge_seen(work, pair.seen)
+    step, began, held_seconds, looked, verdict = stage.step, None, 0.0, 0.0, judge_seen(work, pair.seen)
+    weight, told = stage.before, turn_now(work, pair.since)
     while True:
         work.check()
         missing, allowed = stable_is_warm(work, pair.stable), allowance(work, verdict)
+        before, told = told, turn_now(work, pair.since)
         if allowed is not None and not allowed.percent:
-            return replace(verdict, outcome=Outcome.ROLL_BACK, reasons=(f"No share is left: {allowed.why}.", *verdict.reasons))
+            return replace(verdict, outcome=Outcome.ROLL_BACK, reasons=(f"No share is left: {allowed.why}.", *verdict.reasons)), told
         affordable = step.weight if allowed is None else allowed.percent
-        if began is None and not missing and affordable >= step.weight:
+        if began is None and not missing and affordable >= step.weight and told.go is Go.ON:
             work.journal.effect(effects.weight(step.weight), partial(_switch, work, pair, step.weight), weight=step.weight)
-            began, held_since = time.time(), time.monotonic()
-        weight = min(affordable, stage.before if began is None else step.weight)
-        verdict, share = tick(work, pair, weight, began or time.time())
+            began, looked = time.time(), time.monotonic()
+        most = weight if told.go is not Go.ON else stage.before if began is None else step.weight
+        weight = min(affordable, most)
+        verdict, share = tick(work, pair, weight, began or time.time(), told)
+        told = turn_now(work, pair.since)
         if verdict.outcome is Outcome.ROLL_BACK or was_set_back(pair, time.time(), time.monotonic()):
-            return verdict
-        held = began is not None and not missing and share.real and time.monotonic() - held_since >= step.seconds
+            return verdict, told
+        if not missing and (promoted := promoted_now(work, told, verdict, left_out(work, stage, held_seconds))) is not None:
+            return promoted, replace(told, ended=True)
+        if began is not None:
+            looked, passed = time.monotonic(), time.monotonic() - looked
+            held_seconds += 0.0 if before.holds else passed
+        # The tick that finds its time up may still find the step held to its end; no later one
+        free = told.orders.paused is None and not (told.holds and before.holds)
+        held = began is not None and free and not missing and share.real and held_seconds >= step.seconds
         if held and (not stage.last or verdict.outcome is Outcome.PROMOTE):
-            return verdict
-        if out_of_time(work, pair):
-            return too_late(work, verdict, missing)
+            return verdict, told
+        if told.over:
+            return too_late(verdict, (*told.reasons, *missing)), told
         if missing:
             get_run_logger().warning("%s stays at %d %%: %s", work.desire.release, weight, "; ".join(missing))
         time.sleep(work.house.settings.tick_seconds)
 
 
-def tick(work: Work, pair: Pair, weight: int, since: float) -> tuple[Verdict, MeasuredShare]:
-    """Renew the edges' table at a weight, look at what was answered, judge, and record it.
+def tick(work: Work, pair: Pair, weight: int, since: float, told: Turn = FREE) -> tuple[Verdict, MeasuredShare]:
+    """Renew the edges' table at a weight, look at what was answered, judge, and record it beside what people ordered.
 
     An edge that is away ends the tick with its error, but keeps no harm from being found in what the others tell.
     """
@@ -125,22 +138,28 @@ def tick(work: Work, pair: Pair, weight: int, since: float) -> tuple[Verdict, Me
     share = measured_share(
         pair.seen.evidence(work.regions).attempts, pair.canary.digest, max(int(since) + 1, pair.seen.horizon - LATEST_SECONDS), weight
     )
-    record(work, replace(judged, verdict=verdict), weight, share)
-    show_progress(work, Progress(weight, weights_at(states, work.model, pair.canary.digest), share, verdict, judged.seconds_left))
+    record(work, replace(judged, verdict=verdict, held=told.reasons), weight, share)
+    show_progress(work, Progress(weight, weights_at(states, work.model, pair.canary.digest), share, verdict, judged.seconds_left, told))
     if away is not None and verdict.outcome is not Outcome.ROLL_BACK:
         raise away
     return verdict, share
 
 
-def unless_late(work: Work, stage: Stage, verdict: Verdict, late: bool) -> Verdict:
+def left_out(work: Work, stage: Stage, held_seconds: float) -> tuple[str, ...]:
+    """Return what of the walk has not been walked."""
+    rest = ", ".join(f"{step.weight} %" for step in steps_of(work.declared.canary) if step.weight > stage.step.weight)
+    step = f"the rest of the step of {stage.step.weight} %, held for {held_seconds:.0f} of {stage.step.seconds:.0f} s"
+    return (step, f"the steps of {rest}") if rest else (step,)
+
+
+def unless_late(stage: Stage, verdict: Verdict, told: Turn) -> Verdict:
     """Return a step's verdict; when time ran out right after a step that is not the last one, it is none."""
-    return too_late(work, verdict, ()) if late and not stage.last and verdict.outcome is not Outcome.ROLL_BACK else verdict
+    return too_late(verdict, told.reasons) if told.over and not stage.last and verdict.outcome is not Outcome.ROLL_BACK else verdict
 
 
-def too_late(work: Work, verdict: Verdict, missing: tuple[str, ...]) -> Verdict:
+def too_late(verdict: Verdict, why: tuple[str, ...]) -> Verdict:
     """Return a verdict without its outcome: what ran out of time is never promoted."""
-    why = f"The canary had no verdict at its last step within {work.declared.canary.max_seconds:.0f} s."
-    return replace(verdict, outcome=Outcome.NOT_ENOUGH_DATA, reasons=(why, *missing, *verdict.reasons))
+    return replace(verdict, outcome=Outcome.NOT_ENOUGH_DATA, reasons=(*why, *verdict.reasons))
 
 
 def was_set_back(pair: Pair, now: float, steady: float) -> float:
@@ -156,11 +175,6 @@ def unless_set_back(pair: Pair, verdict: Verdict, now: float, steady: float) -> 
         return verdict
     why = f"The clock was set back by {back:.0f} s during the canary, so that its seconds cannot be told apart any more."
     return replace(verdict, outcome=Outcome.NOT_ENOUGH_DATA, reasons=(why, *verdict.reasons))
-
-
-def out_of_time(work: Work, pair: Pair) -> bool:
-    """Whether the canary has lasted as long as it may."""
-    return time.time() - pair.since > work.declared.canary.max_seconds
 
 
 def _switch(work: Work, pair: Pair, weight: int) -> dict[str, JSON]:

@@ -7,11 +7,13 @@ from functools import partial
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
+from fleet.commands import Command
 from fleet.errors import ConvoyError, OperationFailed, TransientError, UnknownName, Unreachable
 from fleet.phases import ReleasePhase
 from fleet.versions import Revision
 from flows import effects
-from flows.desires import CHAMPION, Why, model_stream
+from flows.desires import CHAMPION, Why, model_stream, release_stream
+from flows.desk import close_desk
 from flows.journal import INTERRUPTED
 from flows.retrying import on_transient
 from flows.routing import set_weight, weights_at
@@ -59,7 +61,7 @@ def roll_back(work: Work, *reasons: str) -> ReleasePhase:
     why = reasons or entered_because(work)
     revision, stable = work.revision, work.stable
     left: tuple[str, ...] = ()
-    if revision is not None:
+    if revision is not None and (stable is None or stable.digest != revision.digest):
         if stable is not None:
             try:
                 left = take_back(work, revision, stable)
@@ -67,6 +69,23 @@ def roll_back(work: Work, *reasons: str) -> ReleasePhase:
                 return end(work, ReleasePhase.FAILED, *why, str(problem), UNKNOWN)
         left += retire(work, revision)
     return end(work, ReleasePhase.ROLLED_BACK, *why, *left)
+
+
+def abort(work: Work, why: str) -> ReleasePhase:
+    """End a release because an operator wants it: as rolled back, with who and why, whatever it had begun."""
+    _obeyed(work, Command.ABORT)
+    return roll_back(work, why)
+
+
+def deny(work: Work, why: str) -> ReleasePhase:
+    """End a release that a person did not let have traffic: what waits warm is stopped."""
+    _obeyed(work, Command.DENY)
+    if work.phase in WITH_TRAFFIC:
+        # Only where fleet.yaml asked for no approval any more after somebody had said no
+        return roll_back(work, why)
+    revision, stable = work.revision, work.stable
+    left = retire(work, revision) if revision is not None and (stable is None or stable.digest != revision.digest) else ()
+    return end(work, ReleasePhase.REJECTED, why, *left)
 
 
 def reject(work: Work, refusals: tuple[str, ...]) -> ReleasePhase:
@@ -126,7 +145,10 @@ def taken_up_too_often(work: Work) -> str:
 
 
 def end(work: Work, phase: ReleasePhase, *reasons: str) -> ReleasePhase:
-    """Enter a terminal phase and show it."""
+    """Enter a terminal phase and show it; nobody is asked for its approval any more."""
+    entered = work.house.ledger.stream(release_stream(work.desire.release), "phase.entered")
+    if any(event.payload["phase"] == ReleasePhase.AWAITING_APPROVAL.value for event in entered):
+        close_desk(work.desire)
     work.journal.enter(phase, *reasons)
     get_run_logger().info("%s: %s: %s", work.desire.release, phase, "; ".join(reasons))
     show_ending(work, phase, reasons)
@@ -138,6 +160,12 @@ def entered_because(work: Work) -> tuple[str, ...]:
     entered = [event for event in work.journal.events() if event.type == "phase.entered"]
     reasons = entered[-1].payload.get("reasons", []) if entered else []
     return tuple(str(reason) for reason in reasons) if isinstance(reasons, list) else ()
+
+
+def _obeyed(work: Work, command: Command) -> None:
+    for order in work.orders.pending:
+        if order.command is command:
+            work.obeyed(order)
 
 
 def _weigh(work: Work, revision: Revision, stable: Revision | None, weight: int) -> dict[str, JSON]:

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from fleet.errors import ConvoyError, InputError
+from fleet.errors import Busy, ConvoyError, InputError
 from fleet.phases import ReleasePhase, step
 from flows.desires import Desire, phase_of, release_stream
 from flows.effects import Effect
@@ -19,6 +19,7 @@ Payload = Mapping[str, JSON]
 INTERRUPTED = "release.interrupted"
 POINTS = ("before", "between", "acted", "after")
 """Before the intent; between intent and act; after the act, which nobody recorded yet; after its completion."""
+TRIES = 20
 _ORDER = tuple(ReleasePhase)
 
 
@@ -60,17 +61,35 @@ class Journal:
         """Where the release stands now."""
         return phase_of(self.ledger, self.desire.release)
 
-    def enter(self, phase: ReleasePhase, *reasons: str) -> None:
-        """Enter a phase; a phase that the release has already passed is left alone, so the story can be told again."""
+    def enter(self, phase: ReleasePhase, *reasons: str, behind: int | None = None) -> None:
+        """Enter a phase; a phase that the release has already passed is left alone, so the story can be told again.
+
+        `behind` is the position in the release's stream that it must follow; raises Busy when somebody wrote meanwhile.
+        """
         now = self.phase
         passed = not (now.terminal or phase.terminal or phase is ReleasePhase.ROLLING_BACK) and _ORDER.index(now) > _ORDER.index(phase)
         if now is phase or passed:
             return
-        self.record("phase.entered", {"phase": step(now, phase).value, "from": now.value, "reasons": list(reasons)})
+        told: Payload = {"phase": step(now, phase).value, "from": now.value, "reasons": list(reasons)}
+        self.ledger.append(self._event("phase.entered", told), expected=behind)
+
+    def enter_unless(self, check: Callable[[], None], phase: ReleasePhase, *reasons: str) -> None:
+        """Enter a phase from which nothing turns back unless `check` raises: no order of a person gets in between."""
+        for _ in range(TRIES):
+            position = self.ledger.position(release_stream(self.desire.release))
+            check()
+            try:
+                return self.enter(phase, *reasons, behind=position)
+            except Busy:
+                continue
+        raise Busy(self.desire.release, "its stream of events moves faster than it can be read", "It goes on by itself.")
 
     def record(self, kind: str, payload: Payload, intent: str | None = None, effect: str | None = None) -> Event:
         """Append one event to the release's stream."""
-        event = NewEvent(
+        return self.ledger.append(self._event(kind, payload, intent, effect))
+
+    def _event(self, kind: str, payload: Payload, intent: str | None = None, effect: str | None = None) -> NewEvent:
+        return NewEvent(
             release_stream(self.desire.release),
             kind,
             dict(payload),
@@ -80,7 +99,6 @@ class Journal:
             effect_key=effect,
             model=self.desire.model,
         )
-        return self.ledger.append(event)
 
     def effect(self, key: Effect, act: Callable[[], Payload], **intended: JSON) -> Payload:
         """Do something to the world once: intent, act, read-back, completion.

@@ -29,11 +29,15 @@ RATE_SECONDS = 30
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A verdict with what was newly seen before it, as the ledger has it; `seconds_left` to one that is final, None if unknown."""
+    """A verdict with what was newly seen before it, as the ledger has it; `seconds_left` to one that is final, None if unknown.
+
+    `held` says why the canary does not simply walk on: people and the clock, which the judge does not know of.
+    """
 
     verdict: Verdict
     observed: dict[str, JSON]
     seconds_left: float | None
+    held: tuple[str, ...] = ()
 
 
 def open_case(work: Work, sides: Sides, since: int) -> Observed:
@@ -116,6 +120,7 @@ def record(work: Work, judged: Judged, weight: int, share: MeasuredShare) -> Non
             "only_in": verdict.only_in,
             "regions": regions,
             OBSERVED: judged.observed,
+            **({"held": list(judged.held)} if judged.held else {}),
         },
     )
 

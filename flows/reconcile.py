@@ -7,10 +7,13 @@ from prefect.deployments import run_deployment
 
 from fleet.errors import ConvoyError, LedgerBroken, TransientError, UnknownName
 from flows.desires import CANDIDATE, observe_candidate, unfinished
+from flows.desk import open_desk
 from flows.drill_mending import end_open_drills
 from flows.house import House
 from flows.keeping import behind
 from flows.late_runs import drop_late_runs
+from flows.parking import answerable_until, parked, to_tell
+from flows.work import release_revision
 
 RELEASE = "release/release"
 
@@ -31,6 +34,7 @@ def reconcile() -> list[str]:
         try:
             if problem := look_at_alias(house, model):
                 problems.append(problem)
+            ask_again_for_approval(house, model)
             reasons = look_at(house, model)
             if reasons and house.leases.current(model) is None:
                 run_deployment(RELEASE, parameters={"model": model}, timeout=0, as_subflow=False)
@@ -48,8 +52,16 @@ def reconcile() -> list[str]:
 
 def look_at(house: House, model: str) -> list[str]:
     """Return why a model needs a release run: nothing when all is as wanted."""
-    waiting = [f"{desire.release} (version {desire.version}) is unfinished" for desire in unfinished(house.ledger, model)]
+    waiting = [f"{desire.release} (version {desire.version}) is unfinished" for desire in to_tell(house, model)]
     return waiting or behind(house, model)
+
+
+def ask_again_for_approval(house: House, model: str) -> None:
+    """Have what waits for a person on the desk: the run that asked may have failed, or Prefect was away."""
+    for desire in unfinished(house.ledger, model):
+        revision, until = release_revision(house, desire), answerable_until(house, desire)
+        if revision is not None and until is not None and parked(house, desire):
+            open_desk(desire, revision.digest, until)
 
 
 def look_at_alias(house: House, model: str) -> ConvoyError | None:

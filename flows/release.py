@@ -10,13 +10,14 @@ from fleet.errors import ConvoyError, LedgerBroken, OperationFailed, TransientEr
 from fleet.evidence import Outcome
 from fleet.phases import ReleasePhase
 from flows.canary import canary
-from flows.desires import unfinished
-from flows.endings import fail, promote, reject, roll_back, supersede, taken_up_too_often
+from flows.endings import abort, deny, fail, promote, reject, roll_back, supersede, taken_up_too_often
 from flows.gating import resolve, validate
 from flows.house import House
 from flows.keeping import restore_stable
+from flows.obeying import may_have_traffic, may_promote
+from flows.parking import to_tell
 from flows.shipping import deploy, package, replicate, take_proven
-from flows.work import SupersededError, Work, claim, drop_scratch
+from flows.work import AbortedError, DeniedError, SupersededError, Work, claim, drop_scratch
 
 
 @flow(name="release", flow_run_name="release-{model}", description="Bring the wanted version of a model to every region, on evidence.")
@@ -32,7 +33,7 @@ def release(model: str) -> str:
         if claimed is None:
             return f"{model}: another run holds the lease"
         ended = []
-        while waiting := unfinished(house.ledger, model):
+        while waiting := to_tell(house, model):
             phase = tell(Work.of(house, waiting[0], claimed))
             ended.append(f"{waiting[0].release} (version {waiting[0].version}) {phase.value}")
         drop_scratch(house, model)
@@ -61,12 +62,20 @@ def tell(work: Work) -> ReleasePhase:
             revision = package(work, source)
         replicate(work, revision)
         deploy(work, revision)
+        if not may_have_traffic(work, revision):
+            return work.phase
         verdict = canary(work, revision)
-        if verdict is not None and verdict.outcome is not Outcome.PROMOTE:
-            return roll_back(work, *verdict.reasons)
-        return promote(work, revision)
+        while verdict is None or verdict.outcome is Outcome.PROMOTE:
+            if may_promote(work):
+                return promote(work, revision)
+            verdict = canary(work, revision)
+        return roll_back(work, *verdict.reasons)
     except SupersededError as newer:
         return supersede(work, newer.reason)
+    except AbortedError as order:
+        return abort(work, order.reason)
+    except DeniedError as no:
+        return deny(work, no.reason)
     except LedgerBroken:
         raise
     except TransientError as problem:

@@ -14,22 +14,28 @@ from prefect.settings import PREFECT_API_REQUEST_TIMEOUT, PREFECT_CLIENT_MAX_RET
 from fleet.canonical import short
 from fleet.evidence import GateResult, Outcome, RegionEvidence, Verdict
 from fleet.phases import ReleasePhase
+from flows.orders import FREE, Order, Turn
 from flows.work import Work
 from monitoring.share import MeasuredShare
 
 SECONDS = 2.0
 COLUMNS = "▁▂▃▄▅▆▇█"
+UNWRITTEN = "an artifact could not be written"
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A canary at one tick: the weight asked for, what each edge has, the share seen, the verdict, and how long a final one may take."""
+    """A canary at one tick: the weight asked for, what each edge has, the share seen, the verdict, and how long a final one may take.
+
+    `told` is what people ordered.
+    """
 
     weight: int
     at_edges: dict[str, int]
     share: MeasuredShare
     verdict: Verdict
     seconds_left: float | None = None
+    told: Turn = FREE
 
 
 def show_gates(work: Work, results: Sequence[GateResult]) -> None:
@@ -44,12 +50,18 @@ def show_progress(work: Work, progress: Progress) -> None:
     held = ", ".join(f"{'unknown' if percent < 0 else f'{percent} %'} at {edge}" for edge, percent in progress.at_edges.items())
     verdict = progress.verdict
     cost = sum(region.canary_bad for region in verdict.regions)
+    waiting = " ".join((*progress.told.reasons, *(f"Ordered and not obeyed yet: {told(order)}." for order in progress.told.orders.pending)))
     description = (
         f"Canary of {title(work)}: {progress.weight} % asked for, {held}, {progress.share.measured:.1%} seen. "
         f"Evidence of harm {verdict.harm:.3g} of {verdict.harm_limit:.3g} {plot(verdict.course)}. "
         f"It has cost {cost:,} bad answers. {_outlook(progress)}"
     )
-    table(rows, key=key(work, "canary"), description=description)
+    table(rows, key=key(work, "canary"), description=f"{description} {waiting}".rstrip())
+
+
+def told(order: Order) -> str:
+    """Return an order in words: what, who and why."""
+    return f"{order.command}{f' for {order.seconds} s' if order.seconds else ''} {order.by}"
 
 
 def plot(course: Sequence[float]) -> str:
@@ -97,24 +109,24 @@ def show_ending(work: Work, phase: ReleasePhase, reasons: Sequence[str]) -> None
 
 def table(rows: list[dict[str, str]], key: str, description: str) -> None:
     """Show rows as a table under a key: small letters, digits and dashes."""
-    _try(lambda: create_table_artifact(rows, key=key, description=description))
+    if_prefect_answers(UNWRITTEN, lambda: create_table_artifact(rows, key=key, description=description))
 
 
 def markdown(text: str, key: str, description: str) -> None:
     """Show a page of text under a key: small letters, digits and dashes."""
-    _try(lambda: create_markdown_artifact(text, key=key, description=description))
+    if_prefect_answers(UNWRITTEN, lambda: create_markdown_artifact(text, key=key, description=description))
 
 
-def _try(show: Callable[[], object]) -> None:
+def if_prefect_answers(otherwise: str, show: Callable[[], object], seconds: float = SECONDS) -> None:
     """Show, or log that it could not be shown: what people see must not decide what becomes of a release.
 
     Nor may it hold a canary up: Prefect's client tries for a minute by default, and a table lives for seconds.
     """
     try:
-        with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0, PREFECT_API_REQUEST_TIMEOUT: SECONDS}):
+        with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0, PREFECT_API_REQUEST_TIMEOUT: seconds}):
             show()
     except Exception as problem:  # noqa: BLE001 - Prefect's client raises what its transport does
-        get_run_logger().warning("an artifact could not be written: %s: %s", type(problem).__name__, problem)
+        get_run_logger().warning("%s: %s: %s", otherwise, type(problem).__name__, problem)
 
 
 def title(work: Work) -> str:

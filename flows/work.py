@@ -20,11 +20,20 @@ from flows import effects
 from flows.desires import Desire, Why, desires, model_stream, phase_of, release_stream
 from flows.house import House
 from flows.journal import CrashPoint, Journal
+from flows.orders import COMMANDED, OBEYED, Order, Orders, fold
 from registry.leases import Held, Lease
 
 
 class SupersededError(ConvoyError):
     """A newer version is wanted; this release leaves the stage."""
+
+
+class AbortedError(ConvoyError):
+    """An operator wants this release to end, and its traffic back on stable."""
+
+
+class DeniedError(ConvoyError):
+    """This release must get no traffic: a person said no, or nobody said yes in time."""
 
 
 @dataclass(frozen=True)
@@ -107,9 +116,24 @@ class Work:
         """What this release packaged, once it has."""
         return release_revision(self.house, self.desire)
 
+    @property
+    def orders(self) -> Orders:
+        """What people have ordered of the release so far, as the ledger has it now."""
+        return fold(self.house.ledger.stream(release_stream(self.desire.release), COMMANDED, OBEYED))
+
+    def obeyed(self, order: Order, *skipped: str) -> None:
+        """Record that the release did as it was told, once, and what it left out for that."""
+        if order in self.orders.pending:
+            self.journal.record(OBEYED, {"command": order.command.value, "skipped": list(skipped)}, intent=order.id)
+
     def check(self) -> None:
-        """Raise unless this controller still holds the model and nothing newer is wanted."""
+        """Raise unless this controller still holds the model, nobody wants the release to end, and nothing newer is wanted."""
         self.claim.check(self.house)
+        orders = self.orders
+        if orders.aborted is not None:
+            raise AbortedError(self.desire.release, f"aborted {orders.aborted.by}")
+        if orders.denied is not None:
+            raise DeniedError(self.desire.release, f"denied {orders.denied.by}")
         newest = desires(self.house.ledger, self.model)[-1]
         if newest.release != self.desire.release:
             raise SupersededError(self.desire.release, f"version {newest.version} is wanted now (release {newest.release})")

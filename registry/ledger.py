@@ -60,9 +60,20 @@ class Ledger:
             connection.execute(update(HEAD).where(HEAD.c.id == HEAD_ID).values(seq=event.seq, hash=event.hash))
         return event
 
-    def stream(self, name: str) -> tuple[Event, ...]:
-        """Return a stream's events in order; none for a stream that nobody wrote to."""
-        return self._read(select(EVENTS).where(EVENTS.c.stream == name).order_by(EVENTS.c.stream_seq))
+    def stream(self, name: str, *types: str) -> tuple[Event, ...]:
+        """Return a stream's events in order, of some types or of all; none for a stream that nobody wrote to."""
+        query = select(EVENTS).where(EVENTS.c.stream == name)
+        return self._read((query.where(EVENTS.c.type.in_(types)) if types else query).order_by(EVENTS.c.stream_seq))
+
+    def by_intent(self, intent_id: str, type: str) -> Event | None:  # noqa: A002 - the event's own word
+        """Return the first event of a type that carries an intent's id, in whichever stream, or None; looks through all events."""
+        found = self._read(select(EVENTS).where(EVENTS.c.intent_id == intent_id, EVENTS.c.type == type).order_by(EVENTS.c.seq).limit(1))
+        return found[0] if found else None
+
+    def position(self, stream: str) -> int:
+        """Return the `stream_seq` of a stream's last event, 0 for one that nobody wrote to: what the next append may expect."""
+        with self.database.reading() as connection:
+            return _length(connection, stream)
 
     def streams(self, prefix: str = "") -> tuple[str, ...]:
         """Return the names of the streams that start so, in the order of their first events."""

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from support.postgresql import PostgresqlServer
     from support.stack import TestStack
 
-MODELS = ("steady", "resetting", "dead", "flipped", "again", "killed", "refused", "newer", "unlucky")
-SMALL = ("dead", "again", "newer")
+MODELS = ("steady", "resetting", "dead", "flipped", "again", "killed", "refused", "newer", "operated", "unlucky")
+SMALL = ("dead", "again", "newer", "operated")
 """Of these, the models that stand in one region only."""
 
 
@@ -39,6 +39,7 @@ ON_THE_STACK = {
     "second stack": (
         "test_flows_failover_drill.py",
         "test_flows_killed_anywhere.py",
+        "test_flows_operated.py",
         "test_flows_release_train.py",
         "test_flows_rollback_alone.py",
     ),

@@ -50,7 +50,7 @@ def without_password(url: str) -> str:
 def permissions(case: Case) -> Iterator[Finding]:
     """Whether nobody else may read the credentials or enter the home."""
     home = case.home
-    wanted = ((home.root, 0o700), (home.credentials_file, 0o600))
+    wanted = ((home.root, 0o700), (home.credentials_file, 0o600), (home.operators_file, 0o600))
     loose = [(path, mode) for path, mode in wanted if path.exists() and stat.S_IMODE(path.stat().st_mode) & ~mode]
     strange = [path for path, _ in wanted if path.exists() and path.stat().st_uid != os.getuid()]
     for path, mode in loose:

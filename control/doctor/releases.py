@@ -10,6 +10,7 @@ from control.doctor.case import Case
 from control.doctor.findings import Finding, ok, problem, warning
 from fleet.errors import UnknownName
 from flows.desires import Desire, alias_owed, model_stream, phase_of, release_stream, unfinished
+from flows.parking import answerable_until, parked
 
 if TYPE_CHECKING:
     from registry.leases import Lease
@@ -59,6 +60,9 @@ def under_way(case: Case, desire: Desire, holder: str | None) -> Finding:
     phase, last = phase_of(case.house.ledger, desire.release), last_sign(case, desire)
     quiet = case.now - last
     reason = f"version {desire.version} is in phase '{phase}', its last event is {_ago(quiet)} old"
+    if parked(case.house, desire):
+        until = answerable_until(case.house, desire)
+        return ok(desire.release, f"version {desire.version} waits for approval until {until:%Y-%m-%d %H:%M:%S} UTC")
     if holder is not None:
         return ok(desire.release, f"{reason}; held by {holder}")
     if quiet < PATIENCE:

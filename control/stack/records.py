@@ -6,11 +6,13 @@ import base64
 import json
 import secrets
 import uuid
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from clouds.local.files import write_private
 from fleet.errors import InputError
 from fleet.home import Home
+from fleet.operators import DEFAULT, Operators, new_token, read_operators
 from fleet.stack import Credentials, Stack, read_credentials, read_stack
 
 PLACE = "ledger-place"
@@ -76,3 +78,16 @@ def ensure_credentials(home: Home) -> Credentials:
         write_private(home.credentials_file, json.dumps(document, indent=2).encode())
     home.credentials_file.chmod(0o600)
     return read_credentials(home)
+
+
+def ensure_operators(home: Home) -> Operators:
+    """Return the operators of a home, one of them generated if there are none; only the owner may read the file."""
+    if not home.operators_file.exists():
+        record_operators(home, {DEFAULT: new_token()})
+    home.operators_file.chmod(0o600)
+    return read_operators(home)
+
+
+def record_operators(home: Home, tokens: Mapping[str, str]) -> None:
+    """Write down who the operators are."""
+    write_private(home.operators_file, json.dumps(dict(tokens), indent=2).encode())

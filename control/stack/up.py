@@ -12,7 +12,7 @@ from control.stack.edges import lay_out_edges
 from control.stack.marked import end_marked
 from control.stack.orchestrator import ensure_deployments
 from control.stack.ports import claimed
-from control.stack.records import check_same_ledger, ensure_credentials, record_ledger, record_stack, recorded_stack
+from control.stack.records import check_same_ledger, ensure_credentials, ensure_operators, record_ledger, record_stack, recorded_stack
 from control.stack.view import StackView, view_of
 from control.stack.waiting import Waiting
 from fleet.declared import Fleet
@@ -42,6 +42,7 @@ def up(settings: Settings, report: Report) -> StackView:
     with exclusive(home.root / "stack.lock", LOCK_SECONDS):
         declared = tuple(check_fleet(settings, home).regions)
         check_same_ledger(home, settings.ledger_url)
+        ensure_operators(home)
         if settings.ledger_url is not None:
             _migrate_ledger(home, settings.ledger_url)
         if Supervisor.of(home).alive():

@@ -237,6 +237,18 @@ def test_a_drill_that_died_is_a_problem_and_one_that_holds_its_models_is_none(ho
     assert (dead.subject, dead.remedy) == ("us-east-1-drill-1", "convoy up")
 
 
+def test_a_release_that_waits_for_approval_is_well_though_nobody_holds_it(house: House) -> None:
+    fleet = toy_fleet(("toy",))
+    fleet["models"]["toy"] = fleet["models"]["toy"] | {"approval": {"required": True}}
+    write_fleet(house.home, fleet)
+    vars(house).pop("fleet", None)
+    observe_candidate(house.ledger, "toy", "2", "test")
+    entered = {"phase": ReleasePhase.AWAITING_APPROVAL.value}
+    house.ledger.append(NewEvent(release_stream("toy-1"), "phase.entered", entered, "test"))
+    (found,) = releases.unfinished_releases(Case(house, now=utc_now() + timedelta(hours=2)))
+    assert (found.level, "waits for approval until" in found.reason) == (Level.OK, True)
+
+
 def test_only_folders_of_ended_releases_may_be_deleted(house: House) -> None:
     for name in ("toy-1", "toy-2", "references", "drill-us-east-1"):
         (house.home.work / name).mkdir(parents=True)

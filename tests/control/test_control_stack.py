@@ -118,7 +118,9 @@ def test_every_listener_is_on_loopback(running: Started) -> None:
 
 
 def test_secrets_are_on_no_command_line_and_in_no_log(running: Started) -> None:
-    secrets = json.loads(running.home.credentials_file.read_text()).values()
+    files = (running.home.credentials_file, running.home.operators_file)
+    secrets = [secret for file in files for secret in json.loads(file.read_text()).values()]
+    assert running.home.operators_file.stat().st_mode & 0o777 == 0o600
     shown = " ".join(" ".join(process.cmdline()) for process in marked(running.stack.stack_id))
     shown += " ".join(running.said) + "".join(log.read_text(errors="replace") for log in running.home.logs.iterdir())
     assert not any(secret in shown for secret in secrets)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -11,13 +12,16 @@ from rich.console import Console
 from control.stack.view import Prober
 from control.watched import Moment, last_words, model_now, moment_of
 from control.watching import moments, picture
+from fleet.commands import Command
+from fleet.operators import DEFAULT, read_operators
 from fleet.phases import ReleasePhase
 from fleet.settings import Settings
 from flows.desires import Desire, observe_candidate
 from flows.house import House
 from flows.journal import Journal
+from flows.operating import Wish, operate
 from registry.ledger import NewEvent
-from support.stack import house_without_servers
+from support.stack import house_without_servers, toy_fleet, write_fleet
 
 
 @pytest.fixture
@@ -65,6 +69,37 @@ def test_a_release_that_nobody_holds_is_said_to_be_so(house: House) -> None:
     under_canary(house)
     with Prober() as prober:
         assert "nobody holds it now" in shown(moment_of(house, prober))
+
+
+def ordered(house: House, command: Command, **more: Any) -> None:
+    token = read_operators(house.home).token_of(DEFAULT)
+    operate(house, Wish("toy", command.value, "it looks odd", **more), token, "a test")
+
+
+def test_who_paused_and_what_is_not_obeyed_yet_is_shown_with_its_reason(house: House) -> None:
+    under_canary(house)
+    ordered(house, Command.PAUSE)
+    ordered(house, Command.EXTEND, seconds=60)
+    with Prober() as prober:
+        text = shown(moment_of(house, prober))
+    assert "paused by operator operator at" in text
+    assert "ordered, not obeyed yet: extend for 60 s by operator operator at" in text
+    assert text.count("UTC: it looks odd") == 3
+
+
+def test_a_release_that_waits_for_a_person_is_not_said_to_be_forgotten(house: House) -> None:
+    fleet = toy_fleet(("toy",))
+    fleet["models"]["toy"] = fleet["models"]["toy"] | {"approval": {"required": True}}
+    write_fleet(house.home, fleet)
+    journal = wanted(house, "1")
+    for phase in (ReleasePhase.VALIDATING, ReleasePhase.PACKAGING, ReleasePhase.REPLICATING, ReleasePhase.DEPLOYING):
+        journal.enter(phase)
+    journal.enter(ReleasePhase.AWAITING_APPROVAL, "revision sha256:1 needs an operator's approval")
+    with Prober() as prober:
+        text = shown(moment_of(house, prober))
+    assert "waits for approval until" in text
+    assert "convoy operate toy approve" in text
+    assert "nobody holds it" not in text
 
 
 def test_only_the_newest_releases_are_read(house: House) -> None:

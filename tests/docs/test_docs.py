@@ -13,6 +13,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from fleet import errors
+from fleet.commands import Command
+from fleet.declared import Approval, Canary
 from fleet.errors import ExitCode
 from fleet.settings import PREFIX, Settings
 
@@ -94,6 +96,17 @@ def test_every_flow_and_deployment_is_in_the_operators_table() -> None:
     flows = {name for file in (ROOT / "flows").glob("*.py") for name in re.findall(r'@flow\(\s*name="(\w+)"', file.read_text())}
     deployed = {found["name"] for found in YAML(typ="safe").load((ROOT / "prefect.yaml").read_text())["deployments"]}
     assert flows == deployed == told
+
+
+def test_every_command_of_people_is_told_where_one_operates_it() -> None:
+    told = set(re.findall(r"\*\*(\w+)\*\*", (ROOT / "docs/operate.md").read_text().partition("| command | in phase |")[2]))
+    assert [command for command in Command if command.value not in told] == []
+
+
+@pytest.mark.parametrize(("section", "kind"), [("canary", Canary), ("approval", Approval)])
+def test_every_key_of_a_section_is_documented(section: str, kind: type[Canary | Approval]) -> None:
+    text = (ROOT / "docs/settings.md").read_text()
+    assert [name for name in kind.model_fields if f"`{section}.{name}`" not in text] == []
 
 
 def test_every_exit_code_is_where_one_operates_it() -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-from typing import Any
-
 import pytest
 
 from fleet.declared import Canary, Step
@@ -12,8 +9,8 @@ from fleet.evidence import Outcome, Verdict
 from fleet.versions import Revision
 from flows.canary import Pair, Stage, unless_late, unless_set_back
 from flows.observed import Observed, Sides
+from flows.orders import Go, Orders, Turn, turn
 
-WORK: Any = SimpleNamespace(declared=SimpleNamespace(canary=Canary(max_seconds=600)))
 STEP = Step(weight=5, seconds=1)
 SEEN = Observed(Sides("toy", "sha256:b", "sha256:a"), since=1000)
 
@@ -32,7 +29,8 @@ def verdict(outcome: Outcome) -> Verdict:
     ],
 )
 def test_time_that_ran_out_after_an_early_step_leaves_no_verdict(last: bool, late: bool, found: Outcome, becomes: Outcome) -> None:
-    assert unless_late(WORK, Stage(0, STEP, last), verdict(found), late).outcome is becomes
+    told = Turn(Go.OVER, ("its time is up",)) if late else Turn()
+    assert unless_late(Stage(0, STEP, last), verdict(found), told).outcome is becomes
 
 
 @pytest.mark.parametrize("found", list(Outcome))
@@ -51,4 +49,5 @@ def test_a_clock_that_goes_on_leaves_the_verdict_as_it_is(now: float, steady: fl
 
 
 def test_the_reasons_say_that_time_ran_out() -> None:
-    assert "within 600 s" in unless_late(WORK, Stage(0, STEP, last=False), verdict(Outcome.PROMOTE), late=True).reasons[0]
+    told = turn(Canary(max_seconds=600), Orders(), since=0, now=601)
+    assert "within 600 s" in unless_late(Stage(0, STEP, last=False), verdict(Outcome.PROMOTE), told).reasons[0]

@@ -27,7 +27,7 @@ def test_a_deployment_names_a_flow_whose_parameters_bind(deployment: dict) -> No
 
 
 def test_the_event_that_starts_a_release_is_the_one_that_the_api_emits() -> None:
-    from control.doors import EVENT
+    from flows.announcing import EVENT
 
     (release,) = (found for found in DEPLOYMENTS if found["name"] == "release")
     assert release["triggers"][0]["expect"] == [EVENT]

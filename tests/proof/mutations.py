@@ -21,6 +21,7 @@ STORE, JUDGE = "tests/registry/test_registry_store.py", "tests/monitoring/test_m
 EDGE, JOURNAL = "tests/traffic/test_traffic_edge.py", "tests/flows/test_flows_journal.py"
 EDGES, BACK = "tests/traffic/test_traffic_three_edges.py", "tests/flows/test_flows_withdrawing.py"
 WEBHOOKS = "tests/control/test_control_webhooks.py"
+OBEYING, OPERATING = "tests/flows/test_flows_obeying.py", "tests/control/test_control_operating.py"
 
 MUTANTS = (
     Mutant(
@@ -110,7 +111,7 @@ MUTANTS = (
     Mutant(
         "a canary that ran out of time keeps its verdict",
         "flows/canary.py",
-        "return too_late(work, verdict, ()) if late and not stage.last and verdict.outcome is not Outcome.ROLL_BACK else verdict",
+        "return too_late(verdict, told.reasons) if told.over and not stage.last and verdict.outcome is not Outcome.ROLL_BACK else verdict",
         "return verdict",
         ("tests/flows/test_flows_canary.py",),
     ),
@@ -296,5 +297,68 @@ MUTANTS = (
         "if not timestamp.isdigit() or abs(now - int(timestamp)) > FRESH_SECONDS:",
         "if not timestamp.isdigit():",
         (WEBHOOKS,),
+    ),
+    Mutant(
+        "a paused canary rises",
+        "flows/canary.py",
+        "if began is None and not missing and affordable >= step.weight and told.go is Go.ON:",
+        "if began is None and not missing and affordable >= step.weight:",
+        (f"{OBEYING}::test_a_paused_release_that_is_taken_up_again_raises_nothing",),
+    ),
+    Mutant(
+        "an operator promotes what does harm",
+        "flows/obeying.py",
+        "if order is None or verdict.outcome is Outcome.ROLL_BACK:",
+        "if order is None:",
+        (f"{OBEYING}::test_harm_comes_before_a_persons_word",),
+    ),
+    Mutant(
+        "an operator promotes without a way back",
+        "flows/canary.py",
+        "if not missing and (promoted :=",
+        "if (promoted :=",
+        (f"{OBEYING}::test_promote_now_waits_until_the_way_back_is_warm",),
+    ),
+    Mutant(
+        "nobody looks whether a release was aborted",
+        "flows/work.py",
+        "if orders.aborted is not None:",
+        "if False and orders.aborted is not None:",
+        (f"{OBEYING}::test_an_abort_is_obeyed_at_the_next_tick",),
+    ),
+    Mutant(
+        "an abort slips in unseen before the promotion",
+        "flows/journal.py",
+        "return self.enter(phase, *reasons, behind=position)",
+        "return self.enter(phase, *reasons)",
+        (f"{OBEYING}::test_an_abort_that_comes_while_the_promotion_is_written_wins",),
+    ),
+    Mutant(
+        "a canary whose time ended promotes itself while it asks",
+        "flows/canary.py",
+        "free = told.orders.paused is None and not (told.holds and before.holds)",
+        "free = told.orders.paused is None",
+        (f"{OBEYING}::test_a_canary_whose_time_ended_asks_and_only_an_operator_promotes_it",),
+    ),
+    Mutant(
+        "any token commands",
+        "fleet/operators.py",
+        "        if name is None:\n            raise Refused(",
+        "        if False:\n            raise Refused(",
+        (f"{OPERATING}::test_a_wrong_token_is_refused_and_leaves_the_ledger_as_it_was",),
+    ),
+    Mutant(
+        "a pass is good for every command",
+        "flows/operating.py",
+        "if who.pass_ is not None and (who.pass_.release, who.pass_.command) != (desire.release, command):",
+        "if False:",
+        (f"{OPERATING}::test_a_wrong_token_is_refused_and_leaves_the_ledger_as_it_was",),
+    ),
+    Mutant(
+        "an approval of one revision lets another one have traffic",
+        "flows/obeying.py",
+        "if order.digest != revision.digest:",
+        "if False:",
+        (f"{OBEYING}::test_an_approval_of_another_digest_is_none",),
     ),
 )

@@ -68,6 +68,19 @@ def test_an_event_is_read_back_as_it_was_written(ledger: Ledger, clock):
     assert Event.from_bytes(written.to_bytes()) == written
 
 
+def test_a_stream_is_read_by_type_and_an_event_is_found_by_its_intent(ledger: Ledger):
+    first = ledger.append(NewEvent(STREAM, "operator.commanded", {}, "operator one", intent_id="a"))
+    ledger.append(told(1))
+    second = ledger.append(NewEvent("release/employment/2", "operator.commanded", {}, "operator one", intent_id="a"))
+    third = ledger.append(NewEvent(STREAM, "operator.obeyed", {}, "release-flow", intent_id="a"))
+    assert ledger.stream(STREAM, "operator.commanded", "operator.obeyed") == (first, third)
+    assert ledger.stream(STREAM, "nothing") == ()
+    assert ledger.by_intent("a", "operator.commanded") == first
+    assert ledger.by_intent("a", "operator.obeyed") == third
+    assert ledger.by_intent("b", "operator.commanded") is None
+    assert [ledger.position(name) for name in (STREAM, second.stream, "release/none")] == [3, 1, 0]
+
+
 def test_the_hash_can_be_recomputed_without_our_code(ten: Ledger):
     previous = GENESIS
     for event in ten.events():

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from control.stack.components import Site, deploying_environment
-from control.stack.records import ensure_credentials, record_stack
+from control.stack.records import ensure_credentials, ensure_operators, record_stack
 from control.views import ReleaseView, release_views
 from fleet.home import Home
 from fleet.settings import Settings, inherited_environment
@@ -216,6 +216,7 @@ def house_without_servers(root: Path) -> House:
     write_fleet(home, toy_fleet(("toy",)))
     record_stack(home, NOBODY)
     ensure_credentials(home)
+    ensure_operators(home)
     found = House(Settings(home=root), home)
     found.ledger.migrate()
     return found
