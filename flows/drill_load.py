@@ -14,13 +14,14 @@ from typing import Self
 
 import orjson
 
+from fleet.headers import DRILL_HEADER
 from fleet.settings import STACK_MARK, inherited_environment
 from flows.drill_checks import DrillPlan, Victim
 from flows.drill_requests import requests_for
 from flows.house import House
 from monitoring.drills import Client, Request
 from traffic.clusters import Timeouts
-from traffic.drill_key import DRILL_HEADER, drill_key
+from traffic.drill_key import drill_key
 
 PROJECT = Path(__file__).parents[1]
 STOP_SECONDS = 30.0

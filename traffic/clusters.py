@@ -1,8 +1,9 @@
-"""Envoy's clusters for a routing table: one per revision and region, with the ways out when that place is lost.
+"""Envoy's clusters for a routing table: one per lane, revision and region, with the ways out when that place is lost.
 
 Priority 0 is the revision in its region. Behind a canary stand the stable revision in the same region, then in the
 model's other regions; behind stable stands stable elsewhere. So the share of a place that died is answered by stable,
-and what a caller sees never depends on a canary. An edge's clusters hold only places that the table names.
+and what a caller sees never depends on a canary. An edge's clusters hold only places that the table names, and those
+of a lane only places that the lane may use (see `lanes`).
 """
 
 from __future__ import annotations
@@ -10,12 +11,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import groupby
 
-from fleet.canonical import canonical_json, short
+from fleet.canonical import canonical_json
 from traffic.attempts.formats import METADATA
+from traffic.lanes import LIVE, SHADOW, Lane, cluster_name, lanes_of, places, rank
+from traffic.rules import Limits
 from traffic.table import Backend, RoutingTable
 
 HEALTH_PATH = "/v2/health/ready"
 TYPE = "type.googleapis.com/envoy"
+UNDECLARED = Limits(requests=4096, pending=4096)
+RETRIES = 512
+SHADOW_REQUESTS = 128
+"""Copies under way to one place; each holds its request in the edge's memory until it is answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +52,9 @@ class Timeouts:
         return cls(connect=max(latency_ms, 100), per_try=3 * latency_ms, whole=6 * latency_ms)
 
 
-def cluster_name(model: str, revision: str, region: str) -> str:
-    """Return the name of a revision's cluster in a region; metadata carries the full digest."""
-    return f"{model}/{short(revision)}/{region}"
-
-
 def clusters_of(table: RoutingTable) -> tuple[Cluster, ...]:
-    """Return a cluster for each backend of a table, whether it has a share or not."""
-    return tuple(_cluster(table, backend) for backend in table.backends)
+    """Return a cluster for each lane and each backend that it may use, whether it has a share or not."""
+    return tuple(_cluster(table, lane, backend) for lane in lanes_of(table) for backend in places(table, lane))
 
 
 def seconds(milliseconds: int) -> str:
@@ -60,28 +62,20 @@ def seconds(milliseconds: int) -> str:
     return f"{milliseconds / 1000:.3f}s"
 
 
-def _cluster(table: RoutingTable, backend: Backend) -> Cluster:
-    name = cluster_name(table.model, backend.revision, backend.region)
+def _cluster(table: RoutingTable, lane: Lane, backend: Backend) -> Cluster:
+    name = cluster_name(table.model, backend.revision, backend.region, lane)
+    kind = {} if lane.traffic == LIVE else {"traffic": lane.traffic}
     definition = {
         "@type": f"{TYPE}.config.cluster.v3.Cluster",
         "name": name,
         "type": "STATIC",
         "connect_timeout": seconds(Timeouts.of(table.latency_ms).connect),
-        "metadata": _metadata(model=table.model, revision=backend.revision, region=backend.region),
-        "load_assignment": {"cluster_name": name, "endpoints": _localities(table, backend)},
+        "metadata": _metadata(model=table.model, revision=backend.revision, region=backend.region, **kind),
+        "load_assignment": {"cluster_name": name, "endpoints": _localities(table, lane, backend)},
         "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
         "health_checks": [_health_check()],
         "outlier_detection": _outlier_detection(),
-        "circuit_breakers": {
-            "thresholds": [
-                {
-                    "max_pending_requests": 4096,
-                    "max_requests": 4096,
-                    # Envoy's default of three retries at a time loses requests when a place dies
-                    "retry_budget": {"budget_percent": {"value": 100}, "min_retry_concurrency": 512},
-                }
-            ]
-        },
+        "circuit_breakers": {"thresholds": [_thresholds(table, lane)]},
         "typed_extension_protocol_options": {
             f"{TYPE.removeprefix('type.googleapis.com/')}.extensions.upstreams.http.v3.HttpProtocolOptions": {
                 "@type": f"{TYPE}.extensions.upstreams.http.v3.HttpProtocolOptions",
@@ -94,22 +88,32 @@ def _cluster(table: RoutingTable, backend: Backend) -> Cluster:
     return Cluster(name, canonical_json(definition))
 
 
-def _localities(table: RoutingTable, backend: Backend) -> list[object]:
+def _thresholds(table: RoutingTable, lane: Lane) -> dict[str, object]:
+    """Return how much a cluster takes at a time; copies never wait, and may not fill the edge's memory.
+
+    A connection carries one request at a time, so the limit of requests is one of connections too.
+    """
+    if lane.traffic == SHADOW:
+        return {"max_connections": SHADOW_REQUESTS, "max_requests": SHADOW_REQUESTS, "max_pending_requests": SHADOW_REQUESTS}
+    declared = table.rules.limits
+    taken = declared or UNDECLARED
+    return {
+        **({"max_connections": declared.requests} if declared else {}),
+        "max_pending_requests": taken.pending,
+        "max_requests": taken.requests,
+        # Envoy's default of three retries at a time loses requests when a place dies
+        "retry_budget": {"budget_percent": {"value": 100}, "min_retry_concurrency": min(taken.requests, RETRIES)},
+    }
+
+
+def _localities(table: RoutingTable, lane: Lane, backend: Backend) -> list[object]:
     """Group the places that may answer for a backend by priority, without gaps, as Envoy wants them."""
     ranked = sorted(
-        ((rank, place) for place in table.backends if (rank := _rank(table, backend, place)) is not None), key=lambda pair: pair[0]
+        ((early, place) for place in places(table, lane) if (early := rank(table, lane, backend, place)) is not None),
+        key=lambda pair: pair[0],
     )
     groups = [[place for _, place in group] for _, group in groupby(ranked, key=lambda pair: pair[0])]
     return [{"priority": priority, "lb_endpoints": [_endpoint(place) for place in group]} for priority, group in enumerate(groups)]
-
-
-def _rank(table: RoutingTable, backend: Backend, place: Backend) -> int | None:
-    """Say how early a place answers for a backend: 0 is itself, None never."""
-    if place == backend:
-        return 0
-    if place.revision != table.stable:
-        return None
-    return 1 if place.region == backend.region else 2
 
 
 def _endpoint(place: Backend) -> dict[str, object]:

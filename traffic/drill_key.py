@@ -6,8 +6,8 @@ import hashlib
 import hmac
 from typing import Final
 
-DRILL_HEADER: Final = "x-convoy-drill"
-"""A request that carries the key here is counted as traffic of a drill; the edge removes it before the model sees it."""
+NO_DRILLS: Final = ""
+"""In the place of the key: nothing is labelled as a drill."""
 
 
 def drill_key(edge_token: str) -> str:

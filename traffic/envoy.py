@@ -13,33 +13,24 @@ from pathlib import Path
 import orjson
 
 from fleet.canonical import canonical_json, digest_of
-from traffic.attempts.formats import (
-    ACCESS_LOG,
-    ACCESS_LOG_FORMAT,
-    ANSWER_HEADER,
-    ATTEMPTS_LOG,
-    METADATA,
-    PAIR_HEADER,
-    PAIR_VALUE,
-    ROUTER_LOG_FORMAT,
-)
-from traffic.clusters import TYPE, Cluster, Timeouts, seconds
-from traffic.drill_key import DRILL_HEADER
+from fleet.headers import RESIDENCY_HEADER
+from traffic.attempts.formats import ACCESS_LOG, ACCESS_LOG_FORMAT, ANSWER_HEADER, ATTEMPTS_LOG, METADATA, ROUTER_LOG_FORMAT
+from traffic.clusters import TYPE, Cluster
+from traffic.drill_key import NO_DRILLS
+from traffic.routes import nothing_here, routes_of
 from traffic.table import RoutingTable
-from traffic.weights import cluster_shares
 
 LOOPBACK = "127.0.0.1"
 ROUTES = "main"
 STAT_PREFIX = "edge"
 LARGEST_REQUEST = 8 * 1024 * 1024
 NO_TABLES = "none"
-NOT_READY = "x-convoy-not-ready"
-"""What a serving process puts on a refusal while it is not ready (bentos/service/app.py)."""
-NO_DRILLS = ""
-"""In the place of a drill's key: nothing is labelled as a drill."""
-TRAFFIC_HEADER = "x-convoy-traffic"
-"""Says to the model's server, which counts by it, what kind of traffic a request is."""
-LIVE, CANARY, DRILL = "live", "canary", "drill"
+REFUSED = {
+    "error": "%LOCAL_REPLY_BODY%",
+    "reason": "%RESPONSE_CODE_DETAILS%",
+    "flags": "%RESPONSE_FLAGS%",
+    "request_id": "%REQ(X-REQUEST-ID):128%",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,73 +144,10 @@ def _route_configuration(tables: Sequence[RoutingTable], version: str, drills: s
             {
                 "name": "models",
                 "domains": ["*"],
-                "routes": [*(paired(route) for table in by_model for route in _routes_of(table, drills, region)), _nothing_here()],
+                "routes": [*(route for table in by_model for route in routes_of(table, drills, region)), nothing_here()],
             }
         ],
     }
-
-
-def _routes_of(table: RoutingTable, drills: str, region: str | None) -> list[dict[str, object]]:
-    """Return the model's route, before it the same one for whoever knows the key of a drill; they differ in the label alone."""
-    everybody: dict[str, object] = {"path_separated_prefix": table.entry.rstrip("/")}
-    drill = {**everybody, "headers": [{"name": DRILL_HEADER, "string_match": {"exact": drills}}]}
-    split = cluster_shares(table, region)
-    labelled = [_share(name, weight, LIVE if revision == table.stable else CANARY) for revision, name, weight in split]
-    routes = [_route(table, table.model, everybody, labelled)]
-    drilled = [_share(name, weight, DRILL) for _, name, weight in split]
-    return [_route(table, f"{table.model}/{DRILL}", drill, drilled), *routes] if drills else routes
-
-
-def paired(route: dict[str, object]) -> dict[str, object]:
-    """Return a route that gives its requests, if it mirrors them, a key of the edge's own, for the logs to join the answers by."""
-    action = route["route"]
-    if not isinstance(action, dict) or not action.get("request_mirror_policies"):
-        return route
-    key = {"header": {"key": PAIR_HEADER, "value": PAIR_VALUE}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
-    return {**route, "request_headers_to_add": [key]}
-
-
-def _route(table: RoutingTable, name: str, match: Mapping[str, object], shares: Sequence[object]) -> dict[str, object]:
-    timeouts = Timeouts.of(table.latency_ms)
-    return {
-        "name": name,
-        "match": match,
-        "route": {
-            "weighted_clusters": {"clusters": shares},
-            "timeout": seconds(timeouts.whole),
-            "retry_policy": {
-                # An answer is never tried again; a process that says it is only starting gave none
-                "retry_on": "connect-failure,refused-stream,reset,retriable-headers",
-                "retriable_headers": [{"name": NOT_READY, "present_match": True}],
-                "num_retries": 2,
-                "per_try_timeout": seconds(timeouts.per_try),
-                "retry_back_off": {"base_interval": "0.005s", "max_interval": "0.050s"},
-                "retry_priority": {
-                    "name": "envoy.retry_priorities.previous_priorities",
-                    "typed_config": {
-                        "@type": f"{TYPE}.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig",
-                        "update_frequency": 1,
-                    },
-                },
-            },
-        },
-    }
-
-
-def _share(cluster: str, weight: int, traffic: str) -> dict[str, object]:
-    """Return a cluster's share; the label that its requests carry on is ours, whatever a caller sent."""
-    label = {"header": {"key": TRAFFIC_HEADER, "value": traffic}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
-    return {
-        "name": cluster,
-        "weight": weight,
-        "request_headers_to_add": [label],
-        "request_headers_to_remove": [TRAFFIC_HEADER, DRILL_HEADER],
-    }
-
-
-def _nothing_here() -> dict[str, object]:
-    body = {"inline_string": "no model is served at this path"}
-    return {"name": "nothing-here", "match": {"prefix": "/"}, "direct_response": {"status": 404, "body": body}}
 
 
 def _listener(ports: EdgePorts, logs: Path, routes: Mapping[str, object]) -> dict[str, object]:
@@ -259,7 +187,7 @@ def _connection_manager(logs: Path) -> dict[str, object]:
         "request_timeout": "30s",
         "request_headers_timeout": "10s",
         "access_log": [_log_file(logs / ACCESS_LOG, ACCESS_LOG_FORMAT)],
-        "local_reply_config": {"mappers": [_refusal_as_json()]},
+        "local_reply_config": {"mappers": [_nobody_left_as_json(), _refusal_as_json()]},
         "http_filters": [
             {
                 # A retry needs the whole request, and a slow caller must not look like a slow revision
@@ -278,18 +206,21 @@ def _connection_manager(logs: Path) -> dict[str, object]:
     }
 
 
+def _nobody_left_as_json() -> dict[str, object]:
+    """Say of a request that must stay within a residency that nobody there can answer it."""
+    found: list[dict[str, object]] = [
+        {"response_flag_filter": {"flags": ["UH"]}},
+        {"header_filter": {"header": {"name": RESIDENCY_HEADER, "present_match": True}}},
+    ]
+    says = f"no region of residency '%REQ({RESIDENCY_HEADER}):40%' can answer now; the request was answered nowhere"
+    return {"filter": {"and_filter": {"filters": found}}, "body_format_override": {"json_format": {**REFUSED, "error": says}}}
+
+
 def _refusal_as_json() -> dict[str, object]:
     """Give every answer that Envoy makes itself as JSON: what is wrong, Envoy's own reason, and the request's id."""
     return {
         "filter": {"status_code_filter": {"comparison": {"op": "GE", "value": {"default_value": 400, "runtime_key": "convoy.refusals"}}}},
-        "body_format_override": {
-            "json_format": {
-                "error": "%LOCAL_REPLY_BODY%",
-                "reason": "%RESPONSE_CODE_DETAILS%",
-                "flags": "%RESPONSE_FLAGS%",
-                "request_id": "%REQ(X-REQUEST-ID):128%",
-            }
-        },
+        "body_format_override": {"json_format": REFUSED},
     }
 
 

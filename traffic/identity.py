@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from traffic.envoy import NO_DRILLS
+from traffic.drill_key import NO_DRILLS
 
 
 @dataclass(frozen=True, slots=True)

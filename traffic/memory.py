@@ -51,7 +51,7 @@ class Held:
 
     def falling_back(self, why: str) -> Held:
         """Hold the same table on its safe shares."""
-        if self.in_force.shares == self.table.safe:
+        if self.in_force.same_routes(self.table.on_safe_shares()):
             return replace(self, safe_because=why)
         return replace(self, safe_because=why, label=f"{self.label}-safe")
 

@@ -12,6 +12,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from fleet.canonical import short
 from fleet.errors import InputError
+from traffic.rules import NO_RULES, Rules, Shadow, rule_problems
 
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 MODEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_-]{0,62}[A-Za-z0-9])?")
@@ -49,7 +50,8 @@ class RoutingTable:
     `epoch` comes from the model's lease, `version` counts within it; an edge takes only what is higher. Past
     `expires_at` (Unix seconds) the edge takes the `safe` shares by itself. `latency_ms` is the SLO's limit, from which
     timeouts derive. `score_range` is what the model's scores may be, `score_tolerance` the part of it by which two answers
-    may differ and still agree. Raises InputError when the whole is not consistent.
+    may differ and still agree. `rules` hold whatever the shares are, a `shadow` as long as the shares. Raises InputError
+    when the whole is not consistent.
     """
 
     model: str
@@ -62,12 +64,15 @@ class RoutingTable:
     latency_ms: int
     score_range: tuple[float, float] | None = None
     score_tolerance: float = 0.0
+    rules: Rules = NO_RULES
+    shadow: Shadow | None = None
 
     __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
-        problems = [*_header_problems(self), *_backend_problems(self.backends)]
+        problems = [*_header_problems(self), *_backend_problems(self.backends), *rule_problems(self.rules)]
         problems += [problem for name in ("shares", "safe") for problem in _share_problems(name, getattr(self, name), self.backends)]
+        problems = problems or [*_shadow_problems(self)]
         if problems:
             raise InputError(f"routing table of model '{self.model}'", "; ".join(problems), REMEDY)
 
@@ -86,6 +91,12 @@ class RoutingTable:
         """The revision that answers when another cannot: the one with most of the safe shares."""
         return max(self.safe, key=lambda share: share.weight).revision
 
+    @property
+    def canary(self) -> str | None:
+        """The revision beside stable, the one with more of the shares where there are several."""
+        others = dict.fromkeys(backend.revision for backend in self.backends if backend.revision != self.stable)
+        return max(others, key=self.weight_of, default=None)
+
     def weight_of(self, revision: str) -> int:
         """Return a revision's share in percent, 0 when it has none."""
         return sum(share.weight for share in self.shares if share.revision == revision)
@@ -99,8 +110,8 @@ class RoutingTable:
         return tuple(backend.region for backend in self.backends if backend.revision == revision)
 
     def on_safe_shares(self) -> RoutingTable:
-        """Return the same table with its safe shares in force."""
-        return replace(self, shares=self.safe)
+        """Return the same table with its safe shares in force, and no shadow."""
+        return replace(self, shares=self.safe, shadow=None)
 
     def same_routes(self, other: RoutingTable) -> bool:
         """Say whether two tables differ in nothing that an Envoy would have to be told."""
@@ -110,8 +121,8 @@ class RoutingTable:
         return replace(self, epoch=0, version=0, expires_at=0.0, score_range=None, score_tolerance=0.0)
 
     def to_json(self) -> bytes:
-        """Return the table as JSON, to be read by `table_from_json`."""
-        return TABLE.dump_json(self)
+        """Return the table as JSON, to be read by `table_from_json`; what is not asked for is left out."""
+        return TABLE.dump_json(self, exclude_defaults=True)
 
 
 TABLE: TypeAdapter[RoutingTable] = TypeAdapter(RoutingTable)
@@ -130,9 +141,10 @@ def raised_revisions(old: RoutingTable | None, new: RoutingTable) -> tuple[str, 
     """Return the revisions that a new table exposes to more requests, or at a new place, than the old one does.
 
     A table exposes a revision to the larger of its share and its safe share, so that a promotion, which only makes
-    the present share the safe one, raises nothing, and neither does a way back.
+    the present share the safe one, raises nothing, and neither does a way back. To copies of requests and to callers
+    who choose their revision it exposes it as well.
     """
-    exposed = [revision for revision in dict.fromkeys(b.revision for b in new.backends) if _exposure(new, revision) > 0]
+    exposed = [revision for revision in dict.fromkeys(b.revision for b in new.backends) if any(_exposure(new, revision))]
     return tuple(revision for revision in exposed if _raises(old, new, revision))
 
 
@@ -142,13 +154,16 @@ def raises_exposure(old: RoutingTable | None, new: RoutingTable) -> bool:
 
 
 def _raises(old: RoutingTable | None, new: RoutingTable, revision: str) -> bool:
-    if old is None or _exposure(new, revision) > _exposure(old, revision):
+    if old is None or any(now > then for now, then in zip(_exposure(new, revision), _exposure(old, revision), strict=True)):
         return True
     return not _places(new, revision) <= _places(old, revision)
 
 
-def _exposure(table: RoutingTable, revision: str) -> int:
-    return max(table.weight_of(revision), table.safe_weight_of(revision))
+def _exposure(table: RoutingTable, revision: str) -> tuple[int, int, bool]:
+    """Return how much a revision gets: of the requests, of their copies, and, unless it is stable, of those that choose it."""
+    copies = table.shadow.percent if table.shadow and table.shadow.revision == revision else 0
+    pinned = table.rules.pin_header is not None and revision != table.stable and bool(_places(table, revision))
+    return max(table.weight_of(revision), table.safe_weight_of(revision)), copies, pinned
 
 
 def _places(table: RoutingTable, revision: str) -> set[Backend]:
@@ -186,6 +201,17 @@ def _share_problems(name: str, shares: tuple[Share, ...], backends: tuple[Backen
     for share in shares:
         if share.weight > 0 and share.revision not in served:
             yield f"{name} gives {share.weight} % to {short(share.revision)}, which has no backend"
+
+
+def _shadow_problems(table: RoutingTable) -> Iterable[str]:
+    if table.shadow is None:
+        return
+    if not 1 <= table.shadow.percent <= 100:
+        yield f"shadow must have 1 to 100 percent of the requests (found {table.shadow.percent})"
+    if table.shadow.revision == table.stable:
+        yield f"shadow {short(table.shadow.revision)} is the stable revision itself"
+    elif not table.regions_of(table.shadow.revision):
+        yield f"shadow {short(table.shadow.revision)} has no backend"
 
 
 def _backend_problems(backends: tuple[Backend, ...]) -> Iterable[str]:

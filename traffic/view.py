@@ -7,9 +7,9 @@ from collections.abc import Iterable
 
 from fleet.canonical import short
 from traffic.admin import Report
-from traffic.clusters import cluster_name
 from traffic.edge_state import BackendHealth, ModelState, WeightInForce
 from traffic.envoy import labels_in
+from traffic.lanes import cluster_name
 from traffic.memory import Held
 from traffic.table import Backend, RoutingTable
 

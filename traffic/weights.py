@@ -1,11 +1,12 @@
-"""Which cluster of an edge gets which weight: a pure function of a table and of the region that the edge stands in."""
+"""Which cluster of an edge gets which weight: a pure function of a table, a lane, and the region that the edge stands in."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
-from traffic.clusters import cluster_name
-from traffic.table import RoutingTable
+from traffic.lanes import EVERYBODY, Lane, cluster_name, places
+from traffic.table import Backend, RoutingTable, Share
 
 
 def cluster_weights(table: RoutingTable, own: str | None = None) -> list[tuple[str, int]]:
@@ -14,19 +15,43 @@ def cluster_weights(table: RoutingTable, own: str | None = None) -> list[tuple[s
 
 
 def cluster_shares(table: RoutingTable, own: str | None = None) -> list[tuple[str, str, int]]:
-    """Return revision, cluster and weight of each share, in whole numbers without loss.
+    """Return revision, cluster and weight of each share of everybody's requests, as `split` divides them."""
+    return [
+        (place.revision, cluster_name(table.model, place.revision, place.region), weight)
+        for place, weight in shares_in(table, EVERYBODY, own)
+    ]
+
+
+def shares_in(table: RoutingTable, lane: Lane, own: str | None = None) -> list[tuple[Backend, int]]:
+    """Return the places of a lane with their weights, as `split` divides the table's shares.
+
+    A revision that the lane has no place for leaves its share to stable; where stable has none either, nothing is
+    given, for a canary must not get more than its share.
+    """
+    allowed = places(table, lane)
+    at_home = {place.revision for place in allowed}
+    if table.stable not in at_home and any(share.revision not in at_home for share in table.shares if share.weight):
+        return []
+    weights: dict[str, int] = {}
+    for share in table.shares:
+        answers = share.revision if share.revision in at_home else table.stable
+        weights[answers] = weights.get(answers, 0) + share.weight
+    return split([Share(revision, weight) for revision, weight in weights.items()], allowed, own)
+
+
+def split(shares: Iterable[Share], among: Iterable[Backend], own: str | None = None) -> list[tuple[Backend, int]]:
+    """Return each place's weight, in whole numbers without loss.
 
     An edge that stands in a region (`own`) gives a revision's whole share to that region's cluster, which holds the
     ways out when the region is lost (`clusters`), and 0 to its clusters elsewhere. Where the revision is not in that
-    region, or the edge stands in none, the share is split evenly over the revision's regions.
+    region, or the edge stands in none, the share is split evenly over the revision's places.
     """
-    regions = {share.revision: table.regions_of(share.revision) for share in table.shares if share.weight > 0}
-    preferred = {revision: (own,) if own in places else places for revision, places in regions.items()}
-    unit = math.lcm(*map(len, preferred.values()))
+    known = list(among)
+    live = [(share, [place for place in known if place.revision == share.revision]) for share in shares if share.weight > 0]
+    preferred = [[place for place in there if place.region == own] or there for _, there in live]
+    unit = math.lcm(*map(len, preferred))
     return [
-        (share.revision, cluster_name(table.model, share.revision, region), share.weight * unit // len(preferred[share.revision]))
-        if region in preferred[share.revision]
-        else (share.revision, cluster_name(table.model, share.revision, region), 0)
-        for share in table.shares
-        for region in regions.get(share.revision, ())
+        (place, share.weight * unit // len(first) if place in first else 0)
+        for (share, there), first in zip(live, preferred, strict=True)
+        for place in there
     ]

@@ -20,6 +20,8 @@ from .worker import Worker
 READS = ("GET", "HEAD")
 MODELS = "/v2/models/"
 NOT_READY = (b"x-convoy-not-ready", b"1")
+NOBODYS = (b"drill", b"shadow")
+"""Traffic whose rows are not kept: a drill's are made up, a shadow's are kept where they were answered."""
 """Tells the edge that this is no answer: a process that is only starting refuses, and another place may answer."""
 
 
@@ -69,8 +71,7 @@ class App:
         body = await exchange.json_body(self._settings.body_bytes)
         answer = await self._worker.run(lambda: scorer.answer(body))
         await self._answer(exchange, 200, answer.body, [*headers, (HEADER, answer.told)])
-        # a drill's rows are nobody's
-        if self._readiness.capture is not None and exchange.traffic != b"drill":
+        if self._readiness.capture is not None and exchange.traffic not in NOBODYS:
             self._readiness.capture.offer(headers[2][1], body, answer.body)
 
     def _read(self, exchange: Exchange) -> dict[str, Any]:

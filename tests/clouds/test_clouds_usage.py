@@ -8,7 +8,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clouds.local.counters import Figures
+from clouds.local.counters import TRAFFIC, Figures
 from clouds.local.samples import KEPT_HOURS, Samples, hour_of, start_of
 from clouds.local.usage import IDLE, ProgramUsage, Reading, Used, fold, split
 
@@ -39,7 +39,7 @@ def only(readings: list[Reading]) -> ProgramUsage:
     return found
 
 
-@given(st.integers(0, 10**18), st.dictionaries(st.sampled_from(["live", "canary", "drill", "unlabelled"]), st.integers(1, 10**9)))
+@given(st.integers(0, 10**18), st.dictionaries(st.sampled_from(TRAFFIC), st.integers(1, 10**9)))
 def test_parts_sum_to_the_whole_and_each_is_within_one_of_its_share(whole: int, weights: dict[str, int]) -> None:
     parts = split(whole, weights)
     assert sum(parts.values()) == whole

@@ -12,9 +12,10 @@ import httpx
 import pytest
 
 from clouds.local.samples import Samples
+from fleet.headers import DRILL_HEADER
 from support.stack import REGIONS, request
 from support.waiting import wait_until
-from traffic.drill_key import DRILL_HEADER, drill_key
+from traffic.drill_key import drill_key
 
 if TYPE_CHECKING:
     from support.stack import TestStack

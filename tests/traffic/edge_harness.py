@@ -140,6 +140,12 @@ class RealEdge:
             self.upstreams[revision, region] = Process(command, self.folder / "upstreams.out").start()
             wait_until(lambda port=port: _listens(port), 10, f"upstream {region}")
 
+    def seen(self, revision: str, *regions: str) -> Counter[str]:
+        """Count the requests that reached a revision's upstreams, by the label with which they came."""
+        ports = [self.places[revision, region] for region in regions or REGIONS if (revision, region) in self.places]
+        counts = [httpx.get(f"http://127.0.0.1:{port}/seen", trust_env=False).json() for port in ports]
+        return sum((Counter(count) for count in counts), Counter())
+
     def lose(self, revision: str, *regions: str) -> None:
         """Kill upstreams with SIGKILL."""
         for region in regions or REGIONS:
@@ -256,8 +262,9 @@ class Answer:
 class Load:
     """An open loop: requests leave at a constant rate whatever becomes of them; each has a connection of its own."""
 
-    def __init__(self, edge: RealEdge, rate: float = 100) -> None:
+    def __init__(self, edge: RealEdge, rate: float = 100, header: str = "x-sent-by: load") -> None:
         self._port = edge.ports.listener
+        self._header = header.encode()
         self._rate = rate
         self._ending = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()))
@@ -296,7 +303,7 @@ class Load:
                 reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
                 writer.write(
                     b"POST /v2/models/employment/infer HTTP/1.1\r\nhost: edge\r\nconnection: close\r\n"
-                    b"content-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
+                    b"content-type: application/json\r\ncontent-length: 2\r\n" + self._header + b"\r\n\r\n{}"
                 )
                 head = (await reader.read()).decode("latin-1")
                 writer.close()

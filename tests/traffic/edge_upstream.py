@@ -10,10 +10,19 @@ import asyncio
 import json
 import socket
 import struct
+from collections import Counter
+
+LABELS = ("x-convoy-traffic:", "x-convoy-drill:", "x-convoy-residency:", "x-convoy-pair:")
+
+
+def traffic_of(head: str) -> str:
+    """Return the label with which a request came."""
+    return next((line.split(": ")[1] for line in head.split("\r\n") if line.lower().startswith("x-convoy-traffic:")), "")
 
 
 async def serve(options: argparse.Namespace) -> None:
     counter = {"requests": 0}
+    seen_by_traffic: Counter[str] = Counter()
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -24,16 +33,17 @@ async def serve(options: argparse.Namespace) -> None:
                 if "/v2/health/" in head.split("\r\n")[0]:
                     writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
                     continue
+                if head.split(" ")[1] == "/seen":
+                    told = json.dumps(seen_by_traffic).encode()
+                    writer.write(f"HTTP/1.1 200 OK\r\ncontent-length: {len(told)}\r\n\r\n".encode() + told)
+                    continue
+                seen_by_traffic[traffic_of(head)] += 1
                 counter["requests"] += 1
                 if options.reset_every and counter["requests"] % options.reset_every == 0:
                     abort(writer)
                     return
                 await asyncio.sleep(options.delay_ms / 1000)
-                seen = [
-                    line.lower()
-                    for line in head.split("\r\n")
-                    if line.lower().startswith(("x-convoy-traffic:", "x-convoy-drill:", "x-convoy-pair:"))
-                ]
+                seen = [line.lower() for line in head.split("\r\n") if line.lower().startswith(LABELS)]
                 answer = json.dumps({"received": len(body), "labels": seen}).encode()
                 writer.write(
                     f"HTTP/1.1 {options.status} X\r\ncontent-type: application/json\r\ncontent-length: {len(answer)}\r\n"

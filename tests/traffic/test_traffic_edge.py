@@ -13,8 +13,9 @@ import pytest
 from edge_harness import CANARY, STABLE, TOKEN, Load, RealEdge, wait_until
 
 from fleet.errors import Denied, InputError, Refused, TooLate, UnknownName, Unreachable
+from fleet.headers import DRILL_HEADER
 from fleet.settings import inherited_environment
-from traffic.drill_key import DRILL_HEADER, drill_key
+from traffic.drill_key import drill_key
 from traffic.edge_client import Edge
 from traffic.edges import observe, shift
 from traffic.table import Backend, Share

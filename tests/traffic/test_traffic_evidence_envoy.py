@@ -20,8 +20,8 @@ from traffic.attempts.folder import Folder, Limits
 from traffic.attempts.formats import ANSWER_HEADER, ATTEMPTS_LOG, ENVOY_LOG_FLAGS
 from traffic.attempts.terms import Terms
 from traffic.clusters import clusters_of
-from traffic.envoy import EdgePorts, paired, whole_file
-from traffic.table import RoutingTable, Share
+from traffic.envoy import whole_file
+from traffic.rules import Shadow
 
 ENVOY = Path(sys.executable).with_name("envoy")
 SHADOW = "sha256:" + "c" * 64
@@ -92,14 +92,13 @@ def test_callers_behind_proxies_are_told_apart_as_far_as_these_are_believed(tmp_
 
 
 class Mirroring:
-    """An Envoy with an edge's own configuration, whose routes also mirror every request to a shadow."""
+    """An Envoy with an edge's own configuration, of a table that copies every request for a shadow."""
 
     def __init__(self, upstreams: RealEdge) -> None:
         self.folder, self.ports = upstreams.folder, upstreams.ports
-        live = replace(upstreams.table(1), backends=tuple(each for each in upstreams.backends() if each.revision != SHADOW))
-        beside = replace(live, shares=(Share(SHADOW, 100),), safe=(Share(SHADOW, 100),), backends=upstreams.backends()[-1:])
+        live = replace(upstreams.table(1), shadow=Shadow(SHADOW, 100))
         boot = self.folder / "mirroring.json"
-        boot.write_bytes(orjson.dumps(configured(self.ports, self.folder, live, beside)))
+        boot.write_bytes(whole_file(self.ports, self.folder, clusters_of(live), [live]))
         command = [str(ENVOY), "-c", str(boot), "--concurrency", "1", "--log-level", "error", "--disable-hot-restart", *ENVOY_LOG_FLAGS]
         self.envoy = Process(command, self.folder / "mirroring.out").start()
         self.asked = 0
@@ -137,21 +136,6 @@ class Mirroring:
     def close(self) -> None:
         self.envoy.kill()
         self.counting.close()
-
-
-def configured(ports: EdgePorts, folder: Path, live: RoutingTable, shadow: RoutingTable) -> dict[str, object]:
-    whole = orjson.loads(whole_file(ports, folder, clusters_of(live), [live]))
-    (cluster,) = (orjson.loads(each.definition) for each in clusters_of(shadow))
-    del cluster["@type"]
-    cluster["metadata"]["filter_metadata"]["convoy"]["traffic"] = "shadow"
-    whole["static_resources"]["clusters"].append(cluster)
-    (chain,) = whole["static_resources"]["listeners"][0]["filter_chains"]
-    (host,) = chain["filters"][0]["typed_config"]["route_config"]["virtual_hosts"]
-    policy = {"cluster": cluster["name"], "runtime_fraction": {"default_value": {"numerator": 100}}}
-    for route in host["routes"]:
-        route.get("route", {})["request_mirror_policies"] = [policy]
-    host["routes"] = [paired(route) if "route" in route else route for route in host["routes"]]
-    return dict(whole)
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from fleet.errors import InputError
 from traffic.clusters import Timeouts, clusters_of
 from traffic.envoy import NO_TABLES, labels_in, routes_file, version_of
 from traffic.table import Backend, RoutingTable, Share, raised_revisions, raises_exposure, table_from_json
+from traffic.weights import cluster_weights
 
 STABLE = "sha256:" + "a" * 64
 CANARY = "sha256:" + "b" * 64
@@ -112,7 +113,8 @@ def test_no_cluster_leaves_the_places_of_the_table() -> None:
 def test_timeouts_follow_from_the_slo_and_a_hang_is_tried_twice() -> None:
     timeouts = Timeouts.of(200)
     assert (timeouts.connect, timeouts.per_try, timeouts.whole) == (200, 600, 1200)
-    route = orjson.loads(routes_file([table()], "1").content)["resources"][0]["virtual_hosts"][0]["routes"][0]["route"]
+    routes = orjson.loads(routes_file([table()], "1").content)["resources"][0]["virtual_hosts"][0]["routes"]
+    (route,) = (each["route"] for each in routes if each["name"] == "employment")
     assert (route["timeout"], route["retry_policy"]["per_try_timeout"]) == ("1.200s", "0.600s")
     assert route["retry_policy"]["retry_on"] == "connect-failure,refused-stream,reset,retriable-headers"
     assert [one["name"] for one in route["retry_policy"]["retriable_headers"]] == ["x-convoy-not-ready"]
