@@ -6,7 +6,10 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from fleet.declared_traffic import Traffic, residency_problems
+from fleet.declaring import Declared
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")]
 ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9_-]{0,62}[A-Za-z0-9])?$")]
@@ -40,12 +43,6 @@ Money = Annotated[Decimal, BeforeValidator(_exact), Field(ge=0, max_digits=20, d
 
 GibPrice = Annotated[Decimal, BeforeValidator(_exact), Field(ge=0, max_digits=17, decimal_places=9)]
 """A price of a GiB: bytes are billed to a billionth of a GiB, and a bill has at most eighteen decimals."""
-
-
-class Declared(BaseModel):
-    """Frozen, and refuses keys that it does not know."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Prices(Declared):
@@ -252,6 +249,7 @@ class Model(Declared):
     releases the survivors may lag behind. `contract` is a Great Expectations suite (JSON) that the data must meet.
     `forecast` says per region what it is expected to cost; without one, what it cost before is expected again.
     Without `predictions` what it answers is not judged, only whether and how fast.
+    `traffic` says how requests are dealt out.
     """
 
     owner: Text
@@ -269,6 +267,13 @@ class Model(Declared):
     drift: Drift | None = None
     forecast: dict[Name, Forecast] = {}
     predictions: Predictions | None = None
+    traffic: Traffic = Traffic()
+
+    @model_validator(mode="after")
+    def _blue_green_has_no_steps(self) -> Self:
+        if self.traffic.mode == "blue-green" and "steps" in self.canary.model_fields_set:
+            raise ValueError("canary.steps raise a share in steps, and traffic.mode blue-green switches all at once: declare one of them")
+        return self
 
     @model_validator(mode="after")
     def _forecast_per_region(self) -> Self:
@@ -306,3 +311,17 @@ class Fleet(Declared):
             if unknown:
                 raise ValueError(f"models.{name}.regions names {', '.join(unknown)} (known: {', '.join(self.regions)})")
         return self
+
+    @model_validator(mode="after")
+    def _residency_leaves_regions(self) -> Self:
+        known = [region.jurisdiction for region in self.regions.values()]
+        for name, model in self.models.items():
+            residency = model.traffic.residency
+            problems = residency_problems(residency, self.jurisdictions(model), known) if residency else []
+            if problems:
+                raise ValueError("; ".join(f"models.{name}.traffic.residency.{problem}" for problem in problems))
+        return self
+
+    def jurisdictions(self, model: Model) -> dict[str, str]:
+        """Return the jurisdiction of each region of a model."""
+        return {region: self.regions[region].jurisdiction for region in model.regions if region in self.regions}

@@ -10,6 +10,7 @@ from fleet.errors import TransientError
 from fleet.versions import Revision
 from flows.desires import CHAMPION, unfinished
 from flows.house import House
+from flows.rules import rules_of
 from flows.work import release_revision, stable_of
 from traffic.edges import Looked, look
 from traffic.table import RoutingTable
@@ -73,6 +74,8 @@ def edges_behind(house: House, stable: Revision, looked: Looked | None = None) -
             found.append(f"edge {state.edge}: {short(stable.digest)} does not have all requests")
         else:
             found += [f"edge {state.edge}: {why}" for why in misrouted(seen.table, stable.digest, ready)]
+            if seen.table.rules != rules_of(house.fleet, stable.model):
+                found.append(f"edge {state.edge}: its rules are not those that fleet.yaml declares for traffic")
     return found
 
 

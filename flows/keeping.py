@@ -12,6 +12,7 @@ from flows.behind import champion_behind, edges_behind, ready_at, region_behind,
 from flows.desires import CHAMPION
 from flows.house import House
 from flows.routing import apply_alone, backends, score_range, score_tolerance
+from flows.rules import rules_of
 from flows.shipping import start_and_wait
 from flows.work import Claim, stable_of
 from registry.store import copy
@@ -119,5 +120,6 @@ def route_to_stable(house: House, stable: Revision, claim: Claim) -> None:
         latency_ms=min(slo.latency_ms for slo in declared.slo.values()),
         score_range=score_range(declared),
         score_tolerance=score_tolerance(declared),
+        rules=rules_of(house.fleet, stable.model),
     )
     apply_alone(house, table)

@@ -11,6 +11,7 @@ from fleet.declared import Model
 from fleet.errors import OperationFailed, TooLate, Unreachable
 from fleet.versions import Revision
 from flows.house import House
+from flows.rules import rules_of
 from flows.work import Work
 from traffic.edge_client import Edge
 from traffic.edge_state import EdgeState
@@ -54,6 +55,7 @@ def table_of(work: Work, revision: Revision, stable: Revision | None, weight: in
         latency_ms=min(slo.latency_ms for slo in work.declared.slo.values()),
         score_range=score_range(work.declared),
         score_tolerance=score_tolerance(work.declared),
+        rules=rules_of(work.house.fleet, work.model),
     )
 
 

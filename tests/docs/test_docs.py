@@ -15,6 +15,7 @@ from ruamel.yaml import YAML
 from fleet import errors
 from fleet.commands import Command
 from fleet.declared import Approval, Canary
+from fleet.declared_traffic import RequestLimits, ResidencyRules, ShadowPlan, StickyBy, Traffic
 from fleet.errors import ExitCode
 from fleet.settings import PREFIX, Settings
 
@@ -52,6 +53,16 @@ def test_every_setting_is_documented_with_its_meaning() -> None:
     for name, field in Settings.model_fields.items():
         assert f"`{PREFIX}{name.upper()}`" in text
         assert str(field.description) in text
+
+
+def test_every_key_of_a_models_traffic_is_documented() -> None:
+    text = (ROOT / "docs/traffic.md").read_text()
+    told = set(re.findall(r"`([a-z_.]+)`", " ".join(line.split("|")[1] for line in text.splitlines() if line.startswith("| `"))))
+    keys = {"mode", "bake_seconds", "pin_header"}
+    for section, kind in (("sticky", StickyBy), ("shadow", ShadowPlan), ("residency", ResidencyRules), ("limits", RequestLimits)):
+        keys |= {f"{section}.{name}" for name in kind.model_fields}
+    assert told == keys
+    assert {key.partition(".")[0] for key in keys} == set(Traffic.model_fields)
 
 
 def test_every_exit_code_is_in_the_readme() -> None:

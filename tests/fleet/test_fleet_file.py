@@ -29,6 +29,7 @@ models:
 """
 
 ROLLBACK = "rollback: {margin: 0.01}"
+BLUE_GREEN = "traffic: {mode: blue-green, bake_seconds: 60}"
 
 
 def drift(key: str) -> tuple[str, str]:
@@ -39,6 +40,11 @@ def drift(key: str) -> tuple[str, str]:
 def predictions(keys: str) -> tuple[str, str]:
     """Add a section on the model's answers."""
     return ROLLBACK, f"{ROLLBACK}\n    predictions: {{{keys}}}"
+
+
+def traffic(keys: str) -> tuple[str, str]:
+    """Add a traffic section."""
+    return ROLLBACK, f"{ROLLBACK}\n    traffic: {{{keys}}}"
 
 
 def written(folder: Path, text: str) -> Path:
@@ -90,6 +96,24 @@ def test_the_fleet_that_is_shipped_is_good() -> None:
             "models.employment.predictions.disagreement (line 16): Input should be",
         ),
         (predictions("low: 0, high: 1, shift: 0.1, tolerance: -1"), "models.employment.predictions.tolerance (line 16): Input should be"),
+        (traffic("modus: canary"), "models.employment.traffic.modus (line 16): unknown key (known: mode, bake_seconds, pin_header"),
+        (traffic("mode: rainbow"), "models.employment.traffic.mode (line 16): Input should be 'canary' or 'blue-green'"),
+        (traffic("mode: blue-green"), "blue-green needs bake_seconds"),
+        (traffic("mode: blue-green, bake_seconds: 60, sticky: {header: x-user}"), "never splits them"),
+        ((ROLLBACK, f"{ROLLBACK}\n    canary: {{steps: [{{weight: 5, seconds: 9}}]}}\n    {BLUE_GREEN}"), "declare one of them"),
+        (traffic("bake_seconds: 0"), "models.employment.traffic.bake_seconds (line 16): Input should be greater than 0"),
+        (traffic("pin_header: X-Pin"), "'X-Pin' must be a header's name in small letters"),
+        (traffic("pin_header: x-convoy-residency"), "'x-convoy-residency' has another meaning already"),
+        (traffic("pin_header: x-user, sticky: {header: x-user}"), "cannot be pin_header and sticky at once"),
+        (traffic("sticky: {header: x-user, cookie: session}"), "needs a header or a cookie, and not both"),
+        (traffic("sticky: {}"), "needs a header or a cookie, and not both"),
+        (traffic("shadow: {percent: 20}"), "models.employment.traffic.shadow.seconds (line 16): is missing"),
+        (traffic("shadow: {percent: 0, seconds: 5}"), "models.employment.traffic.shadow.percent (line 16)"),
+        (traffic("residency: {marks: {}}"), "models.employment.traffic.residency.marks (line 16)"),
+        (traffic("residency: {marks: {us: []}}"), "models.employment.traffic.residency.marks.us (line 16)"),
+        (traffic("residency: {marks: {us: [US]}, unmarked: eu}"), "unmarked is 'eu', which is none of the marks us"),
+        (traffic("residency: {marks: {eu: [NL]}}"), "traffic.residency.marks.eu names NL, where no region is (known: US)"),
+        (traffic("limits: {requests: 4, pending: 21}"), "pending must be 20 at most (5 times requests)"),
     ],
 )
 def test_a_problem_names_its_path_its_line_and_what_is_allowed(tmp_path: Path, change: tuple[str, str], says: str) -> None:
@@ -114,3 +138,27 @@ def test_a_half_written_file_is_refused(tmp_path: Path, text: str) -> None:
 def test_an_unknown_model_lists_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(UnknownName, match="known: employment"):
         model_of(read_fleet(written(tmp_path, GOOD)), "emploiment")
+
+
+def test_a_mark_that_leaves_a_model_no_region_is_refused_though_the_fleet_has_one_there(tmp_path: Path) -> None:
+    elsewhere = "  eu-west: {target: local, provider: aws, place: eu-west, jurisdiction: IE}\nmodels:"
+    text = GOOD.replace("models:", elsewhere).replace(*traffic("residency: {marks: {eu: [IE], us: [US]}}"))
+    with pytest.raises(FleetFileError, match=r"marks\.eu leaves the model no region \(it has us-east-1 in US\)"):
+        read_fleet(written(tmp_path, text))
+
+
+def test_everything_that_may_be_said_of_traffic_is_read(tmp_path: Path) -> None:
+    keys = (
+        "mode: canary, bake_seconds: 300, pin_header: x-convoy-revision, sticky: {cookie: session}, "
+        "shadow: {percent: 20, seconds: 120, answers: 500}, residency: {marks: {us: [US]}, unmarked: us}, limits: {requests: 64}"
+    )
+    fleet = read_fleet(written(tmp_path, GOOD.replace(*traffic(keys))))
+    found = fleet.models["employment"].traffic
+    assert found.residency is not None
+    assert found.residency.regions("us", fleet.jurisdictions(fleet.models["employment"])) == ("us-east-1",)
+    assert found.model_fields_set == set(type(found).model_fields)
+
+
+def test_without_a_word_on_traffic_nothing_of_it_holds(tmp_path: Path) -> None:
+    found = read_fleet(written(tmp_path, GOOD)).models["employment"].traffic
+    assert [name for name in type(found).model_fields if getattr(found, name) not in (None, "canary")] == []

@@ -21,6 +21,7 @@ from flows.work import Claim
 from registry.leases import Held, Lease
 from support.stack import toy_fleet, write_fleet
 from traffic.edge_state import EdgeState, ModelState, WeightInForce
+from traffic.rules import NO_RULES, Rules
 from traffic.table import Backend, RoutingTable, Share
 
 HOST = "127.0.0.1"
@@ -37,6 +38,7 @@ class World:
     away: set[str] = field(default_factory=set)
     routed: dict[str, int] = field(default_factory=lambda: dict(AT))
     taken: list[RoutingTable] = field(default_factory=list)
+    rules: Rules = NO_RULES
     name = "edge"
 
     def status_of(self, region: str, model: str, digest: str) -> RevisionStatus:
@@ -47,11 +49,11 @@ class World:
 
     def state(self) -> EdgeState:
         backends = tuple(Backend(STABLE.digest, region, HOST, port) for region, port in self.routed.items())
-        table = RoutingTable("m", 1, 1, time.time() + 60, EVERYTHING, EVERYTHING, backends, 100)
+        table = RoutingTable("m", 1, 1, time.time() + 60, EVERYTHING, EVERYTHING, backends, 100, self.rules)
         return EdgeState(self.name, True, (ModelState(table, "", "1", "1", (WeightInForce(STABLE.digest, 100.0),), ()),))
 
     def take(self, _: House, table: RoutingTable) -> None:
-        self.routed = {backend.region: backend.port for backend in table.backends}
+        self.routed, self.rules = {backend.region: backend.port for backend in table.backends}, table.rules
         self.taken.append(table)
 
 
@@ -99,6 +101,15 @@ def test_a_region_that_is_ready_and_not_routed_is_behind_and_is_routed(
     assert says in reason
     route_to_stable(house, STABLE, claim)
     assert world.routed == ports
+    assert edges_behind(house, STABLE) == []
+
+
+def test_an_edge_without_the_rules_that_are_declared_is_behind_and_gets_them(house: House, world: World, claim: Claim) -> None:
+    fleet = toy_fleet(("m",))
+    fleet["models"]["m"] = fleet["models"]["m"] | {"traffic": {"residency": {"marks": {"eu": ["NL"]}}}}
+    write_fleet(house.home, fleet)
+    assert edges_behind(house, STABLE) == ["edge edge: its rules are not those that fleet.yaml declares for traffic"]
+    route_to_stable(house, STABLE, claim)
     assert edges_behind(house, STABLE) == []
 
 
