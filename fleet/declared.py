@@ -265,7 +265,7 @@ class Model(Declared):
     contract: RelativePath | None = None
     evaluation: Evaluation | None = None
     drift: Drift | None = None
-    forecast: dict[Name, Forecast] = {}
+    forecast: dict[Name, Forecast] = Field(default_factory=dict)
     predictions: Predictions | None = None
     traffic: Traffic = Traffic()
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from itertools import takewhile
 
 from fleet.evidence import GateOutcome, GateResult
+from policies.callers import CallersKept
 from policies.candidate import Candidate, Gate
 from policies.contract import DataContract
 from policies.metric import MetricAgainstChampion
@@ -15,7 +16,7 @@ from policies.schema import SchemaPresent
 
 __all__ = ["ALL_GATES", "Candidate", "Gate", "evaluate_all", "may_go_on"]
 
-ALL_GATES: tuple[Gate, ...] = (SchemaPresent(), DataContract(), MetricAgainstChampion())
+ALL_GATES: tuple[Gate, ...] = (SchemaPresent(), CallersKept(), DataContract(), MetricAgainstChampion())
 
 
 def evaluate_all(gates: Sequence[Gate], candidate: Candidate) -> tuple[GateResult, ...]:
