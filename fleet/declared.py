@@ -130,8 +130,6 @@ class Canary(Declared):
         weights = [step.weight for step in self.steps]
         if not weights or weights != sorted(set(weights)):
             raise ValueError("the weights of the steps must rise")
-        if self.max_seconds < sum(step.seconds for step in self.steps):
-            raise ValueError("max_seconds must cover the steps")
         return self
 
 
@@ -270,9 +268,11 @@ class Model(Declared):
     traffic: Traffic = Traffic()
 
     @model_validator(mode="after")
-    def _blue_green_has_no_steps(self) -> Self:
+    def _steps_are_those_of_a_canary(self) -> Self:
         if self.traffic.mode == "blue-green" and "steps" in self.canary.model_fields_set:
             raise ValueError("canary.steps raise a share in steps, and traffic.mode blue-green switches all at once: declare one of them")
+        if self.traffic.mode == "canary" and self.canary.max_seconds < sum(step.seconds for step in self.canary.steps):
+            raise ValueError("canary.max_seconds must cover the steps")
         return self
 
     @model_validator(mode="after")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 
@@ -76,6 +76,10 @@ class Attempts:
         """Return the counts of one revision."""
         counts = tuple(count for count in self.counts if count.revision == revision)
         return Attempts(counts, self.complete_to, tuple(pair for pair in self.pairs if pair.revision == revision))
+
+    def live(self) -> Attempts:
+        """Return the counts of callers' own requests: neither copies nor pinned ones."""
+        return replace(self, counts=tuple(count for count in self.counts if count.traffic == "live"))
 
     def total(self) -> int:
         """Attempts in all."""

@@ -67,9 +67,10 @@ _WITH_TRAFFIC = frozenset({P.ROLLING_BACK, P.SUPERSEDED, P.FAILED})
 NEXT: dict[ReleasePhase, frozenset[ReleasePhase]] = {
     **{phase: frozenset({after}) | _WITHOUT_TRAFFIC for phase, after in itertools.pairwise(_STORY)},
     # A first release has nothing to be compared with: it goes from deploying to promoting.
-    P.DEPLOYING: frozenset({P.AWAITING_APPROVAL, P.SHADOWING, P.CANARY, P.PROMOTING}) | _WITHOUT_TRAFFIC,
-    P.AWAITING_APPROVAL: frozenset({P.SHADOWING, P.CANARY, P.PROMOTING}) | _WITHOUT_TRAFFIC,
-    P.SHADOWING: frozenset({P.CANARY}) | _WITHOUT_TRAFFIC,
+    # One that is switched at once (blue-green) goes to baking without a canary.
+    P.DEPLOYING: frozenset({P.AWAITING_APPROVAL, P.SHADOWING, P.CANARY, P.BAKING, P.PROMOTING}) | _WITHOUT_TRAFFIC,
+    P.AWAITING_APPROVAL: frozenset({P.SHADOWING, P.CANARY, P.BAKING, P.PROMOTING}) | _WITHOUT_TRAFFIC,
+    P.SHADOWING: frozenset({P.CANARY, P.BAKING}) | _WITHOUT_TRAFFIC,
     P.CANARY: frozenset({P.BAKING, P.PROMOTING}) | _WITH_TRAFFIC,
     P.BAKING: frozenset({P.PROMOTING}) | _WITH_TRAFFIC,
     # Once promoting, a newer version waits: its release follows this one

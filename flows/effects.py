@@ -17,7 +17,10 @@ Effect = NewType("Effect", str)
 RESOLVE: Final = Effect("resolve")
 GATES: Final = Effect("gates")
 PACKAGE: Final = Effect("package")
+SHADOW: Final = Effect("shadow")
+SEEN: Final = Effect("shadow:seen")
 CANARY: Final = Effect("canary")
+BAKE: Final = Effect("bake")
 STABLE: Final = Effect("stable")
 CHAMPION: Final = Effect("alias:champion")
 COUNT: Final = Effect("count")
@@ -65,6 +68,7 @@ class Course:
     """What the effects of a release depend on: its regions and revisions, and how far it got.
 
     `weights` are the canary's steps that it reached, `lost` the regions in which its revision never became ready.
+    `shadowed` and `baked` say whether it did so to the end; one that switched at `once` had no canary.
     """
 
     regions: tuple[str, ...]
@@ -72,6 +76,9 @@ class Course:
     stable: str = ""
     weights: tuple[int, ...] = ()
     lost: tuple[str, ...] = ()
+    shadowed: bool = False
+    baked: bool = False
+    once: bool = False
 
 
 def effects_of(ending: Ending, course: Course) -> tuple[Effect, ...]:
@@ -97,7 +104,9 @@ def _made(course: Course) -> tuple[Effect, ...]:
 
 
 def _tried(course: Course) -> tuple[Effect, ...]:
-    return (CANARY, *map(weight, course.weights))
+    shadow = (SHADOW, SEEN) if course.shadowed else ()
+    canary = () if course.once else (CANARY, *map(weight, course.weights))
+    return (*shadow, *canary, *((BAKE,) if course.baked else ()))
 
 
 def _promoted(course: Course) -> tuple[Effect, ...]:
@@ -126,7 +135,7 @@ def _rejected(course: Course) -> tuple[Effect, ...]:
 
 def _superseded(course: Course) -> tuple[Effect, ...]:
     """One that has no traffic yet has none to take back."""
-    taken_back = (*_tried(course), weight(0), COUNT) if course.weights else ()
+    taken_back = (*_tried(course), weight(0), COUNT) if course.weights or course.shadowed or course.baked else ()
     return (*_made(course), *taken_back, *_retired(course, course.revision))
 
 

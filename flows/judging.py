@@ -19,6 +19,7 @@ from flows.observed import JUDGED, OBSERVED, Observed, Sides, look_at, observed_
 from flows.work import Work
 from monitoring.criteria import Criteria
 from monitoring.judge import judge
+from monitoring.shadowed import PART, with_part
 from monitoring.share import MeasuredShare
 from registry.ledger import JSON
 
@@ -64,12 +65,12 @@ def judge_seen(work: Work, seen: Observed) -> Verdict:
 
 
 def criteria(work: Work) -> Criteria:
-    """Return what fleet.yaml says the release is judged by."""
+    """Return what fleet.yaml says the release is judged by; a shadow's own answers have had their part of alpha."""
     declared = work.declared
     rates = {region: slo.error_rate for region, slo in declared.slo.items()}
     allowed = declared.predictions
     return Criteria(
-        rollback=declared.rollback,
+        rollback=with_part(declared.rollback, 1 - PART) if declared.traffic.shadow else declared.rollback,
         error_rates=rates,
         shift=None if allowed is None else float(allowed.shift),
         disagreement=None if allowed is None else float(allowed.disagreement),

@@ -9,6 +9,8 @@ from prefect import flow, get_run_logger
 from fleet.errors import ConvoyError, LedgerBroken, OperationFailed, TransientError
 from fleet.evidence import Outcome
 from fleet.phases import ReleasePhase
+from fleet.versions import Revision
+from flows.baking import bake
 from flows.canary import canary
 from flows.endings import abort, deny, fail, promote, reject, roll_back, supersede, taken_up_too_often
 from flows.gating import resolve, validate
@@ -16,6 +18,7 @@ from flows.house import House
 from flows.keeping import restore_stable
 from flows.obeying import may_have_traffic, may_promote
 from flows.parking import to_tell
+from flows.shadowing import shadow
 from flows.shipping import deploy, package, replicate, take_proven
 from flows.work import AbortedError, DeniedError, SupersededError, Work, claim, drop_scratch
 
@@ -64,12 +67,12 @@ def tell(work: Work) -> ReleasePhase:
         deploy(work, revision)
         if not may_have_traffic(work, revision):
             return work.phase
-        verdict = canary(work, revision)
-        while verdict is None or verdict.outcome is Outcome.PROMOTE:
+        if reasons := shadow(work, revision):
+            return roll_back(work, *reasons)
+        while not (reasons := tried(work, revision)):
             if may_promote(work):
                 return promote(work, revision)
-            verdict = canary(work, revision)
-        return roll_back(work, *verdict.reasons)
+        return roll_back(work, *reasons)
     except SupersededError as newer:
         return supersede(work, newer.reason)
     except AbortedError as order:
@@ -85,3 +88,11 @@ def tell(work: Work) -> ReleasePhase:
         raise
     except ConvoyError as problem:
         return fail(work, problem)
+
+
+def tried(work: Work, revision: Revision) -> tuple[str, ...]:
+    """Have a revision walk its canary and bake, as declared; returns why it must go back, or nothing."""
+    verdict = canary(work, revision) if work.walks else None
+    if verdict is not None and verdict.outcome is not Outcome.PROMOTE:
+        return verdict.reasons
+    return bake(work, revision)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 
 from clouds.serving import State
 from fleet.declared import Model
@@ -16,10 +17,23 @@ from flows.work import Work
 from traffic.edge_client import Edge
 from traffic.edge_state import EdgeState
 from traffic.edges import Shifted, observe_answering, shift, shift_alone
+from traffic.rules import Shadow
 from traffic.table import Backend, RoutingTable, Share
 
 TRIES_IN_TIME = 3
 """How often a table is made for one change of weights, on a machine so busy that it runs out before it is taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deal:
+    """What a revision gets, in percent: of the requests, and of copies of stable's.
+
+    While it bakes it has everything, and stable stays the safe one.
+    """
+
+    weight: int
+    copies: int = 0
+    baking: bool = False
 
 
 def set_weight(work: Work, revision: Revision, stable: Revision | None, weight: int) -> Shifted:
@@ -28,21 +42,30 @@ def set_weight(work: Work, revision: Revision, stable: Revision | None, weight: 
     100 is for the revision that was proven: it becomes the safe one. A canary's step is less than that.
 
     Until the release is promoted the safe weights are all on stable, so the share ends by itself when nobody renews
-    it. Without a stable revision, or at 100 percent, the revision is its own safety. A table that an edge takes so slowly
-    that it has run out meanwhile is made anew; raises TooLate when that happens again and again.
+    it. Without a stable revision, or at 100 percent, the revision is its own safety.
+    """
+    return deal(work, revision, stable, Deal(weight))
+
+
+def deal(work: Work, revision: Revision, stable: Revision | None, dealt: Deal) -> Shifted:
+    """Put what a revision gets in force at every edge; returns what every edge says afterwards.
+
+    A table that an edge takes so slowly that it has run out meanwhile is made anew; raises TooLate when that happens
+    again and again.
     """
     for _ in range(TRIES_IN_TIME - 1):
         with suppress(TooLate):
-            return apply(work.house, table_of(work, revision, stable, weight))
-    return apply(work.house, table_of(work, revision, stable, weight))
+            return apply(work.house, table_of(work, revision, stable, dealt))
+    return apply(work.house, table_of(work, revision, stable, dealt))
 
 
-def table_of(work: Work, revision: Revision, stable: Revision | None, weight: int) -> RoutingTable:
-    """Return the table that gives a revision so many percent, under the release's epoch and with a version of its own."""
-    before = stable if stable is not None and stable.digest != revision.digest and weight < 100 else None
-    shares = _shares(revision, before, weight)
+def table_of(work: Work, revision: Revision, stable: Revision | None, dealt: Deal) -> RoutingTable:
+    """Return the table that gives a revision what it gets, under the release's epoch and with a version of its own."""
+    goes_back = dealt.weight < 100 or dealt.baking
+    before = stable if stable is not None and stable.digest != revision.digest and goes_back else None
+    shares = _shares(revision, before, dealt.weight)
     safe = (Share(before.digest if before else revision.digest, 100),)
-    served = [each for each in (before, revision) if each is not None and (each is not revision or weight > 0)]
+    served = [each for each in (before, revision) if each is not None and (each is not revision or dealt.weight or dealt.copies)]
     found = tuple(backend for each in served for backend in backends(work.house, each, work.regions, required=each == revision))
     return RoutingTable(
         model=work.model,
@@ -56,6 +79,7 @@ def table_of(work: Work, revision: Revision, stable: Revision | None, weight: in
         score_range=score_range(work.declared),
         score_tolerance=score_tolerance(work.declared),
         rules=rules_of(work.house.fleet, work.model),
+        shadow=Shadow(revision.digest, dealt.copies) if dealt.copies else None,
     )
 
 

@@ -16,6 +16,7 @@ from fleet.evidence import GateResult, Outcome, RegionEvidence, Verdict
 from fleet.phases import ReleasePhase
 from flows.orders import FREE, Order, Turn
 from flows.work import Work
+from monitoring.shadowed import Copies
 from monitoring.share import MeasuredShare
 
 SECONDS = 2.0
@@ -88,6 +89,19 @@ def row(progress: Progress, found: RegionEvidence) -> dict[str, str]:
         "bad rate at most": f"{found.upper_bound:.2%}",
         "verdict so far": progress.verdict.outcome.value,
     }
+
+
+def show_shadow(work: Work, copies: Copies, verdict: Verdict, at_edges: dict[str, int]) -> None:
+    """Show what a shadow has answered so far, and that no caller meets it."""
+    row = {
+        "copies answered": f"{copies.answers:,}",
+        "bad": f"{copies.bad:,}",
+        "compared with stable": f"{copies.pairs:,}",
+        "differed": f"{copies.disagreed:,}",
+        "verdict so far": verdict.outcome.value,
+        "callers' requests": ", ".join(f"{percent} % at {edge}" for edge, percent in at_edges.items()),
+    }
+    table([row], key=key(work, "shadow"), description=f"Shadow of {title(work)}")
 
 
 def show_verdict(work: Work, verdict: Verdict) -> None:

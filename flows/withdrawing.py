@@ -12,7 +12,7 @@ from prefect import get_run_logger
 from fleet.errors import OperationFailed
 from fleet.versions import Revision
 from flows import effects
-from flows.routing import table_of, uncounted
+from flows.routing import Deal, table_of, uncounted
 from flows.work import Work
 from registry.ledger import JSON
 from traffic.clusters import Timeouts
@@ -93,7 +93,7 @@ def take_away(work: Work, revision: Revision, stable: Revision, edges: Sequence[
     safe = make_safe(edges, work.model, work.epoch)
     answering = {state.edge for state in safe.states}
     there = [edge for edge in edges if edge.name in answering]
-    tabled = shift_alone(there, table_of(work, revision, stable, 0)) if there else Shifted(work.model, (), ())
+    tabled = shift_alone(there, table_of(work, revision, stable, Deal(0))) if there else Shifted(work.model, (), ())
     found = {state.edge: share_at(state, revision) for state in (*safe.states, *tabled.states)}
     problems = {failure.edge: failure.error.reason for failure in (*safe.failures, *tabled.failures)}
     still = {edge.name: found.get(edge.name) for edge in edges if found.get(edge.name) != 0}
@@ -123,12 +123,12 @@ def wait_until_drained(work: Work, edges: Sequence[Edge]) -> dict[str, str]:
 
 
 def count(work: Work, revision: Revision) -> dict[str, JSON]:
-    """Return what a revision did in each region since its canary began, at every edge that can be asked."""
-    began = [event for event in work.journal.events() if event.type == "effect.completed" and event.effect_key == effects.CANARY]
-    if not began:
+    """Return what a revision did in each region since callers first met it, at every edge that can be asked."""
+    since = work.since(effects.CANARY, effects.BAKE)
+    if since is None:
         return {"attempts": 0, "bad": 0, "regions": {}}
-    observed = observe_answering(work.house.edges, work.model, int(str(began[-1].payload["since"])))
-    attempts = observed.attempts.of(revision.digest)
+    observed = observe_answering(work.house.edges, work.model, since)
+    attempts = observed.attempts.of(revision.digest).live()
     regions: dict[str, JSON] = {}
     for region in work.regions:
         counts = [found for found in attempts.counts if found.region == region]

@@ -18,6 +18,7 @@ from fleet.phases import ReleasePhase
 from fleet.versions import Revision
 from flows import effects
 from flows.desires import Desire, Why, desires, model_stream, phase_of, release_stream
+from flows.effects import Effect
 from flows.house import House
 from flows.journal import CrashPoint, Journal
 from flows.orders import COMMANDED, OBEYED, Order, Orders, fold
@@ -125,6 +126,22 @@ class Work:
         """Record that the release did as it was told, once, and what it left out for that."""
         if order in self.orders.pending:
             self.journal.record(OBEYED, {"command": order.command.value, "skipped": list(skipped)}, intent=order.id)
+    def rival(self) -> Revision | None:
+        """The stable revision, where there is one to be compared with: neither for a first release nor for a rollback."""
+        stable, revision = self.stable, self.revision
+        same = stable is None or revision is None or stable.digest == revision.digest
+        return None if same or self.proven is not None else stable
+
+    @property
+    def walks(self) -> bool:
+        """Whether a canary is still to be walked: not where everything is switched at once, nor once it bakes."""
+        return self.declared.traffic.mode == "canary" and self.phase is not ReleasePhase.BAKING
+
+    def since(self, *begun: Effect) -> int | None:
+        """Return the second at which the first of some effects began that was completed, None without any."""
+        events = self.journal.events()
+        found = [event.payload["since"] for event in events if event.type == "effect.completed" and event.effect_key in begun]
+        return int(str(found[0])) if found else None
 
     def check(self) -> None:
         """Raise unless this controller still holds the model, nobody wants the release to end, and nothing newer is wanted."""

@@ -21,16 +21,18 @@ class MeasuredShare:
     real: bool
 
 
-def measured_share(attempts: Attempts, revision: str, since: int, percent: int) -> MeasuredShare:
+def measured_share(attempts: Attempts, revision: str, since: int, percent: int, by_caller: bool = False) -> MeasuredShare:
     """Compare a revision's share of the attempts since a second with the percentage that was asked for.
 
     Live attempts of complete seconds alone are looked at. It is real when the revision had attempts and their number
     lies within five standard deviations of the binomial count, plus one attempt, that the percentage makes one
-    expect. No attempts at all is never real.
+    expect. Where callers are dealt out instead of requests (`by_caller`), nobody knows how many callers there are: it is
+    real when both revisions had attempts. No attempts at all is never real.
     """
     seen = [count for count in attempts.counts if since <= count.second < attempts.complete_to and count.traffic == "live"]
     total = sum(count.attempts for count in seen)
     own = sum(count.attempts for count in seen if count.revision == revision)
     wanted = percent / 100
     slack = DEVIATIONS * math.sqrt(total * wanted * (1 - wanted)) + 1
-    return MeasuredShare(own / total if total else 0.0, total, own > 0 and abs(own - total * wanted) <= slack)
+    fits = total > own if by_caller else abs(own - total * wanted) <= slack
+    return MeasuredShare(own / total if total else 0.0, total, own > 0 and fits)

@@ -42,6 +42,7 @@ ON_THE_STACK = {
         "test_flows_operated.py",
         "test_flows_release_train.py",
         "test_flows_rollback_alone.py",
+        "test_flows_shadow_and_bake.py",
     ),
 }
 
@@ -74,12 +75,12 @@ def stack() -> Iterator[TestStack]:
     from fleet.home import Home
     from fleet.settings import Settings
     from flows.house import House
-    from support.stack import TestStack, toy_fleet, with_drilled, with_small, write_fleet
+    from support.stack import TestStack, toy_fleet, with_drilled, with_small, with_traffic, write_fleet
 
     root = Path(tempfile.mkdtemp(prefix="cv-"))
     settings = Settings(home=root, tick_seconds=0.5, lease_seconds=5, table_seconds=6, keep_raw_logs=True)
     home = Home.of(settings)
-    write_fleet(home, with_drilled(with_small(toy_fleet(MODELS), SMALL)))
+    write_fleet(home, with_traffic(with_drilled(with_small(toy_fleet(MODELS), SMALL))))
     try:
         up(settings, lambda text: None)
         yield TestStack(settings, House(settings, home))

@@ -96,6 +96,7 @@ def test_the_fleet_that_is_shipped_is_good() -> None:
             "models.employment.predictions.disagreement (line 16): Input should be",
         ),
         (predictions("low: 0, high: 1, shift: 0.1, tolerance: -1"), "models.employment.predictions.tolerance (line 16): Input should be"),
+        ((ROLLBACK, f"{ROLLBACK}\n    canary: {{max_seconds: 60}}"), "canary.max_seconds must cover the steps"),
         (traffic("modus: canary"), "models.employment.traffic.modus (line 16): unknown key (known: mode, bake_seconds, pin_header"),
         (traffic("mode: rainbow"), "models.employment.traffic.mode (line 16): Input should be 'canary' or 'blue-green'"),
         (traffic("mode: blue-green"), "blue-green needs bake_seconds"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from flows.journal import POINTS, CrashPoint
 
 ROOT = Path(__file__).parents[2]
 COURSE = Course(("us", "eu"), "sha256:new", "sha256:old", (20, 50))
+FULL = replace(COURSE, shadowed=True, baked=True)
 LOST = Course(("us", "eu"), "sha256:new", lost=("eu",))
 
 
@@ -52,15 +54,17 @@ def test_no_flow_names_an_effect_by_a_text_of_its_own() -> None:
 
 def test_every_declared_effect_is_done_by_a_flow_and_belongs_to_a_way_to_end() -> None:
     assert {name_of(key) for _, key in effect_calls()} == declared()
-    kinds = {str(key).partition(":")[0] for ending in Ending for key in effects_of(ending, COURSE)}
+    kinds = {str(key).partition(":")[0] for ending in Ending for key in effects_of(ending, FULL)}
     assert kinds == {
         "resolve",
         "gates",
         "package",
         "replicate",
         "deploy",
+        "shadow",
         "canary",
         "weight",
+        "bake",
         "stable",
         "point",
         "alias",
@@ -92,9 +96,22 @@ def test_keys_keep_the_text_that_stands_in_old_ledgers() -> None:
     )
 
 
+def test_a_shadow_comes_before_the_canary_and_a_bake_after_it() -> None:
+    tried = ("shadow", "shadow:seen", "canary", "weight:20", "weight:50", "bake", "weight:100", "stable")
+    assert tuple(key for key in effects_of(Ending.PROMOTED, FULL) if key in tried) == tried
+    at_once = effects_of(Ending.PROMOTED, replace(COURSE, weights=(), baked=True, once=True))
+    assert [key for key in at_once if key in tried] == ["bake", "weight:100", "stable"]
+
+
+def test_a_release_that_leaves_after_its_shadow_takes_the_copies_back() -> None:
+    left = effects_of(Ending.SUPERSEDED, Course(("us",), "sha256:new", "sha256:old", shadowed=True, once=True))
+    assert left[-5:] == ("shadow", "shadow:seen", "weight:0", "count", "retire:us:sha256:new")
+
+
+@pytest.mark.parametrize("course", [COURSE, FULL], ids=["plain", "full"])
 @pytest.mark.parametrize("ending", Ending)
-def test_no_ending_names_an_effect_twice(ending: Ending) -> None:
-    named = effects_of(ending, COURSE)
+def test_no_ending_names_an_effect_twice(ending: Ending, course: Course) -> None:
+    named = effects_of(ending, course)
     assert len(named) == len(set(named))
 
 

@@ -26,6 +26,7 @@ NOBODY = 9
 """No stack ever has its ports from here on, so nobody answers there."""
 REGIONS = ("us-east-1", "europe-west4", "southeastasia")
 DRILLED, DRILLED_REGION = "drilled", "sa-east-1"
+SHADOWED, AT_ONCE = "shadowed", "at-once"
 REQUIREMENTS = ("mlflow", "pandas", "numpy", "cloudpickle")
 
 
@@ -71,6 +72,17 @@ def with_drilled(fleet: dict[str, Any]) -> dict[str, Any]:
     slo = {region: {"latency_ms": 2000, "error_rate": 0.01} for region in regions}
     drilled = {**model, "regions": regions, "slo": slo}
     return {**fleet, "regions": {**fleet["regions"], DRILLED_REGION: place}, "models": {**fleet["models"], DRILLED: drilled}}
+
+
+def with_traffic(fleet: dict[str, Any]) -> dict[str, Any]:
+    """Add models that declare how their requests are dealt out: one answers copies first and bakes, one is switched at once."""
+    (model, *_) = fleet["models"].values()
+    first = {"shadow": {"percent": 100, "seconds": 60, "answers": 90}, "bake_seconds": 2}
+    once = {"mode": "blue-green", "bake_seconds": 3}
+    # What is switched at once has no steps
+    without = {name: value for name, value in model.items() if name != "canary"} | {"canary": {"max_seconds": 60}}
+    traffic = {SHADOWED: model | {"traffic": first}, AT_ONCE: without | {"traffic": once}}
+    return {**fleet, "models": {**fleet["models"], **traffic}}
 
 
 @dataclass(frozen=True)
