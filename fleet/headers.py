@@ -23,7 +23,8 @@ NAME: Final = re.compile(r"[a-z0-9]([a-z0-9_-]{0,62}[a-z0-9])?")
 _TAKEN: Final = frozenset(
     {"host", "connection", "content-type", "content-length", "transfer-encoding", "x-request-id", "cookie", "authorization"}
 )
-_OURS: Final = ("x-envoy-", "x-forwarded-", RESIDENCY_HEADER, TRAFFIC_HEADER, SHADOW_HEADER, DRILL_HEADER, NOT_READY, *BETWEEN_EDGES_AND_SERVERS)
+_CONVOYS: Final = (RESIDENCY_HEADER, TRAFFIC_HEADER, SHADOW_HEADER, DRILL_HEADER, NOT_READY, *BETWEEN_EDGES_AND_SERVERS)
+_OURS: Final = ("x-envoy-", "x-forwarded-", *_CONVOYS)
 
 
 def unfit(name: str) -> str:

@@ -135,9 +135,8 @@ def tick(work: Work, pair: Pair, weight: int, since: float, told: Turn = FREE) -
         away = problem
     judged = judge_now(work, pair.seen, weight)
     verdict = unless_set_back(pair, judged.verdict, time.time(), time.monotonic())
-    share = measured_share(
-        pair.seen.evidence(work.regions).attempts, pair.canary.digest, max(int(since) + 1, pair.seen.horizon - LATEST_SECONDS), weight
-    )
+    attempts, recent = pair.seen.evidence(work.regions).attempts, max(int(since) + 1, pair.seen.horizon - LATEST_SECONDS)
+    share = measured_share(attempts, pair.canary.digest, recent, weight, by_caller=work.declared.traffic.sticky is not None)
     record(work, replace(judged, verdict=verdict, held=told.reasons), weight, share)
     show_progress(work, Progress(weight, weights_at(states, work.model, pair.canary.digest), share, verdict, judged.seconds_left, told))
     if away is not None and verdict.outcome is not Outcome.ROLL_BACK:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from clouds.drills import breakable
 from clouds.serving import Deployment, Endpoint, State
@@ -13,6 +13,7 @@ from fleet.versions import Revision
 from flows.desires import unfinished
 from flows.drill_journal import open_drill
 from flows.house import House
+from flows.rules import rules_of
 from flows.work import stable_of
 from monitoring.drills import Objectives
 
@@ -56,11 +57,15 @@ class Victim:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """A model's stable revision everywhere: its state by region, and by edge the regions that are healthy and routed there."""
+    """A model's stable revision everywhere: its state by region, and by edge the regions that are healthy and routed there.
+
+    `marks` has the regions that each mark of its residency allows.
+    """
 
     model: str
     states: Mapping[str, State]
     routed: Mapping[str, frozenset[str]]
+    marks: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +97,9 @@ def refusals_of(look: Look, region: str) -> tuple[str, ...]:
     if not survivors_of(look, region):
         others = ", ".join(f"{other} {state.value}" for other, state in look.states.items() if other != region) or "there is none"
         found.append(f"it is the last healthy region of {look.model} (ready and routed at every edge; others: {others})")
+    for mark, regions in look.marks.items():
+        if region in regions and not regions.intersection(survivors_of(look, region)):
+            found.append(f"it is the last healthy region of {look.model} for residency '{mark}': such requests would be answered nowhere")
     return tuple(found)
 
 
@@ -123,7 +131,8 @@ def look_at(house: House, stable: Revision) -> Look:
     """Return where a stable revision is ready, and where each edge's Envoy finds it healthy and sends it everything."""
     regions = house.model(stable.model).regions
     states = {region: house.target(region).status_of(region, stable.model, stable.digest).state for region in regions}
-    return Look(stable.model, states, {edge.name: _routed(house, edge.name, stable) for edge in house.edges})
+    marks = {residency.mark: frozenset(residency.regions) for residency in rules_of(house.fleet, stable.model).residency}
+    return Look(stable.model, states, {edge.name: _routed(house, edge.name, stable) for edge in house.edges}, marks)
 
 
 def demand_quiet(house: House, check_: DrillCheck) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,6 +64,13 @@ def test_a_region_with_another_one_that_is_ready_and_routed_at_every_edge_may_be
 )
 def test_a_region_without_a_proven_way_out_must_not_be_lost(states: dict[str, State], routed: dict[str, frozenset[str]], says: str) -> None:
     assert says in "; ".join(refusals_of(look(states, **routed), "a"))
+
+
+@pytest.mark.parametrize(("mark", "refused"), [({"a", "b"}, False), ({"a"}, True), ({"b"}, False)])
+def test_the_last_region_of_a_residency_must_not_be_lost(mark: set[str], refused: bool) -> None:
+    marked = replace(look(READY, one=EVERYWHERE), marks={"eu": frozenset(mark)})
+    assert bool(refusals_of(marked, "a")) is refused
+    assert not refused or "for residency 'eu'" in refusals_of(marked, "a")[0]
 
 
 @pytest.fixture(scope="module")

@@ -49,7 +49,7 @@ class World:
 
     def state(self) -> EdgeState:
         backends = tuple(Backend(STABLE.digest, region, HOST, port) for region, port in self.routed.items())
-        table = RoutingTable("m", 1, 1, time.time() + 60, EVERYTHING, EVERYTHING, backends, 100, self.rules)
+        table = RoutingTable("m", 1, 1, time.time() + 60, EVERYTHING, EVERYTHING, backends, 100, rules=self.rules)
         return EdgeState(self.name, True, (ModelState(table, "", "1", "1", (WeightInForce(STABLE.digest, 100.0),), ()),))
 
     def take(self, _: House, table: RoutingTable) -> None:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import itertools
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from fleet.declared import Model, Predictions
+from fleet.declared import Fleet, Model, Predictions
 from fleet.errors import TooLate
 from fleet.versions import Revision
 from flows import routing
+from flows.routing import Deal, deal
 from support.stack import toy_fleet
-from traffic.table import Backend
+from traffic.rules import Shadow
+from traffic.table import Backend, RoutingTable
 
 REVISION = Revision("m", "1", f"sha256:{1:064}")
 
@@ -45,6 +48,46 @@ def test_tables_that_run_out_again_and_again_are_an_error_that_is_tried_later(se
     assert sent == [1, 2]
 
 
+STABLE = Revision("m", "0", "sha256:" + "2" * 64)
+
+
+def work_on(model: Model) -> Any:
+    """Return as much of a release's work as a table is made from."""
+    return SimpleNamespace(
+        model="m",
+        epoch=1,
+        claim=SimpleNamespace(versions=itertools.count(1)),
+        house=SimpleNamespace(settings=SimpleNamespace(table_seconds=20), fleet=Fleet.model_validate(toy_fleet(("m",)))),
+        regions=("us-east-1",),
+        declared=model,
+    )
+
+
+@pytest.mark.parametrize(
+    ("dealt", "shares", "safe", "served", "copies"),
+    [
+        (Deal(0), {STABLE: 100}, STABLE, {STABLE}, None),
+        (Deal(0, copies=30), {STABLE: 100}, STABLE, {STABLE, REVISION}, 30),
+        (Deal(20), {STABLE: 80, REVISION: 20}, STABLE, {STABLE, REVISION}, None),
+        (Deal(100, baking=True), {REVISION: 100}, STABLE, {STABLE, REVISION}, None),
+        (Deal(100), {REVISION: 100}, REVISION, {REVISION}, None),
+    ],
+    ids=["nothing", "copies alone", "a share", "baking", "promoted"],
+)
+def test_until_it_is_promoted_a_revisions_way_back_is_stable(
+    dealt: Deal, shares: dict[Revision, int], safe: Revision, served: set[Revision], copies: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(routing, "backends", lambda _, each, *__, **___: (Backend(each.digest, "us-east-1", "127.0.0.1", 1001),))
+    sent = list[RoutingTable]()
+    monkeypatch.setattr(routing, "apply", lambda _, table: sent.append(table))
+    deal(work_on(Model.model_validate(toy_fleet(("m",))["models"]["m"])), REVISION, STABLE, dealt)
+    (table,) = sent
+    assert {share.revision: share.weight for share in table.shares} == {revision.digest: weight for revision, weight in shares.items()}
+    assert table.stable == safe.digest
+    assert {backend.revision for backend in table.backends} == {revision.digest for revision in served}
+    assert table.shadow == (Shadow(REVISION.digest, copies) if copies else None)
+
+
 @pytest.mark.parametrize(
     ("declared", "told"),
     [(None, (None, 0.0)), (Predictions(low=-1, high=3, shift=0.1, tolerance=0.02), ((-1.0, 3.0), 0.02))],
@@ -54,14 +97,7 @@ def test_a_table_tells_the_edges_what_the_models_scores_may_be(
     declared: Predictions | None, told: tuple[object, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = Model.model_validate(toy_fleet(("m",))["models"]["m"]).model_copy(update={"predictions": declared})
-    work = SimpleNamespace(
-        model="m",
-        epoch=1,
-        claim=SimpleNamespace(versions=itertools.count(1)),
-        house=SimpleNamespace(settings=SimpleNamespace(table_seconds=20)),
-        regions=("us-east-1",),
-        declared=model,
-    )
+    work = work_on(model)
     monkeypatch.setattr(routing, "backends", lambda *_, **__: (Backend(REVISION.digest, "us-east-1", "127.0.0.1", 1001),))
     sent = list[object]()
     monkeypatch.setattr(routing, "apply", lambda _, table: sent.append((table.score_range, table.score_tolerance)))

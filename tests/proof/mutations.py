@@ -22,6 +22,7 @@ EDGE, JOURNAL = "tests/traffic/test_traffic_edge.py", "tests/flows/test_flows_jo
 EDGES, BACK = "tests/traffic/test_traffic_three_edges.py", "tests/flows/test_flows_withdrawing.py"
 WEBHOOKS = "tests/control/test_control_webhooks.py"
 OBEYING, OPERATING = "tests/flows/test_flows_obeying.py", "tests/control/test_control_operating.py"
+RULES, SHADOW = "tests/traffic/test_traffic_rules.py", "tests/flows/test_flows_shadowing.py"
 
 MUTANTS = (
     Mutant(
@@ -231,8 +232,8 @@ MUTANTS = (
     Mutant(
         "an edge prefers no region",
         "traffic/weights.py",
-        "(own,) if own in places else places",
-        "places",
+        "[place for place in there if place.region == own] or there",
+        "there",
         ("tests/traffic/test_traffic_weights.py",),
     ),
     Mutant(
@@ -255,6 +256,76 @@ MUTANTS = (
         "if found.percent == 0",
         "if not found.percent",
         (f"{BACK}::test_a_far_edge_that_does_not_answer_has_an_unknown_weight",),
+    ),
+    Mutant(
+        "a residency's clusters hold every region",
+        "traffic/lanes.py",
+        "if lane.mark is None or backend.region in (allowed or ()))",
+        "if lane.mark is None or backend.region)",
+        (f"{RULES}::test_no_cluster_of_a_residency_ever_holds_another_place",),
+    ),
+    Mutant(
+        "a mark that nobody knows is answered anywhere",
+        "traffic/routes.py",
+        "return [*routes, _unknown_mark(table), *unmarked]",
+        "return [*routes, *unmarked]",
+        (f"{RULES}::test_marked_requests_are_told_apart_before_anything_else_is_looked_at",),
+    ),
+    Mutant(
+        "a residency without stable gives a canary everything",
+        "traffic/weights.py",
+        "        return []\n",
+        "        pass\n",
+        (f"{RULES}::test_within_a_residency_a_canary_never_has_more_than_its_share",),
+    ),
+    Mutant(
+        "a pinned request falls over to stable",
+        "traffic/lanes.py",
+        "{LIVE: table.stable, PINNED: backend.revision}",
+        "{LIVE: table.stable, PINNED: table.stable}",
+        (f"{RULES}::test_behind_a_pinned_revision_stands_itself_alone_and_behind_a_shadow_nothing",),
+    ),
+    Mutant(
+        "a shadow falls over to stable",
+        "traffic/lanes.py",
+        "PINNED: backend.revision}.get(lane.traffic)",
+        "PINNED: backend.revision, SHADOW: table.stable}.get(lane.traffic)",
+        (f"{RULES}::test_behind_a_pinned_revision_stands_itself_alone_and_behind_a_shadow_nothing",),
+    ),
+    Mutant(
+        "what bakes is its own way back",
+        "flows/routing.py",
+        "goes_back = dealt.weight < 100 or dealt.baking",
+        "goes_back = dealt.weight < 100",
+        ("tests/flows/test_flows_routing.py::test_until_it_is_promoted_a_revisions_way_back_is_stable",),
+    ),
+    Mutant(
+        "harm in a shadow goes on to callers",
+        "flows/shadowing.py",
+        'return told if unproven or seen["outcome"] == Outcome.ROLL_BACK else ()',
+        "return told if unproven else ()",
+        (f"{SHADOW}::test_what_a_shadow_came_to_decides_whether_callers_may_meet_it",),
+    ),
+    Mutant(
+        "what is switched at once need not have proven itself as a shadow",
+        "flows/shadowing.py",
+        'unproven = seen["outcome"] != Outcome.PROMOTE and',
+        "unproven = False and",
+        (f"{SHADOW}::test_what_a_shadow_came_to_decides_whether_callers_may_meet_it",),
+    ),
+    Mutant(
+        "a bake that ended without a verdict is promoted",
+        "flows/baking.py",
+        "if over and verdict.outcome is Outcome.PROMOTE:",
+        "if over:",
+        (f"{SHADOW}::test_a_bake_ends_with_the_judges_word_alone",),
+    ),
+    Mutant(
+        "a schema that breaks callers passes",
+        "policies/callers.py",
+        "        if breaks:\n",
+        "        if False and breaks:\n",
+        ("tests/policies/test_policies_callers.py::test_a_version_of_the_same_schema_passes_and_another_one_hears_of_a_new_name",),
     ),
     Mutant(
         "a copy is not read back from the region's store",

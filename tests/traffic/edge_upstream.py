@@ -34,8 +34,8 @@ async def serve(options: argparse.Namespace) -> None:
                     writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
                     continue
                 if head.split(" ")[1] == "/seen":
-                    told = json.dumps(seen_by_traffic).encode()
-                    writer.write(f"HTTP/1.1 200 OK\r\ncontent-length: {len(told)}\r\n\r\n".encode() + told)
+                    counts = json.dumps(seen_by_traffic).encode()
+                    writer.write(f"HTTP/1.1 200 OK\r\ncontent-length: {len(counts)}\r\n\r\n".encode() + counts)
                     continue
                 seen_by_traffic[traffic_of(head)] += 1
                 counter["requests"] += 1

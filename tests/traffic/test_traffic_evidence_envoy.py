@@ -214,11 +214,3 @@ def test_a_caller_who_leaves_takes_nothing_from_the_shadow(mirroring: Callable[.
     found = edge.attempts(2)
     assert [(count.traffic, count.attempts, count.bad) for count in found.counts] == [("shadow", 1, 0)]
     assert found.pairs == ()
-
-
-def test_only_routes_that_mirror_give_their_requests_a_key() -> None:
-    plain: dict[str, object] = {"name": "m", "route": {"cluster": "live"}}
-    mirrors: dict[str, object] = {"name": "m", "route": {"cluster": "live", "request_mirror_policies": [{"cluster": "shadow"}]}}
-    assert paired(plain) == plain
-    (added,) = paired(mirrors)["request_headers_to_add"]  # type: ignore[misc]
-    assert added["append_action"] == "OVERWRITE_IF_EXISTS_OR_ADD"

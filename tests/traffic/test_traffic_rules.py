@@ -185,6 +185,17 @@ def test_behind_a_pinned_revision_stands_itself_alone_and_behind_a_shadow_nothin
     }
 
 
+def test_requests_that_are_copied_get_a_key_of_the_edges_own_and_nobody_elses_key_gets_through() -> None:
+    found = routes(replace(table(), rules=PINNED_RULES, shadow=Shadow(CANARY, 10)))
+    keyed = {name for name, route in found.items() if "request_headers_to_add" in route}
+    assert keyed == {"employment"}
+    (key,) = found["employment"]["request_headers_to_add"]
+    assert key["header"]["key"] == "x-convoy-pair"
+    shares = [share for route in found.values() for share in route.get("route", {}).get("weighted_clusters", {}).get("clusters", [])]
+    assert shares
+    assert all("x-convoy-pair" in share["request_headers_to_remove"] for share in shares)
+
+
 def test_lanes_exist_for_what_is_asked_for_alone() -> None:
     assert lanes_of(table()) == (Lane(),)
     assert lanes_of(replace(table(), rules=Rules(pin_header="x-pin", residency=(EU,)))) == (
