@@ -286,10 +286,10 @@ MUTANTS = (
         (f"{RULES}::test_behind_a_pinned_revision_stands_itself_alone_and_behind_a_shadow_nothing",),
     ),
     Mutant(
-        "a shadow falls over to stable",
+        "a shadow falls over to another region",
         "traffic/lanes.py",
         "PINNED: backend.revision}.get(lane.traffic)",
-        "PINNED: backend.revision, SHADOW: table.stable}.get(lane.traffic)",
+        "PINNED: backend.revision, SHADOW: backend.revision}.get(lane.traffic)",
         (f"{RULES}::test_behind_a_pinned_revision_stands_itself_alone_and_behind_a_shadow_nothing",),
     ),
     Mutant(
