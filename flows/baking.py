@@ -8,6 +8,7 @@ from dataclasses import replace
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
+from fleet.errors import Unreachable
 from fleet.evidence import Outcome, Verdict
 from fleet.phases import ReleasePhase
 from fleet.versions import Revision
@@ -20,6 +21,7 @@ from flows.showing import Progress, show_progress, show_verdict
 from flows.work import Work
 from monitoring.share import LATEST_SECONDS, measured_share
 from registry.ledger import JSON
+from traffic.edge_state import EdgeState
 
 EVERYTHING = Deal(100, baking=True)
 
@@ -66,15 +68,25 @@ def hold(work: Work, pair: tuple[Revision, Revision], began: int) -> Verdict:
 
 
 def tick(work: Work, pair: Pair, began: int) -> Verdict:
-    """Renew the edges' table, look at what was answered, judge, and record it."""
-    states = deal(work, pair.canary, pair.stable, EVERYTHING)
-    judged = judge_now(work, pair.seen)
+    """Renew the edges' table, look at what was answered, judge, and record it.
+
+    An edge that is away ends the tick with its error, but keeps no harm from being found in what the others tell.
+    """
+    states: tuple[EdgeState, ...] = ()
+    away: Unreachable | None = None
+    try:
+        states = deal(work, pair.canary, pair.stable, EVERYTHING).states
+    except Unreachable as problem:
+        away = problem
+    judged = judge_now(work, pair.seen, EVERYTHING.weight)
     verdict = unless_set_back(pair, judged.verdict, time.time(), time.monotonic())
     attempts, recent = pair.seen.evidence(work.regions).attempts, max(began + 1, pair.seen.horizon - LATEST_SECONDS)
     share = measured_share(attempts, pair.canary.digest, recent, EVERYTHING.weight)
     record(work, replace(judged, verdict=verdict), EVERYTHING.weight, share)
     at_edges = weights_at(states, work.model, pair.canary.digest)
     show_progress(work, Progress(EVERYTHING.weight, at_edges, share, verdict, judged.seconds_left))
+    if away is not None and verdict.outcome is not Outcome.ROLL_BACK:
+        raise away
     return verdict
 
 
@@ -105,6 +117,6 @@ def too_late(work: Work, verdict: Verdict) -> Verdict:
 
 
 def _switch(work: Work, revision: Revision, stable: Revision) -> dict[str, JSON]:
-    states = deal(work, revision, stable, EVERYTHING)
+    states = deal(work, revision, stable, EVERYTHING).states
     seen: dict[str, JSON] = dict(weights_at(states, work.model, revision.digest))
     return {"since": int(time.time()), "seen": seen}

@@ -59,7 +59,7 @@ def copy_requests(work: Work, pair: tuple[Revision, Revision], since: int) -> No
     seen = open_case(work, _sides(work, pair), since)
     while plan is not None:
         work.check()
-        states = deal(work, revision, stable, Deal(0, copies=plan.percent))
+        states = deal(work, revision, stable, Deal(0, copies=plan.percent)).states
         verdict, copies = look(work, seen, since)
         show_shadow(work, copies, verdict, weights_at(states, work.model, revision.digest))
         # By both clocks: one that is set back must not hold the copies for ever
@@ -72,7 +72,7 @@ def copy_requests(work: Work, pair: tuple[Revision, Revision], since: int) -> No
 
 def look(work: Work, seen: Observed, since: int) -> tuple[Verdict, Copies]:
     """Judge the shadow's pairs, as part of the release's evidence, and its own answers; record the first."""
-    judged = judge_now(work, seen)
+    judged = judge_now(work, seen, 0)
     record(work, judged, 0, NONE_YET)
     if judged.verdict.outcome is Outcome.ROLL_BACK:
         return judged.verdict, Copies.of(_counted(work, since), seen.sides.canary)
@@ -93,7 +93,7 @@ def _sides(work: Work, pair: tuple[Revision, Revision]) -> Sides:
 
 
 def _begin(work: Work, revision: Revision, stable: Revision, plan: ShadowPlan) -> dict[str, JSON]:
-    states = deal(work, revision, stable, Deal(0, copies=plan.percent))
+    states = deal(work, revision, stable, Deal(0, copies=plan.percent)).states
     weights: dict[str, JSON] = dict(weights_at(states, work.model, revision.digest))
     return {"since": int(time.time()), "seen": weights}
 

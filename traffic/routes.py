@@ -131,7 +131,8 @@ def _pinned(scope: Scope) -> Iterator[Json]:
         return
     named = _names(table)
     for name, revision in named.items():
-        there = split([Share(revision, 100)], [place for place in places(table, scope.lane(PINNED)) if place.revision == revision], scope.own)
+        its_own = [place for place in places(table, scope.lane(PINNED)) if place.revision == revision]
+        there = split([Share(revision, 100)], its_own, scope.own)
         match = scope.match({"name": header, "string_match": {"exact": name, "ignore_case": True}})
         if there:
             yield _route(table, scope.name(f"{PINNED}-{name}"), match, [_share(scope, place, weight, PINNED) for place, weight in there])

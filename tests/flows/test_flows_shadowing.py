@@ -22,6 +22,7 @@ from monitoring.shadowed import Copies
 from registry.leases import Leases
 from registry.ledger import Ledger, NewEvent
 from support.stack import toy_fleet
+from traffic.edges import Shifted
 
 REVISION, STABLE = Revision("toy", "2", "sha256:" + "2" * 64), Revision("toy", "1", "sha256:" + "1" * 64)
 SHADOW = {"percent": 50, "seconds": 60, "answers": 5}
@@ -92,7 +93,7 @@ def dealt(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What was dealt out, with edges, judge and clock that are not there."""
     found = list[Any]()
     for flow in (shadowing, baking):
-        monkeypatch.setattr(flow, "deal", lambda *given: found.append(given[3]) or ())
+        monkeypatch.setattr(flow, "deal", lambda *given: found.append(given[3]) or Shifted("toy", (), ()))
         monkeypatch.setattr(flow, "weights_at", lambda *_: {})
         monkeypatch.setattr(flow, "open_case", lambda *_: None)
         monkeypatch.setattr(flow, "time", Clock())

@@ -167,6 +167,18 @@ def test_marked_requests_are_told_apart_before_anything_else_is_looked_at() -> N
     assert names[-1] == "employment"
 
 
+def test_within_a_residency_and_for_a_pin_an_edge_prefers_the_region_that_it_stands_in() -> None:
+    rules = Rules(pin_header="x-pin", residency=(Residency("all", REGIONS), Residency("us", ("us",))))
+    found = orjson.loads(routes_file([replace(table(), rules=rules)], "1", region="eu").content)["resources"][0]
+    weights = {
+        route["name"]: {share["name"].split("/")[2] for share in route["route"]["weighted_clusters"]["clusters"] if share["weight"]}
+        for route in found["virtual_hosts"][0]["routes"]
+        if "route" in route
+    }
+    assert weights["employment/in-all"] == weights["employment/pinned-canary"] == {"eu"}
+    assert weights["employment/in-us"] == {"us"}
+
+
 def test_an_unmarked_request_keeps_to_the_declared_residency() -> None:
     one = replace(table(), rules=Rules(residency=(EU,), unmarked="eu"))
     shares = routes(one)["employment"]["route"]["weighted_clusters"]["clusters"]

@@ -11,7 +11,6 @@ from fleet.errors import InputError
 from traffic.clusters import Timeouts, clusters_of
 from traffic.envoy import NO_TABLES, labels_in, routes_file, version_of
 from traffic.table import Backend, RoutingTable, Share, raised_revisions, raises_exposure, table_from_json
-from traffic.weights import cluster_weights
 
 STABLE = "sha256:" + "a" * 64
 CANARY = "sha256:" + "b" * 64

@@ -72,6 +72,6 @@ def test_the_clusters_of_other_regions_stand_in_the_routes_with_nothing() -> Non
 def test_the_routes_of_a_drill_are_split_as_everybodys() -> None:
     found = table(25, ("eu", "us"), ("eu", "us"))
     resource = orjson.loads(routes_file([found], "1", drills="key", region="us").content)["resources"][0]
-    drill, everybody, _ = (route.get("route", {}) for route in resource["virtual_hosts"][0]["routes"])
-    for route in (drill, everybody):
+    routes = {route["name"]: route.get("route") for route in resource["virtual_hosts"][0]["routes"]}
+    for route in (routes["employment/drill"], routes["employment"]):
         assert [(share["name"], share["weight"]) for share in route["weighted_clusters"]["clusters"]] == cluster_weights(found, "us")
