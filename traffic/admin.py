@@ -23,8 +23,9 @@ STARTING = (404, 503)
 class Report:
     """One look at an Envoy.
 
-    `weights` holds, per route (its name is the model), each cluster's weight; `healthy`, per cluster, whether its
-    first choice is healthy (None: not looked at yet). `clusters_settled` is False while a new cluster still warms.
+    `weights` holds, per route (its name is the model), each cluster's weight, nothing for one that refuses; `healthy`,
+    per cluster, whether its first choice is healthy (None: not looked at yet). `clusters_settled` is False while a new
+    cluster still warms.
     """
 
     routes_version: str | None
@@ -90,12 +91,12 @@ def _routes(dump: Mapping[str, Any]) -> tuple[str | None, dict[str, dict[str, in
         configuration = found.get("route_config", {})
         if configuration.get("name") == ROUTES:
             routes = [route for host in configuration.get("virtual_hosts", []) for route in host.get("routes", [])]
-            return found.get("version_info"), {route["name"]: _weights(route) for route in routes if "route" in route}
+            return found.get("version_info"), {route["name"]: _weights(route) for route in routes}
     return None, {}
 
 
 def _weights(route: Mapping[str, Any]) -> dict[str, int]:
-    clusters = route["route"].get("weighted_clusters", {}).get("clusters", [])
+    clusters = route.get("route", {}).get("weighted_clusters", {}).get("clusters", [])
     return {cluster["name"]: int(cluster.get("weight", 0)) for cluster in clusters}
 
 

@@ -48,10 +48,15 @@ def dead_revisions(report: Report, table: RoutingTable) -> tuple[str, ...]:
 
 
 def _weights(table: RoutingTable, report: Report) -> tuple[WeightInForce, ...]:
-    """Sum up the clusters' weights by revision; a revision that the table does not name goes by its short name."""
+    """Sum up the clusters' weights by revision; a revision that the table does not name goes by its short name.
+
+    Where Envoy refuses the model's requests, because nobody may answer them, each revision has nothing.
+    """
     clusters = report.weights.get(table.model, {})
     whole = sum(clusters.values())
     names = {short(backend.revision): backend.revision for backend in table.backends}
+    if not whole:
+        return tuple(WeightInForce(revision, 0.0) for revision in names.values() if table.model in report.weights)
     sums: dict[str, int] = defaultdict(int)
     for name, weight in clusters.items():
         revision = name.split("/")[1]

@@ -12,12 +12,14 @@ from hypothesis import strategies as st
 from test_traffic_table import CANARY, REGIONS, STABLE, places, table
 
 from fleet.errors import InputError
+from traffic.admin import Report
 from traffic.clusters import clusters_of
 from traffic.envoy import routes_file
 from traffic.lanes import PINNED, Lane, lanes_of
 from traffic.memory import Held
 from traffic.rules import Limits, Residency, Rules, Shadow, Sticky
 from traffic.table import RoutingTable, raised_revisions, table_from_json
+from traffic.view import model_state
 from traffic.weights import shares_in
 
 EU = Residency("eu", ("eu",))
@@ -156,6 +158,14 @@ def test_a_residency_that_no_place_is_left_for_refuses() -> None:
     )
     refusals = {name: route["direct_response"]["status"] for name, route in routes(one).items() if "direct_response" in route}
     assert refusals == {"employment/in-eu": 503, "employment/unknown-residency": 400, "employment": 503}
+
+
+def test_where_envoy_refuses_a_models_requests_nobody_has_any_of_them_and_that_is_known() -> None:
+    held = Held.accepting(table(), None, 0.0)
+    refusing = model_state(held, Report("1", "1", True, weights={"employment": {}}))
+    assert (refusing.percent_of(STABLE), refusing.percent_of(CANARY)) == (0, 0)
+    assert model_state(held, Report("1", "1", True)).percent_of(CANARY) is None
+    assert model_state(held, None).percent_of(CANARY) is None
 
 
 def test_marked_requests_are_told_apart_before_anything_else_is_looked_at() -> None:
