@@ -268,7 +268,7 @@ def test_harm_at_the_edges_that_answer_rolls_back_though_another_is_away(
     monkeypatch.setattr(canary, "judge_now", judged)
     monkeypatch.setattr(canary, "record", lambda *_: None)
     monkeypatch.setattr(canary, "show_progress", lambda *_: None)
-    monkeypatch.setattr(canary, "measured_share", lambda *_: MeasuredShare(0.2, 10, real=True))
+    monkeypatch.setattr(canary, "measured_share", lambda *_, **__: MeasuredShare(0.2, 10, real=True))
     verdict, _ = canary.tick(work, pair, 20, time.time())
     assert verdict.outcome is Outcome.ROLL_BACK
     said["outcome"] = Outcome.PROMOTE
