@@ -36,11 +36,11 @@ class Command(StrEnum):
 C, P = Command, ReleasePhase
 
 MEANING: dict[Command, str] = {
-    C.PAUSE: "The weights stay as they are and the step's time stands still; harm still rolls back.",
+    C.PAUSE: "The weights stay as they are, and the time of the step, of the shadow or of the bake stands still; harm still rolls back.",
     C.RESUME: "The walk goes on from where it was paused.",
     C.ABORT: "All traffic goes back to the stable revision, and the release ends as rolled back.",
-    C.PROMOTE: "The release is promoted now, unless harm was found; it waits until the way back is warm.",
-    C.EXTEND: "The canary may last so many seconds longer.",
+    C.PROMOTE: "The release is promoted now, without a bake, unless harm was found; it waits until the way back is warm.",
+    C.EXTEND: "The canary, or the bake, may last so many seconds longer.",
     C.APPROVE: "The revision that is named may get traffic.",
     C.DENY: "The revision gets no traffic, and the release ends as rejected.",
 }
@@ -53,7 +53,7 @@ FITS: dict[Command, frozenset[ReleasePhase]] = {
     C.RESUME: _JUDGED,
     C.ABORT: _BEFORE | _JUDGED,
     C.PROMOTE: frozenset({P.CANARY, P.BAKING}),
-    C.EXTEND: _JUDGED,
+    C.EXTEND: frozenset({P.CANARY, P.BAKING}),
     C.APPROVE: frozenset({P.AWAITING_APPROVAL}),
     C.DENY: frozenset({P.AWAITING_APPROVAL}),
 }

@@ -60,8 +60,8 @@ def canary(work: Work, revision: Revision) -> Verdict | None:
     A first release has no stable revision, and a rollback brings back one that was stable. Only the last step, held
     to its end, can promote: a canary that runs out of time has no verdict.
     """
-    stable = work.stable
-    if stable is None or stable.digest == revision.digest or work.proven is not None:
+    stable = work.rival
+    if stable is None:
         return None
     work.journal.enter(ReleasePhase.CANARY)
     began = work.journal.effect(effects.CANARY, lambda: {"since": int(time.time())}, canary=revision.digest, stable=stable.digest)
@@ -148,7 +148,8 @@ def left_out(work: Work, stage: Stage, held_seconds: float) -> tuple[str, ...]:
     """Return what of the walk has not been walked."""
     rest = ", ".join(f"{step.weight} %" for step in steps_of(work.declared.canary) if step.weight > stage.step.weight)
     step = f"the rest of the step of {stage.step.weight} %, held for {held_seconds:.0f} of {stage.step.seconds:.0f} s"
-    return (step, f"the steps of {rest}") if rest else (step,)
+    bake = work.declared.traffic.bake_seconds
+    return (step, *((f"the steps of {rest}",) if rest else ()), *((f"the bake of {bake:.0f} s",) if bake is not None else ()))
 
 
 def unless_late(stage: Stage, verdict: Verdict, told: Turn) -> Verdict:

@@ -14,7 +14,7 @@ from fleet.evidence import Outcome, Verdict
 from fleet.phases import ReleasePhase
 from fleet.versions import Revision
 from flows.desk import close_desk, open_desk
-from flows.orders import Order, Turn, turn
+from flows.orders import Order, Turn, shadow_turn, turn
 from flows.parking import answerable_until
 from flows.work import DeniedError, Work
 
@@ -26,9 +26,20 @@ class PausedError(ConvoyError):
     """An operator paused the release right before it was promoted."""
 
 
-def turn_now(work: Work, since: float) -> Turn:
-    """Return what the canary that began at `since` (Unix time) may do at this tick, and record which orders it obeys by that."""
-    found = turn(work.declared.canary, work.orders, since, time.time())
+def turn_now(work: Work, since: float, bakes: float | None = None) -> Turn:
+    """Return what the canary that began at `since` (Unix time) may do at this tick, and record which orders it obeys by that.
+
+    With `bakes` it is a bake of so many seconds.
+    """
+    return _obeyed(work, turn(work.declared.canary, work.orders, since, time.time(), bakes))
+
+
+def shadow_turn_now(work: Work) -> Turn:
+    """Return what the shadow may do at this tick, and record which orders it obeys by that."""
+    return _obeyed(work, shadow_turn(work.declared.canary, work.orders, time.time()))
+
+
+def _obeyed(work: Work, found: Turn) -> Turn:
     for order in found.orders.pending:
         if order.command in (Command.PAUSE, Command.RESUME, Command.EXTEND):
             get_run_logger().info("%s: %s %s", work.desire.release, order.command, order.by)
@@ -56,7 +67,7 @@ def may_promote(work: Work) -> bool:
     Raises AbortedError and SupersededError, when that came in between.
     """
     try:
-        work.journal.enter_unless(lambda: _check_unpaused(work), ReleasePhase.PROMOTING, *_decided_by(work))
+        work.journal.enter_unless(lambda: _check_unpaused(work), ReleasePhase.PROMOTING, *decided_by(work))
     except PausedError:
         return False
     return True
@@ -68,7 +79,7 @@ def _check_unpaused(work: Work) -> None:
         raise PausedError(work.desire.release, f"paused {paused.by}")
 
 
-def _decided_by(work: Work) -> tuple[str, ...]:
+def decided_by(work: Work) -> tuple[str, ...]:
     """Return by whose decision and not the judge's the release is promoted, nothing where nobody took one."""
     orders = work.orders
     taken = orders.promoted is not None and orders.promoted not in orders.pending

@@ -172,15 +172,19 @@ FREE: Final = Turn()
 """Nobody said anything, and there is time."""
 
 
-def turn(canary: Canary, orders: Orders, since: float, now: float) -> Turn:
-    """Return what a canary that began at `since` may do at `now` (Unix time); the time that it was paused does not count."""
+def turn(canary: Canary, orders: Orders, since: float, now: float, bakes: float | None = None) -> Turn:
+    """Return what a canary that began at `since` may do at `now` (Unix time); the time that it was paused does not count.
+
+    With `bakes` it is a bake that lasts so many seconds, and then has as long as a canary to come to a verdict.
+    """
     if orders.paused is not None:
         return _paused(canary, orders, orders.paused, now)
-    spent = now - since - orders.paused_seconds(since, now)
-    late = spent - canary.max_seconds - orders.extended
+    longest = canary.max_seconds + orders.extended + (bakes or 0.0)
+    late = now - since - orders.paused_seconds(since, now) - longest
     if late <= 0:
         return Turn(orders=orders)
-    over = f"The canary had no verdict at its last step within {canary.max_seconds + orders.extended:.0f} s"
+    what = "The canary had no verdict at its last step" if bakes is None else "The bake had no verdict"
+    over = f"{what} within {longest:.0f} s"
     if canary.without_verdict == "extend" and late <= canary.extend_seconds * canary.extensions:
         times = int(-(-late // canary.extend_seconds))
         return Turn(Go.ON, (f"{over}: extended by itself, {times} of {canary.extensions} times by {canary.extend_seconds:.0f} s.",), orders)
@@ -188,6 +192,11 @@ def turn(canary: Canary, orders: Orders, since: float, now: float) -> Turn:
         left = canary.ask_seconds - late
         return Turn(Go.HOLD, (f"{over}: it waits another {left:.0f} s for an operator to promote, extend or abort it.",), orders)
     return Turn(Go.OVER, (_ended(canary, over),), orders)
+
+
+def shadow_turn(canary: Canary, orders: Orders, now: float) -> Turn:
+    """Return what a shadow may do at `now` (Unix time): it has an end of its own, and only a pause holds it."""
+    return Turn(orders=orders) if orders.paused is None else _paused(canary, orders, orders.paused, now)
 
 
 def _ended(canary: Canary, over: str) -> str:

@@ -14,6 +14,7 @@ from fleet.phases import ReleasePhase
 from fleet.versions import Revision
 from flows import effects
 from flows.judging import criteria, judge_now, open_case, record
+from flows.obeying import shadow_turn_now
 from flows.observed import Observed, Sides
 from flows.routing import Deal, deal, weights_at
 from flows.showing import show_shadow
@@ -42,8 +43,8 @@ def shadow(work: Work, revision: Revision) -> tuple[str, ...]:
         effects.SHADOW, lambda: _begin(work, revision, stable, plan), revision=revision.digest, percent=plan.percent
     )
     since = int(str(begun["since"]))
-    if not work.journal.completed(effects.SEEN):
-        copy_requests(work, (revision, stable), since)
+    if not work.journal.completed(effects.SEEN) and (why := copy_requests(work, (revision, stable), since)):
+        return why
     seen = work.journal.effect(effects.SEEN, lambda: _end(work, (revision, stable), since), revision=revision.digest)
     reasons = seen["reasons"]
     told = tuple(str(reason) for reason in reasons) if isinstance(reasons, list) else ("what the shadow came to cannot be read",)
@@ -52,22 +53,31 @@ def shadow(work: Work, revision: Revision) -> tuple[str, ...]:
 
 
 @task(cache_policy=NO_CACHE)
-def copy_requests(work: Work, pair: tuple[Revision, Revision], since: int) -> None:
-    """Hold the copies for the declared time or number of answers, or until there is evidence of harm."""
+def copy_requests(work: Work, pair: tuple[Revision, Revision], since: int) -> tuple[str, ...]:
+    """Hold the copies for the declared time or number of answers, or until there is evidence of harm.
+
+    A person's pause keeps them on, and their time stands still. Returns why the release must go back: a pause that
+    nobody ended.
+    """
     revision, stable = pair
     plan, began = work.declared.traffic.shadow, time.monotonic()
     seen = open_case(work, _sides(work, pair), since)
     while plan is not None:
         work.check()
+        told = shadow_turn_now(work)
         states = deal(work, revision, stable, Deal(0, copies=plan.percent)).states
         verdict, copies = look(work, seen, since)
-        show_shadow(work, copies, verdict, weights_at(states, work.model, revision.digest))
+        show_shadow(work, copies, verdict, weights_at(states, work.model, revision.digest), told)
         # By both clocks: one that is set back must not hold the copies for ever
-        lasted = max(time.time() - since, time.monotonic() - began)
+        now, paused = time.time(), told.orders.paused_seconds(since, time.time())
+        lasted = max(now - since, time.monotonic() - began) - paused
         enough = plan.answers is not None and copies.answers >= plan.answers
-        if verdict.outcome is Outcome.ROLL_BACK or enough or lasted >= plan.seconds:
-            return
+        if told.over:
+            return told.reasons
+        if verdict.outcome is Outcome.ROLL_BACK or (not told.holds and (enough or lasted >= plan.seconds)):
+            return ()
         time.sleep(work.house.settings.tick_seconds)
+    return ()
 
 
 def look(work: Work, seen: Observed, since: int) -> tuple[Verdict, Copies]:

@@ -51,13 +51,16 @@ def show_progress(work: Work, progress: Progress) -> None:
     held = ", ".join(f"{'unknown' if percent < 0 else f'{percent} %'} at {edge}" for edge, percent in progress.at_edges.items())
     verdict = progress.verdict
     cost = sum(region.canary_bad for region in verdict.regions)
-    waiting = " ".join((*progress.told.reasons, *(f"Ordered and not obeyed yet: {told(order)}." for order in progress.told.orders.pending)))
     description = (
         f"Canary of {title(work)}: {progress.weight} % asked for, {held}, {progress.share.measured:.1%} seen. "
         f"Evidence of harm {verdict.harm:.3g} of {verdict.harm_limit:.3g} {plot(verdict.course)}. "
         f"It has cost {cost:,} bad answers. {_outlook(progress)}"
     )
-    table(rows, key=key(work, "canary"), description=f"{description} {waiting}".rstrip())
+    table(rows, key=key(work, "canary"), description=f"{description} {_waiting(progress.told)}".rstrip())
+
+
+def _waiting(turn: Turn) -> str:
+    return " ".join((*turn.reasons, *(f"Ordered and not obeyed yet: {told(order)}." for order in turn.orders.pending)))
 
 
 def told(order: Order) -> str:
@@ -91,7 +94,7 @@ def row(progress: Progress, found: RegionEvidence) -> dict[str, str]:
     }
 
 
-def show_shadow(work: Work, copies: Copies, verdict: Verdict, at_edges: dict[str, int]) -> None:
+def show_shadow(work: Work, copies: Copies, verdict: Verdict, at_edges: dict[str, int], turn: Turn = FREE) -> None:
     """Show what a shadow has answered so far, and that no caller meets it."""
     row = {
         "copies answered": f"{copies.answers:,}",
@@ -101,7 +104,7 @@ def show_shadow(work: Work, copies: Copies, verdict: Verdict, at_edges: dict[str
         "verdict so far": verdict.outcome.value,
         "callers' requests": ", ".join(f"{percent} % at {edge}" for edge, percent in at_edges.items()),
     }
-    table([row], key=key(work, "shadow"), description=f"Shadow of {title(work)}")
+    table([row], key=key(work, "shadow"), description=f"Shadow of {title(work)} {_waiting(turn)}".rstrip())
 
 
 def show_verdict(work: Work, verdict: Verdict) -> None:

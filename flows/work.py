@@ -126,6 +126,8 @@ class Work:
         """Record that the release did as it was told, once, and what it left out for that."""
         if order in self.orders.pending:
             self.journal.record(OBEYED, {"command": order.command.value, "skipped": list(skipped)}, intent=order.id)
+
+    @property
     def rival(self) -> Revision | None:
         """The stable revision, where there is one to be compared with: neither for a first release nor for a rollback."""
         stable, revision = self.stable, self.revision

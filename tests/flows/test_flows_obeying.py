@@ -109,7 +109,7 @@ def scene(house: House, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
         monkeypatch.setattr(module, "set_weight", found.weigh)
         monkeypatch.setattr(module, "judge_now", found.judge)
         monkeypatch.setattr(module, "stable_is_warm", found.warm)
-        monkeypatch.setattr(module, "measured_share", lambda *_: SimpleNamespace(real=True, measured=0.2))
+        monkeypatch.setattr(module, "measured_share", lambda *_, **__: SimpleNamespace(real=True, measured=0.2))
         monkeypatch.setattr(module, "weights_at", lambda *_: {})
         for shown in ("show_progress", "show_verdict"):
             monkeypatch.setattr(module, shown, lambda *_: None)

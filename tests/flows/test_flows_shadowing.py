@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,12 +13,14 @@ from typing import Any
 import pytest
 from prefect.logging import disable_run_logger
 
+from fleet.commands import Command
 from fleet.declared import Fleet
 from fleet.evidence import Outcome, Verdict
 from fleet.phases import ReleasePhase
 from fleet.versions import Revision
-from flows import baking, effects, shadowing
+from flows import baking, effects, obeying, shadowing
 from flows.desires import model_stream, observe_candidate
+from flows.orders import OBEYED, Order, Orders
 from flows.work import Claim, Work
 from monitoring.shadowed import Copies
 from registry.leases import Leases
@@ -92,11 +96,13 @@ def at_once(ledger: Ledger) -> Iterator[Work]:
 def dealt(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What was dealt out, with edges, judge and clock that are not there."""
     found = list[Any]()
+    clock = Clock()
+    monkeypatch.setattr(obeying, "time", clock)
     for flow in (shadowing, baking):
         monkeypatch.setattr(flow, "deal", lambda *given: found.append(given[3]) or Shifted("toy", (), ()))
         monkeypatch.setattr(flow, "weights_at", lambda *_: {})
         monkeypatch.setattr(flow, "open_case", lambda *_: None)
-        monkeypatch.setattr(flow, "time", Clock())
+        monkeypatch.setattr(flow, "time", clock)
     monkeypatch.setattr(shadowing, "copy_requests", shadowing.copy_requests.fn)
     monkeypatch.setattr(baking, "hold", baking.hold.fn)
     monkeypatch.setattr(shadowing, "show_shadow", lambda *_: None)
@@ -135,8 +141,8 @@ def test_a_shadow_ends_at_its_number_of_answers_or_when_its_time_is_over(
 ) -> None:
     seen(monkeypatch, Outcome.NOT_ENOUGH_DATA, answers=4)
     shadowing.shadow(shadowed, REVISION)
-    # The clock tells a second at each question, and it is asked twice in each round
-    assert 20 < len(dealt) < 65
+    # The clock tells a second at each question, and it is asked four times in each round
+    assert 10 < len(dealt) < 30
     (told,) = (
         event.payload for event in shadowed.journal.events() if event.effect_key == effects.SEEN and event.type == "effect.completed"
     )
@@ -191,6 +197,98 @@ def test_a_bake_ends_with_the_judges_word_alone(
     assert baking.bake(at_once, REVISION) == ends
     assert dealt == [baking.EVERYTHING]
     assert at_once.phase is ReleasePhase.BAKING
+
+
+@dataclass
+class Spoken:
+    """What people said: the orders that hold from each tick on, by its number."""
+
+    script: dict[int, Orders]
+    ticks: int = 0
+
+    def tick(self, *_: object) -> Verdict:
+        self.ticks += 1
+        return verdict(Outcome.PROMOTE)
+
+    def look(self, *_: object) -> tuple[Verdict, Copies]:
+        return self.tick(), Copies(9, 0, 9, 0)
+
+    def now(self, *_: object) -> Orders:
+        return self.script[max(at for at in self.script if at <= self.ticks)]
+
+
+def paused_at(second: int) -> Orders:
+    return Orders(paused=order(Command.PAUSE, second))
+
+
+def order(command: Command, second: int) -> Order:
+    return Order(f"{command}-1", command, "night-shift", "it is night", "a test", datetime.fromtimestamp(second, UTC))
+
+
+@pytest.fixture
+def spoken(monkeypatch: pytest.MonkeyPatch) -> Spoken:
+    found = Spoken({0: Orders()})
+    monkeypatch.setattr(baking, "tick", found.tick)
+    monkeypatch.setattr(baking, "was_set_back", lambda *_: 0.0)
+    monkeypatch.setattr(shadowing, "look", found.look)
+    monkeypatch.setattr(Work, "orders", property(found.now))
+    return found
+
+
+def test_a_bake_that_is_paused_promotes_nothing_and_its_time_stands_still(at_once: Work, dealt: list[Any], spoken: Spoken) -> None:
+    spoken.script = {0: Orders(), 2: paused_at(1010), 60: Orders()}
+    assert baking.bake(at_once, REVISION) == ()
+    # Five seconds pass at each tick, of which the bake needs thirty
+    assert 62 < spoken.ticks < 70
+
+
+def test_a_pause_of_a_bake_that_nobody_ends_goes_back(at_once: Work, dealt: list[Any], spoken: Spoken) -> None:
+    spoken.script = {0: Orders(), 2: paused_at(1000)}
+    reasons = baking.bake(at_once, REVISION)
+    assert reasons[0] == "Paused by operator night-shift: it is night; nobody resumed it within 3600 s."
+
+
+def test_an_operator_ends_a_bake_early_and_the_ledger_says_what_was_left_out(at_once: Work, dealt: list[Any], spoken: Spoken) -> None:
+    said = order(Command.PROMOTE, 1000)
+    spoken.script = {0: Orders(), 2: Orders(promoted=said, pending=(said,))}
+    assert baking.bake(at_once, REVISION) == ()
+    assert spoken.ticks == 2
+    (event,) = [event for event in at_once.journal.events() if event.type == OBEYED]
+    assert "the rest of the bake" in str(event.payload["skipped"])
+
+
+def test_no_operator_ends_a_bake_where_harm_is_found_or_the_way_back_is_cold(
+    at_once: Work, dealt: list[Any], spoken: Spoken, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = order(Command.PROMOTE, 1000)
+    spoken.script = {0: Orders(promoted=said, pending=(said,))}
+    cold = iter([(), ("stable is starting in eu",), ("stable is starting in eu",), ("stable is starting in eu",), ()])
+    monkeypatch.setattr(baking, "stable_is_warm", lambda *_: next(cold))
+    assert baking.bake(at_once, REVISION) == ()
+    assert spoken.ticks == 4
+    monkeypatch.setattr(baking, "stable_is_warm", lambda *_: ())
+    monkeypatch.setattr(baking, "tick", lambda *_: verdict(Outcome.ROLL_BACK))
+    assert baking.bake(at_once, REVISION) == ("because",)
+
+
+def test_what_an_operator_had_promoted_out_of_its_canary_does_not_bake(at_once: Work, dealt: list[Any], spoken: Spoken) -> None:
+    spoken.script = {0: Orders(promoted=order(Command.PROMOTE, 1000))}
+    assert baking.bake(at_once, REVISION) == ()
+    assert dealt == []
+
+
+def test_a_shadow_that_is_paused_goes_on_answering_copies_until_somebody_resumes_it(
+    shadowed: Work, dealt: list[Any], spoken: Spoken
+) -> None:
+    spoken.script = {0: paused_at(1010), 40: Orders()}
+    assert shadowing.shadow(shadowed, REVISION) == ()
+    assert [deal.copies for deal in dealt] == [*[50] * 42, 0]
+
+
+def test_a_pause_of_a_shadow_that_nobody_ends_goes_back(shadowed: Work, dealt: list[Any], spoken: Spoken) -> None:
+    spoken.script = {0: paused_at(1010)}
+    (reason,) = shadowing.shadow(shadowed, REVISION)
+    assert "nobody resumed it" in reason
 
 
 def test_nothing_is_raised_while_stable_could_not_take_everything_back(

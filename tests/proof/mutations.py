@@ -316,8 +316,8 @@ MUTANTS = (
     Mutant(
         "a bake that ended without a verdict is promoted",
         "flows/baking.py",
-        "if over and verdict.outcome is Outcome.PROMOTE:",
-        "if over:",
+        "if free and held >= seconds and verdict.outcome is Outcome.PROMOTE:",
+        "if free and held >= seconds:",
         (f"{SHADOW}::test_a_bake_ends_with_the_judges_word_alone",),
     ),
     Mutant(
