@@ -44,13 +44,23 @@ class Backend:
 
 
 @dataclass(frozen=True, slots=True)
+class Regional:
+    """The shares of one region's requests, where they differ from those of the others."""
+
+    region: str
+    shares: tuple[Share, ...]
+
+    __pydantic_config__ = STRICT
+
+
+@dataclass(frozen=True, slots=True)
 class RoutingTable:
     """Everything an edge must know about one model.
 
     `epoch` comes from the model's lease, `version` counts within it; an edge takes only what is higher. Past
     `expires_at` (Unix seconds) the edge takes the `safe` shares by itself. `latency_ms` is the SLO's limit, from which
     timeouts derive. `score_range` is what the model's scores may be, `score_tolerance` the part of it by which two answers
-    may differ and still agree. `rules` hold whatever the shares are, a `shadow` as long as the shares. Raises InputError
+    may differ and still agree. `regional` has the regions whose shares are not `shares`. `rules` hold whatever the shares are, a `shadow` as long as the shares. Raises InputError
     when the whole is not consistent.
     """
 
@@ -66,13 +76,15 @@ class RoutingTable:
     score_tolerance: float = 0.0
     rules: Rules = NO_RULES
     shadow: Shadow | None = None
+    regional: tuple[Regional, ...] = ()
 
     __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
         problems = [*_header_problems(self), *_backend_problems(self.backends), *rule_problems(self.rules)]
-        problems += [problem for name in ("shares", "safe") for problem in _share_problems(name, getattr(self, name), self.backends)]
-        problems = problems or [*_shadow_problems(self)]
+        named = [("shares", self.shares), ("safe", self.safe), *((f"shares of {each.region}", each.shares) for each in self.regional)]
+        problems += [problem for name, shares in named for problem in _share_problems(name, shares, self.backends)]
+        problems = problems or [*_shadow_problems(self), *_regional_problems(self)]
         if problems:
             raise InputError(f"routing table of model '{self.model}'", "; ".join(problems), REMEDY)
 
@@ -101,6 +113,14 @@ class RoutingTable:
         """Return a revision's share in percent, 0 when it has none."""
         return sum(share.weight for share in self.shares if share.revision == revision)
 
+    def shares_in(self, region: str | None) -> tuple[Share, ...]:
+        """Return the shares of a region's requests."""
+        return next((each.shares for each in self.regional if each.region == region), self.shares)
+
+    def weight_in(self, region: str | None, revision: str) -> int:
+        """Return a revision's share of a region's requests in percent, 0 when it has none."""
+        return sum(share.weight for share in self.shares_in(region) if share.revision == revision)
+
     def safe_weight_of(self, revision: str) -> int:
         """Return a revision's share in percent once the safe shares hold."""
         return sum(share.weight for share in self.safe if share.revision == revision)
@@ -111,7 +131,7 @@ class RoutingTable:
 
     def on_safe_shares(self) -> RoutingTable:
         """Return the same table with its safe shares in force, and no shadow."""
-        return replace(self, shares=self.safe, shadow=None)
+        return replace(self, shares=self.safe, shadow=None, regional=())
 
     def same_routes(self, other: RoutingTable) -> bool:
         """Say whether two tables differ in nothing that an Envoy would have to be told."""
@@ -144,7 +164,7 @@ def raised_revisions(old: RoutingTable | None, new: RoutingTable) -> tuple[str, 
     the present share the safe one, raises nothing, and neither does a way back. To copies of requests and to callers
     who choose their revision it exposes it as well.
     """
-    exposed = [revision for revision in dict.fromkeys(b.revision for b in new.backends) if any(_exposure(new, revision))]
+    exposed = [revision for revision in dict.fromkeys(b.revision for b in new.backends) if any(_exposure(new, revision, _regions(new)))]
     return tuple(revision for revision in exposed if _raises(old, new, revision))
 
 
@@ -154,16 +174,28 @@ def raises_exposure(old: RoutingTable | None, new: RoutingTable) -> bool:
 
 
 def _raises(old: RoutingTable | None, new: RoutingTable, revision: str) -> bool:
-    if old is None or any(now > then for now, then in zip(_exposure(new, revision), _exposure(old, revision), strict=True)):
+    if old is None:
+        return True
+    regions = _regions(old, new)
+    if any(now > then for now, then in zip(_exposure(new, revision, regions), _exposure(old, revision, regions), strict=True)):
         return True
     return not _places(new, revision) <= _places(old, revision)
 
 
-def _exposure(table: RoutingTable, revision: str) -> tuple[int, int, bool]:
-    """Return how much a revision gets: of the requests, of their copies, and, unless it is stable, of those that choose it."""
+def _exposure(table: RoutingTable, revision: str, regions: Iterable[str | None]) -> tuple[int, ...]:
+    """Return how much a revision gets: of each region's requests, of their copies, and whether callers may choose it.
+
+    Callers may always choose stable.
+    """
+    requests = (max(table.weight_in(region, revision), table.safe_weight_of(revision)) for region in regions)
     copies = table.shadow.percent if table.shadow and table.shadow.revision == revision else 0
     pinned = table.rules.pin_header is not None and revision != table.stable and bool(_places(table, revision))
-    return max(table.weight_of(revision), table.safe_weight_of(revision)), copies, pinned
+    return *requests, copies, pinned
+
+
+def _regions(*tables: RoutingTable) -> tuple[str | None, ...]:
+    """Return the regions whose shares some tables name, and None for all the others."""
+    return tuple(dict.fromkeys([None, *(each.region for table in tables for each in table.regional)]))
 
 
 def _places(table: RoutingTable, revision: str) -> set[Backend]:
@@ -201,6 +233,16 @@ def _share_problems(name: str, shares: tuple[Share, ...], backends: tuple[Backen
     for share in shares:
         if share.weight > 0 and share.revision not in served:
             yield f"{name} gives {share.weight} % to {short(share.revision)}, which has no backend"
+
+
+def _regional_problems(table: RoutingTable) -> Iterable[str]:
+    regions = [each.region for each in table.regional]
+    if len(set(regions)) != len(regions):
+        yield "regional names a region twice"
+    served = {backend.region for backend in table.backends}
+    for region in regions:
+        if region not in served:
+            yield f"regional names '{region}', where no backend is"
 
 
 def _shadow_problems(table: RoutingTable) -> Iterable[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from traffic.lanes import EVERYBODY, Lane, cluster_name, places
 from traffic.table import Backend, RoutingTable, Share
@@ -26,17 +26,31 @@ def shares_in(table: RoutingTable, lane: Lane, own: str | None = None) -> list[t
     """Return the places of a lane with their weights, as `split` divides the table's shares.
 
     A revision that the lane has no place for leaves its share to stable; where stable has none either, nothing is
-    given, for a canary must not get more than its share.
+    given, for a canary must not get more than its share. Where the table's shares differ by region, an edge that stands
+    in one deals out that region's; one that stands in none gives each region of stable an equal part of the requests, to
+    be dealt out there as that region's shares say.
     """
     allowed = places(table, lane)
+    if not table.regional or own in {place.region for place in allowed}:
+        return split(_at_home(table, table.shares_in(own), allowed), allowed, own)
+    found = []
+    for region in dict.fromkeys(place.region for place in allowed if place.revision == table.stable):
+        there = [place for place in allowed if place.region == region]
+        found += split(_at_home(table, table.shares_in(region), there), there)
+    return found
+
+
+def _at_home(table: RoutingTable, shares: Iterable[Share], allowed: Sequence[Backend]) -> list[Share]:
+    """Return the shares among the revisions that have one of some places; nothing where a share would have no taker."""
     at_home = {place.revision for place in allowed}
-    if table.stable not in at_home and any(share.revision not in at_home for share in table.shares if share.weight):
+    given = [share for share in shares if share.weight]
+    if table.stable not in at_home and any(share.revision not in at_home for share in given):
         return []
     weights: dict[str, int] = {}
-    for share in table.shares:
+    for share in given:
         answers = share.revision if share.revision in at_home else table.stable
         weights[answers] = weights.get(answers, 0) + share.weight
-    return split([Share(revision, weight) for revision, weight in weights.items()], allowed, own)
+    return [Share(revision, weight) for revision, weight in weights.items()]
 
 
 def split(shares: Iterable[Share], among: Iterable[Backend], own: str | None = None) -> list[tuple[Backend, int]]:

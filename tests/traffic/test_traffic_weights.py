@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 from fractions import Fraction
 
 import orjson
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fleet.errors import InputError
 from traffic.envoy import routes_file
-from traffic.table import Backend, RoutingTable, Share
-from traffic.weights import cluster_shares, cluster_weights
+from traffic.lanes import Lane
+from traffic.rules import Residency, Rules
+from traffic.table import Backend, Regional, RoutingTable, Share, raised_revisions, table_from_json
+from traffic.weights import cluster_shares, cluster_weights, shares_in
 
 STABLE = "sha256:" + "a" * 64
 CANARY = "sha256:" + "b" * 64
@@ -75,3 +80,74 @@ def test_the_routes_of_a_drill_are_split_as_everybodys() -> None:
     routes = {route["name"]: route.get("route") for route in resource["virtual_hosts"][0]["routes"]}
     for route in (routes["employment/drill"], routes["employment"]):
         assert [(share["name"], share["weight"]) for share in route["weighted_clusters"]["clusters"]] == cluster_weights(found, "us")
+
+
+def in_waves(now: int, done: int, regions: tuple[str, ...], wave: int) -> RoutingTable:
+    """Return a table whose canary has `now` percent in the region of a wave, `done` in those before it and nothing after it."""
+    before = tuple(Regional(region, both(done)) for region in regions[:wave])
+    after = tuple(Regional(region, (Share(STABLE, 100),)) for region in regions[wave + 1 :])
+    return replace(table(now, regions, regions), regional=(*before, *after))
+
+
+def both(canary: int) -> tuple[Share, ...]:
+    return (Share(STABLE, 100 - canary), Share(CANARY, canary))
+
+
+@given(now=st.integers(1, 99), done=st.integers(1, 99), there=regions, data=st.data())
+def test_a_region_whose_shares_differ_keeps_its_own_at_an_edge_of_none(
+    now: int, done: int, there: tuple[str, ...], data: st.DataObject
+) -> None:
+    wave = data.draw(st.integers(0, len(there) - 1))
+    parts = split(in_waves(now, done, there, wave), None)
+    wanted = {region: done if at < wave else now if at == wave else 0 for at, region in enumerate(there)}
+    for region, percent in wanted.items():
+        assert parts[CANARY].get(region, 0) == Fraction(percent, 100 * len(there))
+        assert parts[STABLE][region] == Fraction(100 - percent, 100 * len(there))
+
+
+@given(now=st.integers(1, 99), done=st.integers(1, 99), there=regions, data=st.data())
+def test_an_edge_deals_out_the_shares_of_the_region_that_it_stands_in(
+    now: int, done: int, there: tuple[str, ...], data: st.DataObject
+) -> None:
+    wave, own = data.draw(st.integers(0, len(there) - 1)), data.draw(st.integers(0, len(there) - 1))
+    parts = split(in_waves(now, done, there, wave), there[own])
+    percent = done if own < wave else now if own == wave else 0
+    assert parts[CANARY].get(there[own], 0) == Fraction(percent, 100)
+    assert parts[STABLE][there[own]] == Fraction(100 - percent, 100)
+
+
+def test_residents_get_the_shares_of_their_own_regions() -> None:
+    three = REGIONS[:3]
+    found = replace(in_waves(20, 50, three, 1), rules=Rules(residency=(Residency("eu", three[1:]),)))
+    weights = {(place.revision, place.region): weight for place, weight in shares_in(found, Lane(mark="eu")) if weight}
+    assert weights == {(STABLE, three[1]): 80, (CANARY, three[1]): 20, (STABLE, three[2]): 100}
+
+
+def test_the_next_wave_raises_what_its_regions_meet_and_the_way_back_raises_nothing() -> None:
+    three = REGIONS[:3]
+    first, second, back = in_waves(50, 50, three, 0), in_waves(5, 50, three, 1), in_waves(5, 20, three, 1)
+    assert raised_revisions(first, second) == (CANARY,)
+    assert raised_revisions(second, second) == ()
+    assert raised_revisions(second, back) == ()
+    assert raised_revisions(second, second.on_safe_shares()) == ()
+    assert second.on_safe_shares().weight_in(three[0], CANARY) == 0
+
+
+@pytest.mark.parametrize(
+    ("regional", "says"),
+    [
+        ((Regional("nowhere", both(20)),), "regional names 'nowhere', where no backend is"),
+        ((Regional(REGIONS[0], both(20)), Regional(REGIONS[0], both(30))), "regional names a region twice"),
+        ((Regional(REGIONS[0], (Share(STABLE, 90),)),), "shares of region-0 must be whole percents that sum to 100"),
+    ],
+)
+def test_regional_shares_that_cannot_be_are_refused(regional: tuple[Regional, ...], says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        replace(table(20, REGIONS[:2], REGIONS[:2]), regional=regional)
+
+
+def test_regional_shares_reach_the_edge_in_the_tables_own_form() -> None:
+    found = in_waves(5, 50, REGIONS[:3], 1)
+    assert table_from_json(found.to_json()) == found
+    assert b"regional" not in table(5, REGIONS[:2], REGIONS[:2]).to_json()
+    assert not found.same_routes(replace(found, regional=()))
