@@ -16,7 +16,7 @@ from fleet.evidence import Outcome, Verdict
 from flows.desires import release_stream
 from flows.house import House
 from flows.judging import CRITERIA
-from flows.observed import JUDGED, Observed, Sides, observed_in
+from flows.observed import JUDGED, Observed, Sides, observed_in, wave_of
 from monitoring.conviction import Evidence
 from monitoring.criteria import Criteria, criteria_from
 from monitoring.judge import judge
@@ -142,10 +142,10 @@ def show(again: Again) -> None:
 
 
 def _decided(criteria: Criteria, seen: Observed, regions: tuple[str, ...], looks: Sequence[Event]) -> Decided:
-    """Return when an end was first reached; a promotion counts from the first look at the last weight."""
+    """Return when an end was first reached; a promotion counts from the first look at the last weight of the last wave."""
     evidence = seen.evidence(regions)
-    last = max(int(str(look.payload["weight"])) for look in looks)
-    first = next(look for look in looks if int(str(look.payload["weight"])) == last)
+    reached = [(wave_of(look), int(str(look.payload["weight"]))) for look in looks]
+    first = looks[reached.index(max(reached))]
     return decide(
         criteria, Evidence(strata_by_region(evidence), pairs_by_region(evidence), evidence.cuts, seen.horizon), int(first.at.timestamp())
     )

@@ -82,7 +82,7 @@ def _served(house: House, region: str, model: str, states: Sequence[EdgeState], 
 
 def _revision(house: House, region: str, revision: Revision, states: Sequence[EdgeState], attempts: Attempts) -> RevisionView:
     status = house.target(region).status_of(region, revision.model, revision.digest)
-    weights = [found.in_force.weight_of(revision.digest) for state in states if (found := state.of(revision.model)) is not None]
+    weights = [found.in_force.weight_in(region, revision.digest) for state in states if (found := state.of(revision.model)) is not None]
     there = [count for count in attempts.counts if count.region == region and count.traffic == "live"]
     total = sum(count.attempts for count in there)
     own = sum(count.attempts for count in there if count.revision == revision.digest)

@@ -106,6 +106,9 @@ class Canary(Declared):
     its weights and waits `ask_seconds` for an operator. Then it is rolled back as well, and so is one that was paused
     for longer than `pause_seconds`. Time during which it is paused does not count.
 
+    With `waves` of regions the steps are walked in the first wave's regions, then in the next one's while those before
+    stay at the last step; harm in any region takes the requests back in all.
+
     `harm_budget` is how many bad answers it may give in all; once they are given it is rolled back, whatever stable
     does. With a budget and without `steps`, the shares and how long each lasts follow from the budget and from what
     is known of the canary so far.
@@ -113,6 +116,7 @@ class Canary(Declared):
 
     harm_budget: HarmBudget | None = None
     steps: tuple[Step, ...] = (Step(weight=5, seconds=60), Step(weight=25, seconds=120), Step(weight=50, seconds=120))
+    waves: tuple[Annotated[tuple[Name, ...], Field(min_length=1)], ...] = ()
     max_seconds: Seconds = 1800
     without_verdict: Literal["roll back", "ask", "extend"] = "roll back"
     ask_seconds: Seconds = 3600
@@ -124,6 +128,11 @@ class Canary(Declared):
     def follows_budget(self) -> bool:
         """Whether the harm budget decides the shares, since no steps are declared."""
         return self.harm_budget is not None and "steps" not in self.model_fields_set
+
+    @property
+    def shortest_seconds(self) -> float:
+        """How long all steps of all waves last at least."""
+        return sum(step.seconds for step in self.steps) * max(len(self.waves), 1)
 
     @model_validator(mode="after")
     def _weights_rise(self) -> Self:
@@ -271,8 +280,22 @@ class Model(Declared):
     def _steps_are_those_of_a_canary(self) -> Self:
         if self.traffic.mode == "blue-green" and "steps" in self.canary.model_fields_set:
             raise ValueError("canary.steps raise a share in steps, and traffic.mode blue-green switches all at once: declare one of them")
-        if self.traffic.mode == "canary" and self.canary.max_seconds < sum(step.seconds for step in self.canary.steps):
-            raise ValueError("canary.max_seconds must cover the steps")
+        if self.traffic.mode == "canary" and self.canary.max_seconds < self.canary.shortest_seconds:
+            raise ValueError(f"canary.max_seconds must cover the steps{' of every wave' if self.canary.waves else ''}")
+        return self
+
+    @model_validator(mode="after")
+    def _waves_reach_every_region_once(self) -> Self:
+        named = [region for wave in self.canary.waves for region in wave]
+        if not named:
+            return self
+        if self.traffic.mode == "blue-green":
+            raise ValueError(
+                "canary.waves raise a share region by region, and traffic.mode blue-green switches all at once: declare one of them"
+            )
+        if sorted(named) != sorted(self.regions):
+            found, regions = ", ".join(named), ", ".join(self.regions)
+            raise ValueError(f"canary.waves must name each region of the model once ({regions}; found {found})")
         return self
 
     @model_validator(mode="after")

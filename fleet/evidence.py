@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -76,6 +76,10 @@ class Attempts:
         """Return the counts of one revision."""
         counts = tuple(count for count in self.counts if count.revision == revision)
         return Attempts(counts, self.complete_to, tuple(pair for pair in self.pairs if pair.revision == revision))
+
+    def within(self, regions: Collection[str]) -> Attempts:
+        """Return the counts of some regions, of all where none is named."""
+        return replace(self, counts=tuple(count for count in self.counts if count.region in regions)) if regions else self
 
     def live(self) -> Attempts:
         """Return the counts of callers' own requests: neither copies nor pinned ones."""

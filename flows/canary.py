@@ -9,7 +9,6 @@ from functools import partial
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from fleet.declared import Step
 from fleet.errors import Unreachable
 from fleet.evidence import Outcome, Verdict
 from fleet.phases import ReleasePhase
@@ -19,9 +18,10 @@ from flows.judging import judge_now, judge_seen, open_case, record
 from flows.obeying import promoted_now, turn_now
 from flows.observed import Observed, Sides
 from flows.orders import FREE, Go, Turn
-from flows.routing import set_weight, stable_is_warm, weights_at
+from flows.routing import Deal, deal, stable_is_warm, weights_at
 from flows.showing import Progress, show_progress, show_verdict
-from flows.spending import allowance, steps_of
+from flows.spending import allowance
+from flows.stages import Stage, stages_of
 from flows.work import Work
 from monitoring.share import LATEST_SECONDS, MeasuredShare, measured_share
 from registry.ledger import JSON
@@ -46,19 +46,19 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
-    """One step of the walk: the weight before it, the step, and whether it is the last one."""
+class At:
+    """Where a walk stands at a tick: its step, what the canary has in each region, and since when (Unix time)."""
 
-    before: int
-    step: Step
-    last: bool
+    stage: Stage
+    dealt: Deal
+    since: float
 
 
 def canary(work: Work, revision: Revision) -> Verdict | None:
-    """Walk the declared steps and return the last verdict; None where there is nothing to compare with.
+    """Walk the declared steps, wave by wave, and return the last verdict; None where there is nothing to compare with.
 
-    A first release has no stable revision, and a rollback brings back one that was stable. Only the last step, held
-    to its end, can promote: a canary that runs out of time has no verdict.
+    A first release has no stable revision, and a rollback brings back one that was stable. Only the last step of the
+    last wave, held to its end, can promote: a canary that runs out of time has no verdict.
     """
     stable = work.rival
     if stable is None:
@@ -67,12 +67,10 @@ def canary(work: Work, revision: Revision) -> Verdict | None:
     began = work.journal.effect(effects.CANARY, lambda: {"since": int(time.time())}, canary=revision.digest, stable=stable.digest)
     since, sides = int(str(began["since"])), Sides(work.model, revision.digest, stable.digest)
     pair = Pair(revision, stable, since, time.time() - time.monotonic(), open_case(work, sides, since))
-    verdict, weight = judge_seen(work, pair.seen), 0
-    steps = steps_of(work.declared.canary)
-    for position, step in enumerate(steps):
-        stage = Stage(weight, step, last=position == len(steps) - 1)
-        verdict, told = walk.with_options(task_run_name=f"canary-at-{step.weight}-percent")(work, pair, stage)
-        verdict, weight = unless_late(stage, verdict, told), step.weight
+    verdict = judge_seen(work, pair.seen)
+    for stage in stages_of(work.declared.canary):
+        verdict, told = walk.with_options(task_run_name=stage.name)(work, pair, stage)
+        verdict = unless_late(stage, verdict, told)
         if verdict.outcome is Outcome.ROLL_BACK or told.ends or was_set_back(pair, time.time(), time.monotonic()):
             break
     show_verdict(work, verdict)
@@ -95,13 +93,14 @@ def walk(work: Work, pair: Pair, stage: Stage) -> tuple[Verdict, Turn]:
         before, told = told, turn_now(work, pair.since)
         if allowed is not None and not allowed.percent:
             return replace(verdict, outcome=Outcome.ROLL_BACK, reasons=(f"No share is left: {allowed.why}.", *verdict.reasons)), told
-        affordable = step.weight if allowed is None else allowed.percent
+        affordable = 100 if allowed is None else allowed.percent
         if began is None and not missing and affordable >= step.weight and told.go is Go.ON:
-            work.journal.effect(effects.weight(step.weight), partial(_switch, work, pair, step.weight), weight=step.weight)
+            act = partial(_switch, work, pair, stage.deal(step.weight, affordable))
+            work.journal.effect(effects.weight(step.weight, stage.wave), act, weight=step.weight, **stage.where)
             began, looked = time.time(), time.monotonic()
         most = weight if told.go is not Go.ON else stage.before if began is None else step.weight
         weight = min(affordable, most)
-        verdict, share = tick(work, pair, weight, began or time.time(), told)
+        verdict, share = tick(work, pair, At(stage, stage.deal(weight, affordable), began or time.time()), told)
         told = turn_now(work, pair.since)
         if verdict.outcome is Outcome.ROLL_BACK or was_set_back(pair, time.time(), time.monotonic()):
             return verdict, told
@@ -122,22 +121,24 @@ def walk(work: Work, pair: Pair, stage: Stage) -> tuple[Verdict, Turn]:
         time.sleep(work.house.settings.tick_seconds)
 
 
-def tick(work: Work, pair: Pair, weight: int, since: float, told: Turn = FREE) -> tuple[Verdict, MeasuredShare]:
-    """Renew the edges' table at a weight, look at what was answered, judge, and record it beside what people ordered.
+def tick(work: Work, pair: Pair, at: At, told: Turn = FREE) -> tuple[Verdict, MeasuredShare]:
+    """Renew the edges' table, look at what was answered, judge, and record it beside what people ordered.
 
     An edge that is away ends the tick with its error, but keeps no harm from being found in what the others tell.
     """
     states: tuple[EdgeState, ...] = ()
     away: Unreachable | None = None
     try:
-        states = set_weight(work, pair.canary, pair.stable, weight).states
+        states = deal(work, pair.canary, pair.stable, at.dealt).states
     except Unreachable as problem:
         away = problem
-    judged = judge_now(work, pair.seen, weight)
+    weight, wave = at.dealt.weight, at.stage.wave
+    judged = judge_now(work, pair.seen, weight, wave)
     verdict = unless_set_back(pair, judged.verdict, time.time(), time.monotonic())
-    attempts, recent = pair.seen.evidence(work.regions).attempts, max(int(since) + 1, pair.seen.horizon - LATEST_SECONDS)
+    attempts, recent = pair.seen.evidence(work.regions).attempts, max(int(at.since) + 1, pair.seen.horizon - LATEST_SECONDS)
+    attempts = attempts.within(at.stage.regions)
     share = measured_share(attempts, pair.canary.digest, recent, weight, by_caller=work.declared.traffic.sticky is not None)
-    record(work, replace(judged, verdict=verdict, held=told.reasons), weight, share)
+    record(work, replace(judged, verdict=verdict, held=told.reasons, wave=wave), weight, share)
     show_progress(work, Progress(weight, weights_at(states, work.model, pair.canary.digest), share, verdict, judged.seconds_left, told))
     if away is not None and verdict.outcome is not Outcome.ROLL_BACK:
         raise away
@@ -146,10 +147,16 @@ def tick(work: Work, pair: Pair, weight: int, since: float, told: Turn = FREE) -
 
 def left_out(work: Work, stage: Stage, held_seconds: float) -> tuple[str, ...]:
     """Return what of the walk has not been walked."""
-    rest = ", ".join(f"{step.weight} %" for step in steps_of(work.declared.canary) if step.weight > stage.step.weight)
+    walk = stages_of(work.declared.canary)
+    rest = ", ".join(_words(each) for each in walk[walk.index(stage) + 1 :])
     step = f"the rest of the step of {stage.step.weight} %, held for {held_seconds:.0f} of {stage.step.seconds:.0f} s"
     bake = work.declared.traffic.bake_seconds
     return (step, *((f"the steps of {rest}",) if rest else ()), *((f"the bake of {bake:.0f} s",) if bake is not None else ()))
+
+
+def _words(stage: Stage) -> str:
+    where = f" in {', '.join(stage.regions)}" if stage.regions else ""
+    return f"{stage.step.weight} %{where}"
 
 
 def unless_late(stage: Stage, verdict: Verdict, told: Turn) -> Verdict:
@@ -177,7 +184,7 @@ def unless_set_back(pair: Pair, verdict: Verdict, now: float, steady: float) -> 
     return replace(verdict, outcome=Outcome.NOT_ENOUGH_DATA, reasons=(why, *verdict.reasons))
 
 
-def _switch(work: Work, pair: Pair, weight: int) -> dict[str, JSON]:
-    shifted = set_weight(work, pair.canary, pair.stable, weight)
+def _switch(work: Work, pair: Pair, dealt: Deal) -> dict[str, JSON]:
+    shifted = deal(work, pair.canary, pair.stable, dealt)
     seen: dict[str, JSON] = dict(weights_at(shifted.states, work.model, pair.canary.digest))
-    return {"weight": weight, "seen": seen, "spread_seconds": f"{shifted.spread:.3f}"}
+    return {"weight": dealt.weight, "seen": seen, "spread_seconds": f"{shifted.spread:.3f}"}

@@ -36,9 +36,9 @@ def deploy(region: str) -> Effect:
     return Effect(f"deploy:{region}")
 
 
-def weight(percent: int) -> Effect:
-    """Giving the revision a share of the requests at every edge."""
-    return Effect(f"weight:{percent}")
+def weight(percent: int, wave: int = 1) -> Effect:
+    """Giving the revision a share of the requests at every edge; in a later wave than the first, in that wave's regions."""
+    return Effect(f"weight:{percent}" if wave == 1 else f"weight:{percent}@{wave}")
 
 
 def point(region: str) -> Effect:
@@ -67,8 +67,9 @@ class Ending(StrEnum):
 class Course:
     """What the effects of a release depend on: its regions and revisions, and how far it got.
 
-    `weights` are the canary's steps that it reached, `lost` the regions in which its revision never became ready.
-    `shadowed` and `baked` say whether it did so to the end; one that switched at `once` had no canary.
+    `weights` are the canary's steps that it reached, `later` those of each wave after the first, `lost` the regions in
+    which its revision never became ready. `shadowed` and `baked` say whether it did so to the end; one that switched at
+    `once` had no canary.
     """
 
     regions: tuple[str, ...]
@@ -79,6 +80,7 @@ class Course:
     shadowed: bool = False
     baked: bool = False
     once: bool = False
+    later: tuple[tuple[int, ...], ...] = ()
 
 
 def effects_of(ending: Ending, course: Course) -> tuple[Effect, ...]:
@@ -105,7 +107,8 @@ def _made(course: Course) -> tuple[Effect, ...]:
 
 def _tried(course: Course) -> tuple[Effect, ...]:
     shadow = (SHADOW, SEEN) if course.shadowed else ()
-    canary = () if course.once else (CANARY, *map(weight, course.weights))
+    waves = enumerate((course.weights, *course.later), start=1)
+    canary = () if course.once else (CANARY, *(weight(percent, wave) for wave, reached in waves for percent in reached))
     return (*shadow, *canary, *((BAKE,) if course.baked else ()))
 
 

@@ -32,13 +32,15 @@ RATE_SECONDS = 30
 class Judged:
     """A verdict with what was newly seen before it, as the ledger has it; `seconds_left` to one that is final, None if unknown.
 
-    `held` says why the canary does not simply walk on: people and the clock, which the judge does not know of.
+    `wave` is where the walk stood. `held` says why the canary does not simply walk on: people and the clock, which the
+    judge does not know of.
     """
 
     verdict: Verdict
     observed: dict[str, JSON]
     seconds_left: float | None
     held: tuple[str, ...] = ()
+    wave: int = 1
 
 
 def open_case(work: Work, sides: Sides, since: int) -> Observed:
@@ -52,9 +54,9 @@ def open_case(work: Work, sides: Sides, since: int) -> Observed:
     return observed_in(events, sides, since)
 
 
-def judge_now(work: Work, seen: Observed, weight: int) -> Judged:
-    """Take in what the edges counted since the last look, at a weight in percent, and judge everything."""
-    look, silent = look_at(work.house.edges, seen, int(time.time()) + 1, weight)
+def judge_now(work: Work, seen: Observed, weight: int, wave: int = 1) -> Judged:
+    """Take in what the edges counted since the last look, at a weight in percent in a wave, and judge everything."""
+    look, silent = look_at(work.house.edges, seen, int(time.time()) + 1, weight, wave)
     found = judge_seen(work, seen)
     return Judged(replace(found, reasons=(*found.reasons, *silent)), look.as_json(seen.sides), seconds_left(found, seen))
 
@@ -122,6 +124,7 @@ def record(work: Work, judged: Judged, weight: int, share: MeasuredShare) -> Non
             "regions": regions,
             OBSERVED: judged.observed,
             **({"held": list(judged.held)} if judged.held else {}),
+            **({"wave": judged.wave} if judged.wave > 1 else {}),
         },
     )
 

@@ -48,13 +48,13 @@ class Observed:
     counts: list[AttemptCount] = field(default_factory=list)
     pairs: list[PairCount] = field(default_factory=list)
     complete_to: dict[str, int] = field(default_factory=dict)
-    weights: list[tuple[int, int]] = field(default_factory=list)
+    weights: list[tuple[int, int, int]] = field(default_factory=list)
 
     @property
     def cuts(self) -> tuple[int, ...]:
         """The seconds at which a look found other weights than the one before; those between two such looks stand apart."""
-        changes = [(before, now) for before, now in pairwise(self.weights) if before[1] != now[1]]
-        return tuple(sorted({second for change in changes for second, _ in change}))
+        changes = [(before, now) for before, now in pairwise(self.weights) if before[1:] != now[1:]]
+        return tuple(sorted({look[0] for change in changes for look in change}))
 
     @property
     def horizon(self) -> int:
@@ -66,22 +66,22 @@ class Observed:
         attempts = Attempts(tuple(self.counts), self.horizon, tuple(self.pairs))
         return CanaryEvidence(self.sides.canary, self.sides.stable, attempts, regions, min(self.complete_to.values(), default=0), self.cuts)
 
-    def take_in(self, told: Mapping[str, Attempts], weight: int) -> Look:
-        """Add what the edges told since each was last asked, at a weight in percent; returns what was new."""
+    def take_in(self, told: Mapping[str, Attempts], weight: int, wave: int = 1) -> Look:
+        """Add what the edges told since each was last asked, at a weight in percent in a wave; returns what was new."""
         horizon = self.horizon
         counts = [_late(count, horizon) for part in told.values() for count in part.counts if self._judged(count)]
         pairs = [_late(pair, horizon) for part in told.values() for pair in part.pairs if pair.revision == self.sides.canary]
         complete_to = {edge: part.complete_to for edge, part in told.items()}
         look = Look(tuple(sorted(counts, key=_order)), tuple(sorted(pairs, key=_order)), complete_to)
-        self.add(look, weight)
+        self.add(look, weight, wave)
         return look
 
-    def add(self, look: Look, weight: int) -> None:
-        """Add a look that found a weight."""
+    def add(self, look: Look, weight: int, wave: int = 1) -> None:
+        """Add a look that found a weight in a wave."""
         self.counts += look.counts
         self.pairs += look.pairs
         self.complete_to.update(look.complete_to)
-        self.weights.append((self.horizon, weight))
+        self.weights.append((self.horizon, weight, wave))
 
     def _judged(self, count: AttemptCount) -> bool:
         return count.traffic == "live" and self.sides.role_of(count.revision) is not None
@@ -102,8 +102,8 @@ class Look:
         return {"counts": counts, "pairs": pairs, "complete_to": dict(self.complete_to)}
 
 
-def look_at(edges: Sequence[Edge], seen: Observed, until: int, weight: int) -> tuple[Look, tuple[str, ...]]:
-    """Ask every edge what it completed since it was last asked, at a weight; returns what is new and why an edge told nothing.
+def look_at(edges: Sequence[Edge], seen: Observed, until: int, weight: int, wave: int = 1) -> tuple[Look, tuple[str, ...]]:
+    """Ask every edge what it completed since it was last asked, at a weight in a wave; returns what is new and why an edge told nothing.
 
     Raises Unreachable when no edge can be asked at all.
     """
@@ -122,7 +122,7 @@ def look_at(edges: Sequence[Edge], seen: Observed, until: int, weight: int) -> t
         raise Unreachable("every edge", "; ".join(silent) or "there is none")
     for edge in answers:
         seen.complete_to.setdefault(edge, seen.since)
-    return seen.take_in(found, weight), silent
+    return seen.take_in(found, weight, wave), silent
 
 
 def observed_in(events: Iterable[Event], sides: Sides, since: int) -> Observed:
@@ -130,8 +130,13 @@ def observed_in(events: Iterable[Event], sides: Sides, since: int) -> Observed:
     seen = Observed(sides, since)
     for event in events:
         if event.type == JUDGED and OBSERVED in event.payload:
-            seen.add(look_from_json(event.payload[OBSERVED], sides), int(str(event.payload["weight"])))
+            seen.add(look_from_json(event.payload[OBSERVED], sides), int(str(event.payload["weight"])), wave_of(event))
     return seen
+
+
+def wave_of(judged: Event) -> int:
+    """Return the wave in which a verdict was given; 1 where every region walks at once."""
+    return int(str(judged.payload.get("wave", 1)))
 
 
 def look_from_json(recorded: JSON, sides: Sides) -> Look:

@@ -18,7 +18,7 @@ from traffic.edge_client import Edge
 from traffic.edge_state import EdgeState
 from traffic.edges import Shifted, observe_answering, shift, shift_alone
 from traffic.rules import Shadow
-from traffic.table import Backend, RoutingTable, Share
+from traffic.table import Backend, Regional, RoutingTable, Share
 
 TRIES_IN_TIME = 3
 """How often a table is made for one change of weights, on a machine so busy that it runs out before it is taken."""
@@ -28,12 +28,19 @@ TRIES_IN_TIME = 3
 class Deal:
     """What a revision gets, in percent: of the requests, and of copies of stable's.
 
-    While it bakes it has everything, and stable stays the safe one.
+    `elsewhere` has the regions in which its weight is another one. While it bakes it has everything, and stable stays
+    the safe one.
     """
 
     weight: int
     copies: int = 0
     baking: bool = False
+    elsewhere: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def nothing(self) -> bool:
+        """Whether the revision answers nothing at all, neither requests nor copies."""
+        return not (self.weight or self.copies or any(weight for _, weight in self.elsewhere))
 
 
 def set_weight(work: Work, revision: Revision, stable: Revision | None, weight: int) -> Shifted:
@@ -65,7 +72,7 @@ def table_of(work: Work, revision: Revision, stable: Revision | None, dealt: Dea
     before = stable if stable is not None and stable.digest != revision.digest and goes_back else None
     shares = _shares(revision, before, dealt.weight)
     safe = (Share(before.digest if before else revision.digest, 100),)
-    served = [each for each in (before, revision) if each is not None and (each is not revision or dealt.weight or dealt.copies)]
+    served = [each for each in (before, revision) if each is not None and (each is not revision or not dealt.nothing)]
     found = tuple(backend for each in served for backend in backends(work.house, each, work.regions, required=each == revision))
     return RoutingTable(
         model=work.model,
@@ -80,6 +87,7 @@ def table_of(work: Work, revision: Revision, stable: Revision | None, dealt: Dea
         score_tolerance=score_tolerance(work.declared),
         rules=rules_of(work.house.fleet, work.model),
         shadow=Shadow(revision.digest, dealt.copies) if dealt.copies else None,
+        regional=tuple(Regional(region, _shares(revision, before, weight)) for region, weight in dealt.elsewhere) if before else (),
     )
 
 

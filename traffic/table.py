@@ -60,8 +60,9 @@ class RoutingTable:
     `epoch` comes from the model's lease, `version` counts within it; an edge takes only what is higher. Past
     `expires_at` (Unix seconds) the edge takes the `safe` shares by itself. `latency_ms` is the SLO's limit, from which
     timeouts derive. `score_range` is what the model's scores may be, `score_tolerance` the part of it by which two answers
-    may differ and still agree. `regional` has the regions whose shares are not `shares`. `rules` hold whatever the shares are, a `shadow` as long as the shares. Raises InputError
-    when the whole is not consistent.
+    may differ and still agree. `rules` hold whatever the shares are, a `shadow` as long as the shares. `regional` has
+    the regions whose requests are dealt out by other shares than `shares`. Raises InputError when the whole is not
+    consistent.
     """
 
     model: str

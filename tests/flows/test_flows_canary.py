@@ -7,9 +7,10 @@ import pytest
 from fleet.declared import Canary, Step
 from fleet.evidence import Outcome, Verdict
 from fleet.versions import Revision
-from flows.canary import Pair, Stage, unless_late, unless_set_back
+from flows.canary import Pair, unless_late, unless_set_back
 from flows.observed import Observed, Sides
 from flows.orders import Go, Orders, Turn, turn
+from flows.stages import Stage
 
 STEP = Step(weight=5, seconds=1)
 SEEN = Observed(Sides("toy", "sha256:b", "sha256:a"), since=1000)

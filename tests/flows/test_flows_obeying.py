@@ -27,6 +27,7 @@ from flows.judging import Judged
 from flows.obeying import may_have_traffic, may_promote
 from flows.orders import COMMANDED, OBEYED, Order, payload_of
 from flows.parking import parked, to_tell
+from flows.routing import Deal
 from flows.spending import Allowance
 from flows.work import AbortedError, Claim, DeniedError, SupersededError, Work
 from registry.ledger import NewEvent
@@ -52,6 +53,7 @@ class Scene:
     script: dict[int, Callable[[], object]] = field(default_factory=dict)
     weights: list[int] = field(default_factory=list)
     every: Callable[[], object] = lambda: None
+    dealt: list[Deal] = field(default_factory=list)
 
     def order(self, command: Command, seconds: int = 0, digest: str | None = None) -> Order:
         """Have an operator say something."""
@@ -65,9 +67,10 @@ class Scene:
         """Return the commands that the release says it obeyed."""
         return [str(event.payload["command"]) for event in self.work.journal.events() if event.type == OBEYED]
 
-    def weigh(self, _work: Work, _canary: Revision, _stable: Revision, weight: int) -> Shifted:
+    def weigh(self, _work: Work, _canary: Revision, _stable: Revision, dealt: Deal) -> Shifted:
         self.script.pop(len(self.weights) + 1, self.every)()
-        self.weights.append(weight)
+        self.weights.append(dealt.weight)
+        self.dealt.append(dealt)
         return Shifted("toy", (), ())
 
     def verdict(self) -> Verdict:
@@ -106,7 +109,7 @@ def scene(house: House, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
         for phase in (P.VALIDATING, P.PACKAGING, P.REPLICATING, P.DEPLOYING):
             found.work.journal.enter(phase)
         found.work.journal.effect(effects.PACKAGE, lambda: {"digest": CANARY_REVISION.digest})
-        monkeypatch.setattr(module, "set_weight", found.weigh)
+        monkeypatch.setattr(module, "deal", found.weigh)
         monkeypatch.setattr(module, "judge_now", found.judge)
         monkeypatch.setattr(module, "stable_is_warm", found.warm)
         monkeypatch.setattr(module, "measured_share", lambda *_, **__: SimpleNamespace(real=True, measured=0.2))
@@ -131,6 +134,35 @@ def test_a_canary_to_which_nobody_speaks_walks_as_declared(scene: Scene) -> None
     scene.verdicts = [Outcome.PROMOTE]
     assert walked(scene).outcome is Outcome.PROMOTE
     assert sorted(set(scene.weights)) == [20, 50]
+
+
+WAVES = (("us-east-1",), ("europe-west4", "southeastasia"))
+
+
+def test_waves_are_walked_one_after_another_and_only_the_last_step_of_the_last_promotes(scene: Scene) -> None:
+    declare(scene.work.house, canary=Canary(steps=STEPS, max_seconds=60, waves=WAVES))
+    scene.verdicts = [Outcome.PROMOTE]
+    assert walked(scene).outcome is Outcome.PROMOTE
+    walk = [Deal(weight, elsewhere=(("europe-west4", 0), ("southeastasia", 0))) for weight in (20, 50)]
+    assert list(dict.fromkeys(scene.dealt)) == [*walk, *(Deal(weight, elsewhere=(("us-east-1", 50),)) for weight in (20, 50))]
+    kept = [str(event.effect_key) for event in scene.work.journal.events() if event.type == "effect.completed"]
+    assert [key for key in kept if key.startswith("weight:")] == ["weight:20", "weight:50", "weight:20@2", "weight:50@2"]
+
+
+def test_harm_in_a_later_wave_ends_the_walk_and_no_further_region_meets_the_canary(scene: Scene) -> None:
+    declare(scene.work.house, canary=Canary(steps=STEPS, max_seconds=60, waves=WAVES))
+    second = Deal(20, elsewhere=(("us-east-1", 50),))
+    scene.every = lambda: second in scene.dealt and scene.verdicts.insert(0, Outcome.ROLL_BACK)
+    assert walked(scene).outcome is Outcome.ROLL_BACK
+    assert set(scene.dealt[scene.dealt.index(second) :]) == {second}
+
+
+def test_while_a_later_wave_is_held_the_regions_before_it_keep_their_share(scene: Scene) -> None:
+    declare(scene.work.house, canary=Canary(steps=STEPS, max_seconds=60, waves=WAVES))
+    scene.verdicts = [Outcome.PROMOTE]
+    scene.every = lambda: scene.missing.__setitem__(0, ("stable is starting in eu",) if len(scene.dealt) in range(11, 20) else ())
+    assert walked(scene).outcome is Outcome.PROMOTE
+    assert all(dict(dealt.elsewhere).get("us-east-1", 50) in (20, 50) for dealt in scene.dealt)
 
 
 def test_a_pause_keeps_the_weight_renews_the_table_and_lets_no_time_pass(scene: Scene) -> None:

@@ -13,6 +13,7 @@ from edge_harness import CANARY, STABLE, Load, RealEdge, begin_anew, edges_in, e
 from prefect.logging import disable_run_logger
 
 from clouds.serving import Endpoint, RevisionStatus, State
+from fleet.declared import Step
 from fleet.errors import Unreachable
 from fleet.evidence import Outcome, Verdict
 from fleet.home import Home
@@ -25,7 +26,8 @@ from flows.endings import UNKNOWN, roll_back, supersede
 from flows.house import House
 from flows.judging import Judged
 from flows.keeping import give_all_to_stable
-from flows.routing import set_weight
+from flows.routing import Deal, set_weight
+from flows.stages import Stage
 from flows.withdrawing import withdraw
 from flows.work import Claim, Work
 from monitoring.share import MeasuredShare
@@ -253,6 +255,9 @@ def test_a_revision_that_is_its_own_safety_at_some_edges_is_taken_away_there_too
     assert [edge.model().table.safe[0].revision for edge in edges] == [STABLE] * 3
 
 
+AT_TWENTY = canary.At(Stage(0, Step(weight=20, seconds=1), last=True), Deal(20), 1000.0)
+
+
 def test_harm_at_the_edges_that_answer_rolls_back_though_another_is_away(
     work: Work, edges: tuple[RealEdge, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -269,11 +274,11 @@ def test_harm_at_the_edges_that_answer_rolls_back_though_another_is_away(
     monkeypatch.setattr(canary, "record", lambda *_: None)
     monkeypatch.setattr(canary, "show_progress", lambda *_: None)
     monkeypatch.setattr(canary, "measured_share", lambda *_, **__: MeasuredShare(0.2, 10, real=True))
-    verdict, _ = canary.tick(work, pair, 20, time.time())
+    verdict, _ = canary.tick(work, pair, AT_TWENTY)
     assert verdict.outcome is Outcome.ROLL_BACK
     said["outcome"] = Outcome.PROMOTE
     with pytest.raises(Unreachable, match="southeastasia"):
-        canary.tick(work, pair, 20, time.time())
+        canary.tick(work, pair, AT_TWENTY)
 
 
 def test_counting_that_never_ends_is_said_and_does_not_end_a_rollback(
