@@ -20,7 +20,7 @@ from fleet.errors import ConvoyError
 from flows.desires import desires, model_stream, phase_of
 from flows.house import House
 from flows.parking import answerable_until, parked
-from flows.spending import steps_of
+from flows.stages import stages_of
 from registry.ledger import Event
 from traffic.edges import Looked, look
 
@@ -39,6 +39,7 @@ class ComponentNow(View):
 class ReleaseNow(View):
     """A release under way: its phase since when, who holds it, at which step of how many (0 before the first), and the weight meant.
 
+    The steps of every wave are counted; the weight is that in the regions of the `wave`, which is None where all walk at once.
     `answerable_until` is set while it waits for a person's approval, when nobody holds it.
     """
 
@@ -48,6 +49,7 @@ class ReleaseNow(View):
     step: int
     steps: int
     weight: int | None
+    wave: int | None = None
     answerable_until: datetime | None = None
 
 
@@ -138,12 +140,20 @@ def model_now(house: House, model: str) -> ModelNow:
 def release_now(house: House, view: ReleaseView) -> ReleaseNow:
     """Return a release under way with its place in the declared canary."""
     lease = house.leases.current(view.model)
-    steps = [step.weight for step in steps_of(house.model(view.model).canary)]
+    stages = [(stage.wave, stage.step.weight) for stage in stages_of(house.model(view.model).canary)]
     weight = None if view.canary is None else int(str(view.canary["weight"]))
-    step = steps.index(weight) + 1 if weight in steps else 0
+    wave = 1 if view.canary is None else int(str(view.canary.get("wave", 1)))
+    reached = None if weight is None else (wave, weight)
+    step = stages.index(reached) + 1 if reached is not None and reached in stages else 0
     since = view.phases[-1].at if view.phases else view.requested
     return ReleaseNow(
-        release=view, since=since, held_by=None if lease is None else lease.holder, step=step, steps=len(steps), weight=weight
+        release=view,
+        since=since,
+        held_by=None if lease is None else lease.holder,
+        step=step,
+        steps=len(stages),
+        weight=weight,
+        wave=wave if house.model(view.model).canary.waves else None,
     )
 
 

@@ -129,6 +129,7 @@ def _under_way(found: ReleaseNow, now: datetime) -> Iterator[Text]:
     yield from (Text.from_markup(f"  [yellow]{word}[/] {escape(told)}") for word, told in _ordered(release))
     if release.canary is not None:
         place = f"step {found.step} of {found.steps}" if found.step else "before the first step"
+        place += f", wave {found.wave}" if found.wave is not None else ""
         share = f"{float(figure(release.canary, 'measured_share')):.1%}"
         harm = f"harm {figure(release.canary, 'harm')} of {figure(release.canary, 'harm_limit')}"
         outcome = figure(release.canary, "outcome")

@@ -139,7 +139,8 @@ def tick(work: Work, pair: Pair, at: At, told: Turn = FREE) -> tuple[Verdict, Me
     attempts = attempts.within(at.stage.regions)
     share = measured_share(attempts, pair.canary.digest, recent, weight, by_caller=work.declared.traffic.sticky is not None)
     record(work, replace(judged, verdict=verdict, held=told.reasons, wave=wave), weight, share)
-    show_progress(work, Progress(weight, weights_at(states, work.model, pair.canary.digest), share, verdict, judged.seconds_left, told))
+    at_edges, where = weights_at(states, work.model, pair.canary.digest), at.stage.in_words
+    show_progress(work, Progress(weight, at_edges, share, verdict, judged.seconds_left, told, where))
     if away is not None and verdict.outcome is not Outcome.ROLL_BACK:
         raise away
     return verdict, share
@@ -155,8 +156,7 @@ def left_out(work: Work, stage: Stage, held_seconds: float) -> tuple[str, ...]:
 
 
 def _words(stage: Stage) -> str:
-    where = f" in {', '.join(stage.regions)}" if stage.regions else ""
-    return f"{stage.step.weight} %{where}"
+    return f"{stage.step.weight} %{stage.in_words}"
 
 
 def unless_late(stage: Stage, verdict: Verdict, told: Turn) -> Verdict:

@@ -28,7 +28,7 @@ UNWRITTEN = "an artifact could not be written"
 class Progress:
     """A canary at one tick: the weight asked for, what each edge has, the share seen, the verdict, and how long a final one may take.
 
-    `told` is what people ordered.
+    `told` is what people ordered. `where` names the wave that it walks in, and is empty where every region walks at once.
     """
 
     weight: int
@@ -37,6 +37,7 @@ class Progress:
     verdict: Verdict
     seconds_left: float | None = None
     told: Turn = FREE
+    where: str = ""
 
 
 def show_gates(work: Work, results: Sequence[GateResult]) -> None:
@@ -52,7 +53,7 @@ def show_progress(work: Work, progress: Progress) -> None:
     verdict = progress.verdict
     cost = sum(region.canary_bad for region in verdict.regions)
     description = (
-        f"Canary of {title(work)}: {progress.weight} % asked for, {held}, {progress.share.measured:.1%} seen. "
+        f"Canary of {title(work)}: {progress.weight} % asked for{progress.where}, {held}, {progress.share.measured:.1%} seen. "
         f"Evidence of harm {verdict.harm:.3g} of {verdict.harm_limit:.3g} {plot(verdict.course)}. "
         f"It has cost {cost:,} bad answers. {_outlook(progress)}"
     )

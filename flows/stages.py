@@ -38,6 +38,11 @@ class Stage:
         return {"wave": self.wave, "regions": list(self.regions)} if self.regions else {}
 
     @property
+    def in_words(self) -> str:
+        """The wave's regions in words, empty where every region walks at once."""
+        return f" in {', '.join(self.regions)}" if self.regions else ""
+
+    @property
     def name(self) -> str:
         """The step in words, for the run of its task."""
         where = f"-in-wave-{self.wave}" if self.regions else ""

@@ -43,6 +43,7 @@ ON_THE_STACK = {
         "test_flows_release_train.py",
         "test_flows_rollback_alone.py",
         "test_flows_shadow_and_bake.py",
+        "test_flows_waves.py",
     ),
 }
 

@@ -22,6 +22,7 @@ EDGE, JOURNAL = "tests/traffic/test_traffic_edge.py", "tests/flows/test_flows_jo
 EDGES, BACK = "tests/traffic/test_traffic_three_edges.py", "tests/flows/test_flows_withdrawing.py"
 WEBHOOKS = "tests/control/test_control_webhooks.py"
 OBEYING, OPERATING = "tests/flows/test_flows_obeying.py", "tests/control/test_control_operating.py"
+STAGES, WEIGHTS = "tests/flows/test_flows_stages.py", "tests/traffic/test_traffic_weights.py"
 RULES, SHADOW = "tests/traffic/test_traffic_rules.py", "tests/flows/test_flows_shadowing.py"
 
 MUTANTS = (
@@ -431,5 +432,26 @@ MUTANTS = (
         "if order.digest != revision.digest:",
         "if False:",
         (f"{OBEYING}::test_an_approval_of_another_digest_is_none",),
+    ),
+    Mutant(
+        "the waves ahead meet the canary as well",
+        "flows/stages.py",
+        "((region, 0) for region in self.ahead)",
+        "()",
+        (f"{STAGES}::test_a_wave_walks_its_steps_while_those_before_stay_and_those_ahead_have_nothing",),
+    ),
+    Mutant(
+        "a wave that opens is not taken for a raise",
+        "traffic/table.py",
+        "tuple(dict.fromkeys([None, *(each.region for table in tables for each in table.regional)]))",
+        "(None,)",
+        (f"{WEIGHTS}::test_the_next_wave_raises_what_its_regions_meet_and_the_way_back_raises_nothing",),
+    ),
+    Mutant(
+        "the first wave's last step promotes",
+        "flows/stages.py",
+        "number == len(waves) and at == len(steps) - 1",
+        "at == len(steps) - 1",
+        (f"{STAGES}::test_whatever_the_waves_no_region_falls_on_the_walk_and_all_end_at_the_last_step",),
     ),
 )

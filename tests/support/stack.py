@@ -26,7 +26,8 @@ NOBODY = 9
 """No stack ever has its ports from here on, so nobody answers there."""
 REGIONS = ("us-east-1", "europe-west4", "southeastasia")
 DRILLED, DRILLED_REGION = "drilled", "sa-east-1"
-SHADOWED, AT_ONCE = "shadowed", "at-once"
+SHADOWED, AT_ONCE, IN_WAVES = "shadowed", "at-once", "in-waves"
+WAVES = (REGIONS[:1], REGIONS[1:])
 REQUIREMENTS = ("mlflow", "pandas", "numpy", "cloudpickle")
 
 
@@ -75,13 +76,17 @@ def with_drilled(fleet: dict[str, Any]) -> dict[str, Any]:
 
 
 def with_traffic(fleet: dict[str, Any]) -> dict[str, Any]:
-    """Add models that declare how their requests are dealt out: one answers copies first and bakes, one is switched at once."""
+    """Add models that declare how their requests are dealt out.
+
+    One answers copies first and bakes, one is switched at once, and one walks its canary in two waves.
+    """
     (model, *_) = fleet["models"].values()
     first = {"shadow": {"percent": 100, "seconds": 60, "answers": 90}, "bake_seconds": 2}
     once = {"mode": "blue-green", "bake_seconds": 3}
     # What is switched at once has no steps
     without = {name: value for name, value in model.items() if name != "canary"} | {"canary": {"max_seconds": 60}}
-    traffic = {SHADOWED: model | {"traffic": first}, AT_ONCE: without | {"traffic": once}}
+    waves = {"canary": model["canary"] | {"waves": [list(wave) for wave in WAVES]}}
+    traffic = {SHADOWED: model | {"traffic": first}, AT_ONCE: without | {"traffic": once}, IN_WAVES: model | waves}
     return {**fleet, "models": {**fleet["models"], **traffic}}
 
 
