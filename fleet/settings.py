@@ -70,6 +70,9 @@ class Settings(BaseSettings):
         20.0
     )
     tick_seconds: Annotated[float, Field(gt=0, description="How often a canary is looked at.")] = 2.0
+    unlike_seconds: Annotated[
+        float, Field(gt=0, description="How long the share that is seen may differ from the one asked for until that is an incident.")
+    ] = 60.0
     deploy_seconds: Annotated[float, Field(gt=1, description="How long a region may take to become ready with a revision.")] = 120.0
     gate_seconds: Annotated[float, Field(gt=1, description="How long a model may run inside a gate before it is stopped.")] = 120.0
     keep_raw_logs: Annotated[bool, Field(description="Keep the edges' raw request logs instead of deleting what has been counted.")] = False

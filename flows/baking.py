@@ -93,6 +93,7 @@ def tick(work: Work, pair: Pair, began: int, told: Turn) -> Verdict:
     verdict = unless_set_back(pair, judged.verdict, time.time(), time.monotonic())
     attempts, recent = pair.seen.evidence(work.regions).attempts, max(began + 1, pair.seen.horizon - LATEST_SECONDS)
     share = measured_share(attempts, pair.canary.digest, recent, EVERYTHING.weight)
+    told = told.beside(pair.watch.look(work, share, EVERYTHING.weight))
     record(work, replace(judged, verdict=verdict, held=told.reasons), EVERYTHING.weight, share)
     at_edges = weights_at(states, work.model, pair.canary.digest)
     show_progress(work, Progress(EVERYTHING.weight, at_edges, share, verdict, judged.seconds_left, told))

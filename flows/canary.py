@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from prefect import get_run_logger, task
@@ -14,6 +14,7 @@ from fleet.evidence import Outcome, Verdict
 from fleet.phases import ReleasePhase
 from fleet.versions import Revision
 from flows import effects
+from flows.incidents import ShareWatch
 from flows.judging import judge_now, judge_seen, open_case, record
 from flows.obeying import promoted_now, turn_now
 from flows.observed import Observed, Sides
@@ -35,7 +36,8 @@ SLEWED_SECONDS = 2.0
 class Pair:
     """The two revisions between which the requests are split, since a second of Unix time.
 
-    `offset` is Unix time less the steady clock when this run took the canary up; `seen` is all that was ever counted.
+    `offset` is Unix time less the steady clock when this run took the canary up; `seen` is all that was ever counted, and
+    `watch` looks whether the share that was asked for is the one that is seen.
     """
 
     canary: Revision
@@ -43,6 +45,7 @@ class Pair:
     since: int
     offset: float
     seen: Observed
+    watch: ShareWatch = field(default_factory=ShareWatch)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +141,7 @@ def tick(work: Work, pair: Pair, at: At, told: Turn = FREE) -> tuple[Verdict, Me
     attempts, recent = pair.seen.evidence(work.regions).attempts, max(int(at.since) + 1, pair.seen.horizon - LATEST_SECONDS)
     attempts = attempts.within(at.stage.regions)
     share = measured_share(attempts, pair.canary.digest, recent, weight, by_caller=work.declared.traffic.sticky is not None)
+    told = told.beside(pair.watch.look(work, share, weight))
     record(work, replace(judged, verdict=verdict, held=told.reasons, wave=wave), weight, share)
     at_edges, where = weights_at(states, work.model, pair.canary.digest), at.stage.in_words
     show_progress(work, Progress(weight, at_edges, share, verdict, judged.seconds_left, told, where))

@@ -75,7 +75,8 @@ def criteria(work: Work) -> Criteria:
         rollback=with_part(declared.rollback, 1 - PART) if declared.traffic.shadow else declared.rollback,
         error_rates=rates,
         shift=None if allowed is None else float(allowed.shift),
-        disagreement=None if allowed is None else float(allowed.disagreement),
+        # Without a shadow there are no pairs, and what they have at stake would lie idle
+        disagreement=None if allowed is None or declared.traffic.shadow is None else float(allowed.disagreement),
         harm_budget=declared.canary.harm_budget,
     )
 

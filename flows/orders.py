@@ -152,6 +152,10 @@ class Turn:
     orders: Orders = field(default_factory=Orders)
     ended: bool = False
 
+    def beside(self, reason: str) -> Turn:
+        """Return the turn with one more reason, unchanged for an empty one."""
+        return replace(self, reasons=(*self.reasons, reason)) if reason else self
+
     @property
     def holds(self) -> bool:
         """Whether it keeps its weights until somebody says something."""

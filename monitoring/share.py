@@ -14,11 +14,16 @@ LATEST_SECONDS = 30
 
 @dataclass(frozen=True, slots=True)
 class MeasuredShare:
-    """The share of a revision's attempts, 0..1; `real` says whether it fits what was asked for."""
+    """The share of a revision's attempts, 0..1.
+
+    `real` says whether it fits what was asked for and was seen at all, `unlike` whether there were enough attempts to
+    say that it does not fit.
+    """
 
     measured: float
     attempts: int
     real: bool
+    unlike: bool = False
 
 
 def measured_share(attempts: Attempts, revision: str, since: int, percent: int, by_caller: bool = False) -> MeasuredShare:
@@ -35,4 +40,4 @@ def measured_share(attempts: Attempts, revision: str, since: int, percent: int, 
     wanted = percent / 100
     slack = DEVIATIONS * math.sqrt(total * wanted * (1 - wanted)) + 1
     fits = total > own if by_caller else abs(own - total * wanted) <= slack
-    return MeasuredShare(own / total if total else 0.0, total, own > 0 and fits)
+    return MeasuredShare(own / total if total else 0.0, total, own > 0 and fits, not (fits or by_caller))

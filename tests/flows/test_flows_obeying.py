@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -30,6 +29,7 @@ from flows.parking import parked, to_tell
 from flows.routing import Deal
 from flows.spending import Allowance
 from flows.work import AbortedError, Claim, DeniedError, SupersededError, Work
+from monitoring.share import MeasuredShare
 from registry.ledger import NewEvent
 from support.stack import house_without_servers
 from traffic.edges import Shifted
@@ -112,7 +112,7 @@ def scene(house: House, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
         monkeypatch.setattr(module, "deal", found.weigh)
         monkeypatch.setattr(module, "judge_now", found.judge)
         monkeypatch.setattr(module, "stable_is_warm", found.warm)
-        monkeypatch.setattr(module, "measured_share", lambda *_, **__: SimpleNamespace(real=True, measured=0.2))
+        monkeypatch.setattr(module, "measured_share", lambda *_, **__: MeasuredShare(0.2, 100, real=True))
         monkeypatch.setattr(module, "weights_at", lambda *_: {})
         for shown in ("show_progress", "show_verdict"):
             monkeypatch.setattr(module, shown, lambda *_: None)

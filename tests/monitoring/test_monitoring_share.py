@@ -23,3 +23,13 @@ def test_callers_that_are_dealt_out_may_be_off_the_share_as_long_as_both_revisio
 ) -> None:
     assert measured_share(attempts(canary, stable), "c", 10, 20).real is by_request
     assert measured_share(attempts(canary, stable), "c", 10, 20, by_caller=True).real is by_caller
+
+
+@pytest.mark.parametrize(
+    ("canary", "stable", "unlike"),
+    [(20, 80, False), (0, 20, False), (0, 400, True), (50, 50, True), (0, 0, False)],
+    ids=["as asked for", "too few to say", "none of many", "too many", "nobody"],
+)
+def test_a_share_is_unlike_only_where_chance_does_not_explain_it(canary: int, stable: int, unlike: bool) -> None:
+    assert measured_share(attempts(canary, stable), "c", 10, 20).unlike is unlike
+    assert not measured_share(attempts(canary, stable), "c", 10, 20, by_caller=True).unlike
