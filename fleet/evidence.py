@@ -17,7 +17,7 @@ class AttemptCount:
     edge without regard to them, so that one caller who tries again and again is one event (None: nobody told callers
     apart). `scored` answers carried a score in 0..1, and `score_sum` is the sum of their scores in millionths.
     `stand_ins` are those of the attempts that were routed elsewhere, where they failed or nobody was: bursts fall to
-    revisions as the other attempts do.
+    revisions as the other attempts do. `last_ms` is when the last answer ended (Unix time in milliseconds, 0: none did).
     """
 
     second: int
@@ -34,6 +34,7 @@ class AttemptCount:
     scored: int = 0
     score_sum: int = 0
     stand_ins: int = 0
+    last_ms: int = 0
 
     @property
     def bad_once(self) -> int:

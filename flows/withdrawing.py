@@ -10,8 +10,10 @@ from functools import partial
 from prefect import get_run_logger
 
 from fleet.errors import OperationFailed
+from fleet.evidence import Outcome
 from fleet.versions import Revision
 from flows import effects
+from flows.observed import JUDGED
 from flows.routing import Deal, table_of, uncounted
 from flows.work import Work
 from registry.ledger import JSON
@@ -27,6 +29,8 @@ ASKED_SECONDS = 5.0
 """For how long the Envoy of an edge that does not answer is asked, once the edge's tables have expired."""
 COUNTING_SECONDS = 15.0
 POLL_SECONDS = 0.25
+PROMISED_MS = 1000
+"""Between a verdict and the last answer by the revision; what takes longer is told to people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +50,10 @@ def take_back(work: Work, revision: Revision, stable: Revision) -> tuple[str, ..
     unheard = taken.get("unheard")
     told = {str(edge): str(why) for edge, why in unheard.items()} if isinstance(unheard, Mapping) else {}
     late = wait_until_drained(work, tuple(edge for edge in work.house.edges if edge.name not in told))
-    work.journal.effect(effects.COUNT, lambda: count(work, revision))
+    counted = work.journal.effect(effects.COUNT, lambda: count(work, revision, decided_ms(work)))
+    slow = counted.get("last_answer_ms")
     return (
+        *((f"the revision's last answer came {slow:,} ms after that was decided",) if isinstance(slow, int) and slow > PROMISED_MS else ()),
         *(f"edge {edge} {why}" for edge, why in told.items()),
         *(f"what the revision did last at edge {edge} was not counted: the edge {why}" for edge, why in late.items()),
     )
@@ -122,8 +128,21 @@ def wait_until_drained(work: Work, edges: Sequence[Edge]) -> dict[str, str]:
     return late
 
 
-def count(work: Work, revision: Revision) -> dict[str, JSON]:
-    """Return what a revision did in each region since callers first met it, at every edge that can be asked."""
+def decided_ms(work: Work) -> int:
+    """Return when it was decided to take the requests back (Unix time in milliseconds): by a verdict, else as they began to be."""
+    events = work.journal.events()
+    taken = next(event.at for event in events if event.type == "effect.intended" and event.effect_key == effects.weight(0))
+    judged = [event for event in events if event.type == JUDGED and event.at <= taken]
+    verdict = judged[-1] if judged and judged[-1].payload["outcome"] == Outcome.ROLL_BACK else None
+    return int((verdict.at if verdict else taken).timestamp() * 1000)
+
+
+def count(work: Work, revision: Revision, decided: int | None = None) -> dict[str, JSON]:
+    """Return what a revision did in each region since callers first met it, at every edge that can be asked.
+
+    With the moment at which its requests were to be taken back (`decided`, Unix time in milliseconds) also how many
+    milliseconds later it gave its last answer, negative for before.
+    """
     since = work.since(effects.CANARY, effects.BAKE)
     if since is None:
         return {"attempts": 0, "bad": 0, "regions": {}}
@@ -133,7 +152,9 @@ def count(work: Work, revision: Revision) -> dict[str, JSON]:
     for region in work.regions:
         counts = [found for found in attempts.counts if found.region == region]
         regions[region] = {"attempts": sum(found.attempts for found in counts), "bad": sum(found.bad for found in counts)}
+    last = max((found.last_ms for found in attempts.counts), default=0)
     answer: dict[str, JSON] = {"attempts": attempts.total(), "bad": attempts.bad(), "complete_to": attempts.complete_to, "regions": regions}
+    answer |= {"last_answer_ms": last - decided} if last and decided is not None else {}
     silent: list[JSON] = [failure.edge for failure in observed.failures]
     return answer | ({"uncounted_edges": silent} if silent else {})
 

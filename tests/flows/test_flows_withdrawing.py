@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -31,7 +31,7 @@ from flows.stages import Stage
 from flows.withdrawing import withdraw
 from flows.work import Claim, Work
 from monitoring.share import MeasuredShare
-from registry.ledger import NewEvent
+from registry.ledger import JSON, NewEvent
 from support.epochs import go_on_from
 from support.stack import REGIONS, toy_fleet, write_fleet
 from traffic import edge_client
@@ -131,6 +131,12 @@ def after(edges: tuple[RealEdge, ...], act: Callable[[], object]) -> float:
     return taken
 
 
+def counted(work: Work) -> Mapping[str, JSON]:
+    """Return what the ledger says that the canary did."""
+    (found,) = (event for event in work.journal.events() if event.effect_key == effects.COUNT and event.type == "effect.completed")
+    return found.payload
+
+
 def rolled_back(work: Work) -> Callable[[], None]:
     """Return an act that rolls back, in whatever thread it is called."""
 
@@ -152,6 +158,7 @@ def test_a_rollback_over_living_edges_is_read_back_at_each(work: Work, edges: tu
     assert told["unheard"] == {}
     assert 0 <= float(str(told["spread_seconds"])) < 1
     assert reasons(work) == "the canary harms"
+    assert -20_000 < int(str(counted(work)["last_answer_ms"])) < 1000
     assert regions.retired == [(region, CANARY) for region in REGIONS]
     assert all(edge.model().table.shares == edge.model().table.safe for edge in edges)
 
@@ -171,8 +178,7 @@ def test_a_rollback_with_a_dead_edge_ends_and_names_it_and_delays_no_other(
     assert load.failed() == []
     assert len(regions.retired) == 3
     # What this edge had counted is not there, and the ledger says so
-    counted = [event.payload for event in work.journal.events() if event.effect_key == effects.COUNT and event.type == "effect.completed"]
-    assert counted[0]["uncounted_edges"] == ["southeastasia"]
+    assert counted(work)["uncounted_edges"] == ["southeastasia"]
 
 
 def test_an_edge_whose_envoy_was_left_on_stable_counts_as_such_once_its_table_has_expired(work: Work, edges: tuple[RealEdge, ...]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -62,8 +63,12 @@ def test_a_file_of_the_older_layout_is_taken_over_with_all_its_counts(older: Pat
     store = CountStore(older)
     rows, complete_to = store.counts("employment", 0, 2**40)
     assert rows == (
-        SecondCount(SECOND - 5, CANARY, "r1", "live", 100, 7, 3, 2, bad_bursts=7, slow_bursts=3, scored=0, score_sum=0, stand_ins=0),
-        SecondCount(SECOND - 4, STABLE, "r1", "live", 50, 0, 0, 0, bad_bursts=0, slow_bursts=0, scored=0, score_sum=0, stand_ins=0),
+        SecondCount(
+            SECOND - 5, CANARY, "r1", "live", 100, 7, 3, 2, bad_bursts=7, slow_bursts=3, scored=0, score_sum=0, stand_ins=0, last_ms=0
+        ),
+        SecondCount(
+            SECOND - 4, STABLE, "r1", "live", 50, 0, 0, 0, bad_bursts=0, slow_bursts=0, scored=0, score_sum=0, stand_ins=0, last_ms=0
+        ),
     )
     assert (complete_to, store.load().troubles.malformed, store.load().troubles.unpaired) == (SECOND - 1, 2, 0)
     assert [(mark.log, mark.inode, mark.done) for mark in store.marks()] == [("attempts.log", 77, True)]
@@ -73,6 +78,27 @@ def test_a_file_of_the_older_layout_is_taken_over_with_all_its_counts(older: Pat
     assert again.counts("employment", 0, 2**40)[0] == rows
     with closing(sqlite3.connect(older)) as database:
         assert database.execute("PRAGMA user_version").fetchone() == (VERSION,)
+
+
+def test_a_file_of_the_second_layout_keeps_its_counts_and_does_not_know_when_they_ended(tmp_path: Path) -> None:
+    path = tmp_path / "attempts.sqlite"
+    CountStore(path).close()
+    with closing(sqlite3.connect(path)) as database, database:
+        database.executescript("ALTER TABLE counts DROP COLUMN last_ms; PRAGMA user_version = 2;")
+        row = (SECOND, CANARY, 100, 7, 3, 2, 6, 2, 5, 900, 1)
+        database.execute("INSERT INTO counts VALUES ('employment', ?, ?, 'r1', 'live', ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+        database.execute("INSERT INTO state VALUES (1, ?, '{}', '')", (SECOND + 1,))
+    rows, _ = CountStore(path).counts("employment", 0, 2**40)
+    assert rows == (SecondCount(SECOND, CANARY, "r1", "live", 100, 7, 3, 2, 6, 2, 5, 900, 1, last_ms=0),)
+
+
+def test_the_last_answer_of_a_second_is_told_to_the_millisecond_however_it_was_read(rig: Rig) -> None:
+    written(rig, live("one", duration_ms=9), live("two", duration_ms=4))
+    first = seen(rig)
+    written(rig, live("three", duration_ms=2))
+    again = seen(rig)
+    (count,), (same,) = ([found for found in each.counts if found.second == SECOND] for each in (first, again))
+    assert count.last_ms == same.last_ms == START + 9
 
 
 def test_counting_goes_on_in_a_file_of_the_older_layout(older: Path) -> None:
@@ -109,7 +135,8 @@ def test_bursts_scores_and_pairs_are_told_with_their_edge_and_travel_unchanged(r
     written(rig, live(), shadow(answer=said(TWO, 0.5)), live("two", answer=said(ONE, 0.5)))
     written(rig, live("three", code=500, answer=None), live("four", code=500, answer=None, duration_ms=60))
     found = seen(rig)
-    assert found.counts == (
+    assert all(count.last_ms // 1000 == SECOND for count in found.counts)
+    assert tuple(replace(count, last_ms=0) for count in found.counts) == (
         AttemptCount(
             SECOND, "edge-1", "employment", STABLE, "r1", 4, 2, 1, "live", bad_bursts=1, slow_bursts=1, scored=2, score_sum=750_000
         ),

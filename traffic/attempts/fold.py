@@ -116,6 +116,7 @@ class Fold:
         cell = self._cell(second, attempt.served)
         cell.attempts += 1
         cell.stand_ins += attempt.served != attempt.routed
+        cell.last_ms = max(cell.last_ms, attempt.end_ms)
         cell.slow += attempt.slow
         if attempt.slow:
             self._met(second, Metric.SLOW, attempt.caller, _lot(attempt))

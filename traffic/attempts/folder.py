@@ -120,6 +120,7 @@ class Folder:
             scored=row.scored,
             score_sum=row.score_sum,
             stand_ins=row.stand_ins,
+            last_ms=row.last_ms,
         )
 
     def seconds(self, model: str, since: int, until: int) -> tuple[SecondCount, ...]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import sqlite3
 from typing import Final
 
-VERSION: Final = 2
+VERSION: Final = 3
 _COUNTS: Final = """
 CREATE TABLE counts (
   model TEXT, second INTEGER, revision TEXT, region TEXT, traffic TEXT,
   attempts INTEGER NOT NULL, bad INTEGER NOT NULL, slow INTEGER NOT NULL, abandoned INTEGER NOT NULL,
   bad_bursts INTEGER NOT NULL, slow_bursts INTEGER NOT NULL, scored INTEGER NOT NULL, score_sum INTEGER NOT NULL,
-  stand_ins INTEGER NOT NULL,
+  stand_ins INTEGER NOT NULL, last_ms INTEGER NOT NULL DEFAULT 0,
   PRIMARY KEY (model, second, revision, region, traffic)
 ) WITHOUT ROWID;
 """
@@ -29,10 +29,15 @@ CREATE TABLE state (one INTEGER PRIMARY KEY CHECK (one = 1), complete_to INTEGER
 """
 # Layout 1 counted how many different callers got bad answers of each revision, of which nothing can be drawn any more
 _TAKE_OVER: Final = """
-INSERT INTO counts SELECT model, second, revision, region, traffic, attempts, bad, slow, abandoned, bad, slow, 0, 0, 0 FROM counts_1;
+INSERT INTO counts SELECT model, second, revision, region, traffic, attempts, bad, slow, abandoned, bad, slow, 0, 0, 0, 0 FROM counts_1;
 DROP TABLE counts_1;
 """
-_STEPS: Final = {0: (_STATE, _COUNTS, _PAIRS), 1: ("ALTER TABLE counts RENAME TO counts_1;", _COUNTS, _TAKE_OVER, _PAIRS)}
+_LAST: Final = "ALTER TABLE counts ADD COLUMN last_ms INTEGER NOT NULL DEFAULT 0;"
+_STEPS: Final = {
+    0: (_STATE, _COUNTS, _PAIRS),
+    1: ("ALTER TABLE counts RENAME TO counts_1;", _COUNTS, _TAKE_OVER, _PAIRS),
+    2: (_LAST,),
+}
 """From an empty file, and from each older layout."""
 
 

@@ -18,11 +18,11 @@ from traffic.attempts.pairs import Chunk
 from traffic.attempts.tallies import PairTally, Tally, Troubles
 
 _ADD_COUNTS: Final = """
-INSERT INTO counts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET
+INSERT INTO counts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET
   attempts = attempts + excluded.attempts, bad = bad + excluded.bad, slow = slow + excluded.slow,
   abandoned = abandoned + excluded.abandoned, bad_bursts = bad_bursts + excluded.bad_bursts,
   slow_bursts = slow_bursts + excluded.slow_bursts, scored = scored + excluded.scored, score_sum = score_sum + excluded.score_sum,
-  stand_ins = stand_ins + excluded.stand_ins
+  stand_ins = stand_ins + excluded.stand_ins, last_ms = MAX(last_ms, excluded.last_ms)
 """
 _ADD_PAIRS: Final = """
 INSERT INTO pairs VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET
@@ -77,6 +77,7 @@ class SecondCount:
     scored: int
     score_sum: int
     stand_ins: int
+    last_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +152,7 @@ class CountStore:
             complete_to = int(row[0]) if row else 0
             query = (
                 "SELECT second, revision, region, traffic, attempts, bad, slow, abandoned, bad_bursts, slow_bursts, "
-                "scored, score_sum, stand_ins FROM counts "
+                "scored, score_sum, stand_ins, last_ms FROM counts "
                 "WHERE model = ? AND second >= ? AND second < ? ORDER BY second, revision, region, traffic"
             )
             rows = self._database.execute(query, (model, since, min(until, complete_to))).fetchall()

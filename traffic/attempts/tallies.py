@@ -43,6 +43,7 @@ class Cell:
     scored: int = 0
     score_sum: int = 0
     stand_ins: int = 0
+    last_ms: int = 0
 
 
 @dataclass(slots=True)
