@@ -37,6 +37,7 @@ ON_THE_STACK = {
         "test_control_stack.py",
     ),
     "second stack": (
+        "test_flows_budget.py",
         "test_flows_failover_drill.py",
         "test_flows_killed_anywhere.py",
         "test_flows_operated.py",

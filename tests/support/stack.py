@@ -28,6 +28,7 @@ REGIONS = ("us-east-1", "europe-west4", "southeastasia")
 DRILLED, DRILLED_REGION = "drilled", "sa-east-1"
 SHADOWED, AT_ONCE, IN_WAVES = "shadowed", "at-once", "in-waves"
 WAVES = (REGIONS[:1], REGIONS[1:])
+BUDGETED, BUDGET = "budgeted", 40
 REQUIREMENTS = ("mlflow", "pandas", "numpy", "cloudpickle")
 
 
@@ -78,16 +79,18 @@ def with_drilled(fleet: dict[str, Any]) -> dict[str, Any]:
 def with_traffic(fleet: dict[str, Any]) -> dict[str, Any]:
     """Add models that declare how their requests are dealt out.
 
-    One answers copies first and bakes, one is switched at once, and one walks its canary in two waves.
+    One answers copies first and bakes, one is switched at once, one walks its canary in two waves, and one follows a
+    harm budget in one region.
     """
     (model, *_) = fleet["models"].values()
     first = {"shadow": {"percent": 100, "seconds": 60, "answers": 90}, "bake_seconds": 2}
     once = {"mode": "blue-green", "bake_seconds": 3}
     # What is switched at once has no steps
     without = {name: value for name, value in model.items() if name != "canary"} | {"canary": {"max_seconds": 60}}
+    budgeted = {**model, "canary": {"harm_budget": BUDGET, "max_seconds": 90}}
     waves = {"canary": model["canary"] | {"waves": [list(wave) for wave in WAVES]}}
-    traffic = {SHADOWED: model | {"traffic": first}, AT_ONCE: without | {"traffic": once}, IN_WAVES: model | waves}
-    return {**fleet, "models": {**fleet["models"], **traffic}}
+    traffic = {SHADOWED: model | {"traffic": first}, AT_ONCE: without | {"traffic": once}, IN_WAVES: model | waves, BUDGETED: budgeted}
+    return with_small({**fleet, "models": {**fleet["models"], **traffic}}, (BUDGETED,))
 
 
 @dataclass(frozen=True)
