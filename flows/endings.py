@@ -17,7 +17,7 @@ from flows.desk import close_desk
 from flows.journal import INTERRUPTED
 from flows.retrying import on_transient
 from flows.routing import set_weight, weights_at
-from flows.shipping import retire
+from flows.shipping import point, retire
 from flows.showing import show_ending
 from flows.withdrawing import count, take_back, wait_until_drained
 from flows.work import Work
@@ -198,9 +198,7 @@ def _make_stable(work: Work, revision: Revision) -> dict[str, JSON]:
 
 def _point(work: Work, revision: Revision, region: str) -> dict[str, JSON]:
     """Write into the region's own store which revision it serves, so that it needs nobody else to know."""
-    store = work.house.region_store(region)
-    before = store.resolve(work.model)
-    ref = before if before is not None and before.digest == revision.digest else store.point(work.model, revision.digest, work.epoch)
+    ref = point(work.house, revision, region, work.epoch)
     return {"region": region, "digest": ref.digest, "epoch": ref.epoch, "sequence": ref.sequence}
 
 

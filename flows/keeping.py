@@ -13,7 +13,7 @@ from flows.desires import CHAMPION
 from flows.house import House
 from flows.routing import apply_alone, backends, score_range, score_tolerance
 from flows.rules import rules_of
-from flows.shipping import start_and_wait
+from flows.shipping import point, start_and_wait
 from flows.work import Claim, stable_of
 from registry.store import copy
 from traffic.table import RoutingTable, Share
@@ -70,7 +70,7 @@ def restore_region(house: House, stable: Revision, region: str, claim: Claim) ->
         claim.check(house)
         copy(stable.digest, house.origin, house.region_store(region))
         start_and_wait(house, stable, region)
-        house.region_store(region).point(stable.model, stable.digest, claim.lease.epoch)
+        point(house, stable, region, claim.lease.epoch)
     except ConvoyError as problem:
         get_run_logger().error("%s in %s: %s", stable.model, region, problem)
         return problem

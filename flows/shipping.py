@@ -21,7 +21,7 @@ from flows.gating import Source
 from flows.house import House
 from flows.retrying import on_transient
 from flows.work import Work
-from registry.store import CopyReport, copy
+from registry.store import CopyReport, Ref, copy
 
 POLL_SECONDS = 0.3
 
@@ -140,3 +140,10 @@ def _retire(work: Work, revision: Revision, region: str) -> dict[str, str]:
     status = work.house.target(region).status_of(region, revision.model, revision.digest)
     get_run_logger().info("%s: version %s is %s in %s", work.desire.release, revision.version, status.state.value, region)
     return {"region": region, "digest": revision.digest, "state": status.state.value}
+
+
+def point(house: House, revision: Revision, region: str, epoch: int) -> Ref:
+    """Have a region's own store say which revision it serves; nothing is written where it says so already, under any epoch."""
+    store = house.region_store(region)
+    said = store.resolve(revision.model)
+    return said if said is not None and said.digest == revision.digest else store.point(revision.model, revision.digest, epoch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ from flows import keeping
 from flows.behind import edges_behind
 from flows.house import House
 from flows.keeping import route_to_stable
+from flows.shipping import point
 from flows.work import Claim
 from registry.leases import Held, Lease
 from support.stack import toy_fleet, write_fleet
@@ -139,3 +141,13 @@ def test_what_the_models_scores_may_be_stays_known_at_the_edges(house: House, wo
     write_fleet(house.home, fleet)
     route_to_stable(house, STABLE, claim)
     assert (world.taken[-1].score_range, world.taken[-1].score_tolerance) == ((0.0, 1.0), 0.05)
+
+
+def test_a_store_that_names_the_stable_revision_is_not_written_again_under_a_later_epoch(house: House) -> None:
+    store = house.region_store("us-east-1")
+    named, other = (Revision("m", str(number), f"sha256:{hashlib.sha256(text).hexdigest()}") for number, text in enumerate((b"{}", b"[]")))
+    store.put_blob(named.digest, b"{}")
+    store.put_blob(other.digest, b"[]")
+    first = point(house, named, "us-east-1", 3)
+    assert point(house, named, "us-east-1", 9) == first == store.resolve("m")
+    assert point(house, other, "us-east-1", 9).epoch == 9
