@@ -22,7 +22,17 @@ def test_a_token_says_who_it_is() -> None:
     assert [presented(OPERATORS, token, NOW).operator for token in (ALICE, BOB)] == ["night-shift", "day-shift"]
 
 
-@pytest.mark.parametrize("token", ["", "guess", ALICE[:-1], ALICE + "x", "convoy-pass.", "convoy-pass.e30.x"])
+NOBODYS = {
+    "none": "",
+    "a guess": "guess",
+    "cut": ALICE[:-1],
+    "longer": ALICE + "x",
+    "half a pass": "convoy-pass.",
+    "no pass": "convoy-pass.e30.x",
+}
+
+
+@pytest.mark.parametrize("token", list(NOBODYS.values()), ids=list(NOBODYS))
 def test_what_is_nobodys_is_refused(token: str) -> None:
     with pytest.raises(Refused):
         presented(OPERATORS, token, NOW)
