@@ -18,8 +18,9 @@ class EdgeModelView(BaseModel):
     """One model at one edge.
 
     `version` is what its Envoy reports to have in force (None: it is silent, or has no route), `wanted` what its agent
-    wrote last; `weights` are percents by revision as Envoy reports them. `safe_because` says why the edge left its table's
-    shares for the safe ones, empty where it has not or they are the same.
+    wrote last; `weights` are percents by revision as Envoy reports them, `regions` percents by region. `safe_because` says
+    why the edge left its table's shares for the safe ones, empty where it has not or they are the same. `chooses` says
+    whether the regions' parts follow what the edge measures.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -28,6 +29,8 @@ class EdgeModelView(BaseModel):
     wanted: str
     weights: dict[str, float]
     safe_because: str
+    regions: dict[str, float] = {}
+    chooses: bool = False
 
 
 class EdgeView(BaseModel):
@@ -69,7 +72,11 @@ def edge_rows(edges: Mapping[str, EdgeView]) -> list[tuple[str, ...]]:
 def _model(found: ModelState) -> EdgeModelView:
     weights = {weight.revision: weight.percent for weight in found.weights}
     left = found.safe_because if found.table.shares != found.table.safe else ""
-    return EdgeModelView(version=found.envoy_version, wanted=found.wanted_version, weights=weights, safe_because=left)
+    regions = {each.region: each.percent for each in found.regions}
+    chooses = found.table.rules.choice is not None
+    return EdgeModelView(
+        version=found.envoy_version, wanted=found.wanted_version, weights=weights, safe_because=left, regions=regions, chooses=chooses
+    )
 
 
 def _weights(found: EdgeModelView) -> str:
@@ -81,4 +88,6 @@ def _state(edge: EdgeView, found: EdgeModelView) -> str:
         return edge.reason
     if found.version != found.wanted:
         return f"its agent wrote {found.wanted}"
-    return f"on safe weights: {found.safe_because}" if found.safe_because else "in force"
+    state = f"on safe weights: {found.safe_because}" if found.safe_because else "in force"
+    where = ", ".join(f"{region} {percent:g} %" for region, percent in found.regions.items())
+    return f"{state}; sends to {where}" if found.chooses and where else state

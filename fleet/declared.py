@@ -58,6 +58,10 @@ class Prices(Declared):
     gib_in: GibPrice = Decimal("0")
     gib_out: GibPrice = Decimal("0")
 
+    def of_request(self, seconds: Decimal) -> Decimal:
+        """Return what a request costs that takes one CPU and one GiB of memory for so long."""
+        return self.request + seconds * (self.cpu_second + self.memory_gib_second)
+
 
 class Forecast(Declared):
     """What a model is expected to cost a day in a region, in the currency of its prices."""
@@ -343,6 +347,19 @@ class Fleet(Declared):
             problems = residency_problems(residency, self.jurisdictions(model), known) if residency else []
             if problems:
                 raise ValueError("; ".join(f"models.{name}.traffic.residency.{problem}" for problem in problems))
+        return self
+
+    @model_validator(mode="after")
+    def _prices_that_are_weighed_compare(self) -> Self:
+        for name, model in self.models.items():
+            if model.traffic.choice is None or not model.traffic.choice.price:
+                continue
+            prices = {region: self.regions[region].prices for region in model.regions if region in self.regions}
+            unpriced = [region for region, found in prices.items() if found is None]
+            currencies = sorted({found.currency for found in prices.values() if found is not None})
+            if unpriced or len(currencies) > 1:
+                why = f"{', '.join(unpriced)} declares no prices" if unpriced else f"they are in {' and '.join(currencies)}"
+                raise ValueError(f"models.{name}.traffic.choice.price compares the prices of the model's regions, and {why}")
         return self
 
     def jurisdictions(self, model: Model) -> dict[str, str]:

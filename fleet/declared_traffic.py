@@ -27,6 +27,7 @@ Mark = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")]
 Jurisdiction = Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
 Seconds = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+Weighing = Annotated[float, Field(ge=0, le=1000)]
 
 
 class StickyBy(Declared):
@@ -90,6 +91,30 @@ class RequestLimits(Declared):
         return self
 
 
+class RegionChoice(Declared):
+    """How an edge chooses among a model's regions from what it measures itself; without it an edge keeps to its own region.
+
+    `latency` (in parts of the SLO's limit), `load` (in parts of `limits.requests`) and `price` (in parts of the dearest
+    region's) weigh as much as they say, one against another. A region loses its requests once it was worse than the best
+    by `hysteresis`, a part of the whole, for `seconds` on end. It is taken back, slowly, once it was not for
+    `return_seconds`. It keeps `floor_percent` of the requests, so that this is seen.
+    """
+
+    latency: Weighing = 2
+    load: Weighing = 1
+    price: Weighing = 0
+    hysteresis: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    seconds: Annotated[float, Field(ge=1, le=60)] = 3
+    return_seconds: Annotated[float, Field(ge=1, le=600)] = 10
+    floor_percent: Annotated[int, Field(ge=1, le=10)] = 2
+
+    @model_validator(mode="after")
+    def _something_weighs(self) -> Self:
+        if not any((self.latency, self.load, self.price)):
+            raise ValueError("latency, load and price must not all be 0: nothing would choose")
+        return self
+
+
 class Traffic(Declared):
     """How a model's requests are dealt out, and how a new revision gets them.
 
@@ -104,6 +129,7 @@ class Traffic(Declared):
     shadow: ShadowPlan | None = None
     residency: ResidencyRules | None = None
     limits: RequestLimits | None = None
+    choice: RegionChoice | None = None
 
     @model_validator(mode="after")
     def _nothing_contradicts(self) -> Self:
@@ -113,6 +139,8 @@ class Traffic(Declared):
             raise ValueError("sticky keeps callers on one side of a split, and blue-green never splits them")
         if self.sticky is not None and self.pin_header is not None and self.sticky.header == self.pin_header:
             raise ValueError(f"'{self.pin_header}' cannot be pin_header and sticky at once: a pinned request has chosen its revision")
+        if self.choice is not None and self.limits is None and not (self.choice.latency or self.choice.price):
+            raise ValueError("choice weighs load alone, which is measured against limits: declare limits.requests")
         return self
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from fleet.declared import Fleet
-from fleet.declared_traffic import RequestLimits, StickyBy
+from decimal import Decimal
+
+from fleet.declared import Fleet, Model
+from fleet.declared_traffic import RegionChoice, RequestLimits, StickyBy
 from fleet.reading import model_of
-from traffic.rules import Limits, Residency, Rules, Sticky
+from traffic.rules import Choice, Limits, Price, Residency, Rules, Sticky
 
 
 def rules_of(fleet: Fleet, name: str) -> Rules:
@@ -20,6 +22,7 @@ def rules_of(fleet: Fleet, name: str) -> Rules:
         residency=tuple(Residency(mark, residency.regions(mark, jurisdictions)) for mark in marks if residency),
         unmarked=residency.unmarked if residency else None,
         limits=_limits(declared.limits) if declared.limits else None,
+        choice=_choice(declared.choice, _prices(fleet, model) if declared.choice.price else ()) if declared.choice else None,
     )
 
 
@@ -29,3 +32,25 @@ def _sticky(by: StickyBy) -> Sticky:
 
 def _limits(limits: RequestLimits) -> Limits:
     return Limits(limits.requests, limits.requests if limits.pending is None else limits.pending)
+
+
+def _choice(choice: RegionChoice, prices: tuple[Price, ...]) -> Choice:
+    return Choice(
+        latency=choice.latency,
+        load=choice.load,
+        price=choice.price,
+        hysteresis=choice.hysteresis,
+        seconds=choice.seconds,
+        return_seconds=choice.return_seconds,
+        floor_percent=choice.floor_percent,
+        prices=prices,
+    )
+
+
+def _prices(fleet: Fleet, model: Model) -> tuple[Price, ...]:
+    """Return what a request that takes as long as the SLO lets it costs in each region, in thousandths of the dearest."""
+    seconds = Decimal(min(slo.latency_ms for slo in model.slo.values())) / 1000
+    declared = {region: fleet.regions[region].prices for region in model.regions}
+    amounts = {region: found.of_request(seconds) for region, found in declared.items() if found is not None}
+    dearest = max(amounts.values(), default=Decimal(0))
+    return tuple(Price(region, round(1000 * amount / dearest)) for region, amount in amounts.items() if dearest)

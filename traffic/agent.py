@@ -19,6 +19,7 @@ from traffic.envoy import LOOPBACK, EdgePorts
 EXPIRE_SECONDS = 0.2
 LOOK_SECONDS = 0.5
 FOLD_SECONDS = 0.25
+CHOOSE_SECONDS = 1.0
 SHORTEST_TOKEN = 16
 
 
@@ -69,6 +70,7 @@ def run(options: AgentOptions) -> ExitCode:
     from traffic.gateway import bootstrap
     from traffic.identity import EdgeIdentity
     from traffic.keeper import Keeper
+    from traffic.placer import Placer
     from traffic.service import AgentService
 
     token = _token(options.token_file)
@@ -77,6 +79,7 @@ def run(options: AgentOptions) -> ExitCode:
         bootstrap(options.folder, options.edge, options.ports, options.trusted_proxies)
         keeper = Keeper(EdgeIdentity(options.edge, options.region, drill_key(token)), options.folder, options.ports)
         folder = Folder(options.folder, options.edge, keeper.terms, options.keep_raw_logs, time.time, keeper.reopen_logs)
+        placer = Placer(keeper, folder.timings, options.folder / "placement.json", options.region)
         application = AgentService(options.edge, token, keeper, folder).application()
         server = uvicorn.Server(
             uvicorn.Config(
@@ -89,8 +92,9 @@ def run(options: AgentOptions) -> ExitCode:
                 timeout_graceful_shutdown=2,
             )
         )
+        placer.turn()
         keeper.start()
-        chores = {keeper.expire: EXPIRE_SECONDS, keeper.look: LOOK_SECONDS, folder.turn: FOLD_SECONDS}
+        chores = {keeper.expire: EXPIRE_SECONDS, keeper.look: LOOK_SECONDS, folder.turn: FOLD_SECONDS, placer.turn: CHOOSE_SECONDS}
         with closing(folder), Chores(chores, stop=lambda: setattr(server, "should_exit", True)) as running:
             server.run()
         return ExitCode.FAILED if running.failed else ExitCode.DONE

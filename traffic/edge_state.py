@@ -34,13 +34,23 @@ class WeightInForce:
 
 
 @dataclass(frozen=True, slots=True)
+class RegionInForce:
+    """A region's part of the requests in percent, computed from the routes that Envoy reports."""
+
+    region: str
+    percent: float
+
+    __pydantic_config__ = STRICT
+
+
+@dataclass(frozen=True, slots=True)
 class ModelState:
     """One model at one edge.
 
     `table` is the last one accepted. `safe_because` says why its safe shares are in force instead of its shares
     (expired, a canary without a healthy host, ...) and is empty otherwise. `wanted_version` is the version under which
     the agent last wrote this model's routes, `envoy_version` the one that Envoy reports (None: it does not answer, or
-    knows no route for the model). A renewal moves neither. `weights` is empty when Envoy does not answer.
+    knows no route for the model). A renewal moves neither. `weights` and `regions` are empty when Envoy does not answer.
     """
 
     table: RoutingTable
@@ -49,6 +59,7 @@ class ModelState:
     envoy_version: str | None
     weights: tuple[WeightInForce, ...]
     backends: tuple[BackendHealth, ...]
+    regions: tuple[RegionInForce, ...] = ()
 
     __pydantic_config__ = STRICT
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import orjson
 
@@ -17,6 +18,7 @@ from fleet.headers import RESIDENCY_HEADER
 from traffic.attempts.formats import ACCESS_LOG, ACCESS_LOG_FORMAT, ANSWER_HEADER, ATTEMPTS_LOG, METADATA, ROUTER_LOG_FORMAT
 from traffic.clusters import TYPE, Cluster
 from traffic.drill_key import NO_DRILLS
+from traffic.placement import Placement
 from traffic.routes import nothing_here, routes_of
 from traffic.table import RoutingTable
 
@@ -25,6 +27,7 @@ ROUTES = "main"
 STAT_PREFIX = "edge"
 LARGEST_REQUEST = 8 * 1024 * 1024
 NO_TABLES = "none"
+NOWHERE_ELSE: Mapping[str, Placement] = MappingProxyType({})
 REFUSED = {
     "error": "%LOCAL_REPLY_BODY%",
     "reason": "%RESPONSE_CODE_DETAILS%",
@@ -70,12 +73,22 @@ def clusters_in(file: bytes) -> tuple[Cluster, ...]:
     return tuple(Cluster(resource["name"], canonical_json(resource)) for resource in orjson.loads(file)["resources"])
 
 
-def routes_file(tables: Sequence[RoutingTable], version: str, drills: str = NO_DRILLS, region: str | None = None) -> WatchedFile:
+def routes_file(
+    tables: Sequence[RoutingTable],
+    version: str,
+    drills: str = NO_DRILLS,
+    region: str | None = None,
+    placements: Mapping[str, Placement] = NOWHERE_ELSE,
+) -> WatchedFile:
     """Return the routes file, under a version that Envoy will report back.
 
-    `drills` is the key of `drill_key`, `region` the one that the edge stands in.
+    `drills` is the key of `drill_key`, `region` the one that the edge stands in, `placements` what each model's choice of
+    regions came to.
     """
-    return _watched(version, [_route_configuration(tables, version, drills, region)])
+    placed = {table.model: placements.get(table.model) if table.rules.choice else None for table in tables}
+    by_model = sorted(tables, key=lambda table: table.model)
+    routes = [route for table in by_model for route in routes_of(table, drills, region, placed[table.model])]
+    return _watched(version, [_route_configuration(routes, version)])
 
 
 def listeners_file(ports: EdgePorts, logs: Path, trusted_proxies: int = 0) -> WatchedFile:
@@ -100,7 +113,8 @@ def bootstrap_file(edge: str, ports: EdgePorts, folder: Path) -> bytes:
 
 def whole_file(ports: EdgePorts, logs: Path, clusters: Iterable[Cluster], tables: Sequence[RoutingTable]) -> bytes:
     """Return everything as one static configuration, for `envoy --mode validate`, which does not read watched files."""
-    listener = _listener(ports, logs, {"route_config": _untyped(_route_configuration(tables, NO_TABLES, "validate"))})
+    routes = [route for table in sorted(tables, key=lambda table: table.model) for route in routes_of(table, "validate")]
+    listener = _listener(ports, logs, {"route_config": _untyped(_route_configuration(routes, NO_TABLES))})
     resources = {"listeners": [_untyped(listener)], "clusters": [_untyped(orjson.loads(cluster.definition)) for cluster in clusters]}
     return canonical_json({**_identity("validate", ports), "static_resources": resources})
 
@@ -130,8 +144,7 @@ def _address(port: int) -> dict[str, object]:
     return {"socket_address": {"address": LOOPBACK, "port_value": port}}
 
 
-def _route_configuration(tables: Sequence[RoutingTable], version: str, drills: str, region: str | None = None) -> dict[str, object]:
-    by_model = sorted(tables, key=lambda table: table.model)
+def _route_configuration(routes: Sequence[Mapping[str, object]], version: str) -> dict[str, object]:
     return {
         "@type": f"{TYPE}.config.route.v3.RouteConfiguration",
         "name": ROUTES,
@@ -144,7 +157,7 @@ def _route_configuration(tables: Sequence[RoutingTable], version: str, drills: s
             {
                 "name": "models",
                 "domains": ["*"],
-                "routes": [*(route for table in by_model for route in routes_of(table, drills, region)), nothing_here()],
+                "routes": [*routes, nothing_here()],
             }
         ],
     }

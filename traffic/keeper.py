@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from traffic.edge_state import EdgeState
 from traffic.envoy import EdgePorts
 from traffic.identity import EdgeIdentity
 from traffic.memory import Held, Memory
+from traffic.placement import Placement
 from traffic.table import Backend, RoutingTable, raised_revisions
 from traffic.validation import Validator
 from traffic.view import dead_revisions, model_state, unwell
@@ -65,6 +66,8 @@ class Keeper:
         self._held = self._memory.read()
         self._ends = {model: self._end_of(held) for model, held in self._held.items()}
         self._prepared: dict[str, Prepared] = {}
+        self._placements: dict[str, Placement] = {}
+        self._started = False
         self._dead_looks: Counter[tuple[str, str]] = Counter()
 
     def start(self) -> None:
@@ -77,6 +80,7 @@ class Keeper:
         except (Unreachable, OperationFailed) as problem:
             log.info("edge %s: not warmed before its routes are written: %s", self._edge, problem)
         with self._lock:
+            self._started = True
             self._writer.write(self._wanted())
 
     def prepare(self, table: RoutingTable) -> None:
@@ -144,6 +148,19 @@ class Keeper:
         self._confirm(held.table, raised=False)
         return self.state()
 
+    def tables(self) -> tuple[RoutingTable, ...]:
+        """Return every model's table as it is in force."""
+        with self._lock:
+            return tuple(held.in_force for held in self._held.values())
+
+    def place(self, placements: Mapping[str, Placement]) -> None:
+        """Send each model's requests to its regions as these say, from the start on; no share of a revision changes by it."""
+        with self._lock:
+            if placements != self._placements:
+                self._placements = dict(placements)
+                if self._started:
+                    self._writer.write(self._wanted())
+
     def terms(self, model: str) -> Terms:
         """Return by what a model's attempts are counted; raises UnknownName without a table for it."""
         with self._lock:
@@ -206,7 +223,7 @@ class Keeper:
                 self._abandon(prepared.table)
 
     def _wanted(self) -> Wanted:
-        return Wanted(tuple(self._held.values()), tuple(prepared.table for prepared in self._prepared.values()))
+        return Wanted(tuple(self._held.values()), tuple(prepared.table for prepared in self._prepared.values()), self._placements)
 
     def _known(self, model: str) -> Held:
         if model not in self._held:

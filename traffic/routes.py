@@ -15,6 +15,7 @@ from fleet.headers import DRILL_HEADER, NOT_READY, RESIDENCY_HEADER, SHADOW_HEAD
 from traffic.attempts.formats import PAIR_HEADER, PAIR_VALUE
 from traffic.clusters import TYPE, Timeouts, seconds
 from traffic.lanes import CANARY, DRILL, LIVE, PINNED, SHADOW, Lane, cluster_name, places
+from traffic.placement import Placement
 from traffic.rules import Shadow, Sticky
 from traffic.table import Backend, RoutingTable, Share
 from traffic.weights import shares_in, split
@@ -29,13 +30,14 @@ Json = dict[str, Any]
 class Scope:
     """The requests of one residency at one edge: by which headers they are told, and the mark that they must keep to.
 
-    `own` is the region that the edge stands in, if any.
+    `own` is the region that the edge stands in, if any, `placed` what its choice among the regions came to.
     """
 
     table: RoutingTable
     own: str | None = None
     headers: tuple[Json, ...] = ()
     mark: str | None = None
+    placed: Placement | None = None
 
     def lane(self, traffic: str = LIVE) -> Lane:
         """Return the scope's lane for a class of traffic."""
@@ -52,23 +54,24 @@ class Scope:
         return {"path_separated_prefix": self.table.entry.rstrip("/"), **({"headers": headers} if headers else {})}
 
 
-def routes_of(table: RoutingTable, drills: str, own: str | None = None) -> list[Json]:
+def routes_of(table: RoutingTable, drills: str, own: str | None = None, placed: Placement | None = None) -> list[Json]:
     """Return a model's routes in the order in which they are tried.
 
     `drills` is the key of `drill_key`, `own` the region that the edge stands in, if any.
     """
-    marked = [
-        Scope(table, own, ({"name": RESIDENCY_HEADER, "string_match": {"exact": residency.mark, "ignore_case": True}},), residency.mark)
-        for residency in table.rules.residency
-    ]
+    marked = [Scope(table, own, (_marked(residency.mark),), residency.mark, placed) for residency in table.rules.residency]
     routes = [route for scope in marked for route in _routes_in(scope, drills)]
-    unmarked = _routes_in(Scope(table, own, mark=table.rules.unmarked), drills)
+    unmarked = _routes_in(Scope(table, own, mark=table.rules.unmarked, placed=placed), drills)
     return [*routes, _unknown_mark(table), *unmarked]
 
 
 def nothing_here() -> Json:
     """Return the answer to whoever asks for no model."""
     return _refusal("nothing-here", {"prefix": "/"}, 404, "no model is served at this path")
+
+
+def _marked(mark: str) -> Json:
+    return {"name": RESIDENCY_HEADER, "string_match": {"exact": mark, "ignore_case": True}}
 
 
 def _unknown_mark(table: RoutingTable) -> Json:
@@ -81,7 +84,7 @@ def _unknown_mark(table: RoutingTable) -> Json:
 
 def _routes_in(scope: Scope, drills: str) -> list[Json]:
     """Return the routes of one residency; none of its places being left, one that refuses."""
-    shares = shares_in(scope.table, scope.lane(), scope.own)
+    shares = shares_in(scope.table, scope.lane(), scope.own, scope.placed)
     if not shares:
         says = f"no region of residency '{scope.mark}' has this model now; the request was answered nowhere"
         return [_refusal(scope.name(), scope.match(), 503, says)]
@@ -132,7 +135,7 @@ def _pinned(scope: Scope) -> Iterator[Json]:
     named = _names(table)
     for name, revision in named.items():
         its_own = [place for place in places(table, scope.lane(PINNED)) if place.revision == revision]
-        there = split([Share(revision, 100)], its_own, scope.own)
+        there = split([Share(revision, 100)], its_own, scope.own, scope.placed)
         match = scope.match({"name": header, "string_match": {"exact": name, "ignore_case": True}})
         if there:
             yield _route(table, scope.name(f"{PINNED}-{name}"), match, [_share(scope, place, weight, PINNED) for place, weight in there])

@@ -1,10 +1,11 @@
-"""What a routing table lets callers ask for and holds them to: pins, stickiness, shadows, residency, limits.
+"""What a routing table lets callers ask for and holds them to: pins, stickiness, shadows, residency, limits, the choice of region.
 
 Each is off by default; traffic/lanes.py says which clusters follow, traffic/routes.py which routes.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -60,6 +61,40 @@ class Shadow:
 
 
 @dataclass(frozen=True, slots=True)
+class Price:
+    """What a request costs in a region, in thousandths of what it costs in the dearest one."""
+
+    region: str
+    thousandths: int
+
+    __pydantic_config__ = STRICT
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """How an edge chooses among a model's regions: what weighs how much, and what keeps it from wavering.
+
+    A region is left once it was worse than the cheapest by `hysteresis` for `seconds` on end, and taken back after it
+    was not for `return_seconds`; `floor_percent` of the requests it keeps.
+    """
+
+    latency: float
+    load: float
+    price: float
+    hysteresis: float
+    seconds: float
+    return_seconds: float
+    floor_percent: int
+    prices: tuple[Price, ...] = ()
+
+    __pydantic_config__ = STRICT
+
+    def price_of(self, region: str) -> float:
+        """Return a region's price in parts of the dearest one's."""
+        return next((price.thousandths for price in self.prices if price.region == region), 0) / 1000
+
+
+@dataclass(frozen=True, slots=True)
 class Rules:
     """What holds for all requests to a model, whatever revisions there are.
 
@@ -72,6 +107,7 @@ class Rules:
     residency: tuple[Residency, ...] = ()
     unmarked: str | None = None
     limits: Limits | None = None
+    choice: Choice | None = None
 
     __pydantic_config__ = STRICT
 
@@ -97,6 +133,8 @@ def rule_problems(rules: Rules) -> Iterable[str]:
         yield f"unmarked requests have the residency '{rules.unmarked}', which is none of {', '.join(marks) or 'no marks'}"
     if rules.limits is not None and (rules.limits.requests < 1 or rules.limits.pending < 1):
         yield "limits must be 1 or more"
+    if rules.choice is not None:
+        yield from _choice_problems(rules.choice, weighs_load=rules.limits is not None)
 
 
 def _sticky_problems(sticky: Sticky, pin_header: str | None) -> Iterable[str]:
@@ -108,3 +146,17 @@ def _sticky_problems(sticky: Sticky, pin_header: str | None) -> Iterable[str]:
         yield f"sticky header {why}"
     if sticky.name == pin_header:
         yield f"sticky header '{sticky.name}' is the pin_header too: a pinned request has chosen its revision"
+
+
+def _choice_problems(choice: Choice, weighs_load: bool) -> Iterable[str]:
+    weights = (choice.latency, choice.load, choice.price)
+    if not all(math.isfinite(weight) and weight >= 0 for weight in weights):
+        yield "choice must have weights of 0 or more"
+    elif not (choice.latency or choice.price or (choice.load and weighs_load)):
+        yield "choice weighs nothing that is known"
+    if not all(0 < number < math.inf for number in (choice.hysteresis, choice.seconds, choice.return_seconds)):
+        yield "choice must have hysteresis, seconds and return_seconds above 0"
+    if not 1 <= choice.floor_percent <= 100:
+        yield f"choice must have a floor of 1 to 100 percent (found {choice.floor_percent})"
+    if any(not 0 <= price.thousandths <= 1000 for price in choice.prices):
+        yield "choice must have prices of 0 to 1000 thousandths"

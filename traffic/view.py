@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from fleet.canonical import short
 from traffic.admin import Report
-from traffic.edge_state import BackendHealth, ModelState, WeightInForce
+from traffic.edge_state import BackendHealth, ModelState, RegionInForce, WeightInForce
 from traffic.envoy import labels_in
 from traffic.lanes import cluster_name
 from traffic.memory import Held
@@ -24,6 +24,7 @@ def model_state(held: Held, report: Report | None) -> ModelState:
         envoy_version=labels_in(report.routes_version or "").get(table.model) if report else None,
         weights=_weights(table, report) if report else (),
         backends=tuple(BackendHealth(b.revision, b.region, healthy(report, table.model, b)) for b in table.backends),
+        regions=_regions(table, report) if report else (),
     )
 
 
@@ -62,3 +63,13 @@ def _weights(table: RoutingTable, report: Report) -> tuple[WeightInForce, ...]:
         revision = name.split("/")[1]
         sums[names.get(revision, revision)] += weight
     return tuple(WeightInForce(revision, 100 * weight / whole) for revision, weight in sums.items())
+
+
+def _regions(table: RoutingTable, report: Report) -> tuple[RegionInForce, ...]:
+    """Sum up the clusters' weights by region: where an edge sends requests while every region can answer."""
+    clusters = report.weights.get(table.model, {})
+    whole = sum(clusters.values())
+    sums: dict[str, int] = defaultdict(int)
+    for name, weight in clusters.items():
+        sums[name.split("/")[2]] += weight
+    return tuple(RegionInForce(region, 100 * weight / whole) for region, weight in sums.items()) if whole else ()

@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from fleet.canonical import canonical_json, digest_of
 from traffic.clusters import Cluster, clusters_of
 from traffic.envoy import clusters_file, clusters_in, routes_file, version_of
 from traffic.gateway import GatewayFiles, write_atomically
 from traffic.identity import EdgeIdentity
 from traffic.memory import Held
+from traffic.placement import Placement
 from traffic.table import RoutingTable
 
 LINGER_SECONDS = 15.0
 AGAIN_SECONDS = 1.0
+PLACED = "~placed"
+"""What stands for the placements in a version; no model is called so."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Everything an Envoy should know: the tables that are held, and those whose backends are being warmed."""
+    """Everything an Envoy should know: the tables that are held, those whose backends are being warmed, and where requests go."""
 
     held: tuple[Held, ...]
     prepared: tuple[RoutingTable, ...] = ()
+    placements: Mapping[str, Placement] = field(default_factory=dict)
 
     @property
     def tables(self) -> tuple[RoutingTable, ...]:
@@ -31,8 +37,12 @@ class Wanted:
 
     @property
     def version(self) -> str:
-        """The version that the routes carry."""
-        return version_of({held.table.model: held.label for held in self.held})
+        """The version that the routes carry; a placement shows in it, so that Envoy can be seen to have taken it."""
+        labels = {held.table.model: held.label for held in self.held}
+        if not self.placements:
+            return version_of(labels)
+        placed = {model: [placement.floor, dict(placement.caps)] for model, placement in self.placements.items()}
+        return version_of({**labels, PLACED: digest_of(canonical_json(placed))[7:15]})
 
     def clusters(self) -> dict[str, Cluster]:
         """Return the clusters by name; a table that is being prepared has the last word on its own."""
@@ -80,7 +90,7 @@ class Writer:
     def write(self, wanted: Wanted) -> None:
         """Write the clusters, then the routes."""
         self.write_clusters(wanted)
-        self._routes = routes_file(wanted.tables, wanted.version, self._identity.drills, self._identity.region)
+        self._routes = routes_file(wanted.tables, wanted.version, self._identity.drills, self._identity.region, wanted.placements)
         self._put_routes()
 
     def drop_leftovers(self, wanted: Wanted) -> None:

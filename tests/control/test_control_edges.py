@@ -33,9 +33,10 @@ from fleet.settings import EdgeLayout, Settings
 from fleet.stack import FIRST_REGION_PORT, Stack
 from flows.house import House
 from traffic.edge_client import Edge
-from traffic.edge_state import EdgeState, ModelState, WeightInForce
+from traffic.edge_state import EdgeState, ModelState, RegionInForce, WeightInForce
 from traffic.edges import EdgeFailure, Looked, look, make_safe
 from traffic.memory import Held, Memory
+from traffic.rules import Choice, Rules
 from traffic.table import Backend, RoutingTable, Share
 
 BASE = 21700
@@ -242,6 +243,15 @@ def test_the_version_that_is_shown_of_an_edge_is_the_one_that_its_envoy_reports(
     assert told["us-east-1"] == ("3.1", "aaaaaaaaaaaa 50 %, bbbbbbbbbbbb 50 %", "its agent wrote 3.2")
     assert told["europe-west4"][2] == "on safe weights: the table has expired"
     assert told["southeastasia"] == ("", "", "does not answer")
+
+
+def test_an_edge_that_chooses_its_regions_says_where_it_sends_requests() -> None:
+    house: Any = SimpleNamespace(edge_places=edge_places(Stack("s", BASE), ()))
+    places = (RegionInForce("us-east-1", 2.0), RegionInForce("europe-west4", 98.0))
+    found = model_state("3.2", {"sha256:" + "a" * 64: 100.0}, regions=places)
+    choosing = replace(found, table=replace(found.table, rules=Rules(choice=Choice(2, 1, 0, 0.05, 3, 10, 2))))
+    told = {one: edge_rows(edge_views(house, Looked((EdgeState(EDGE, True, (one,)),), ())))[0][4] for one in (found, choosing)}
+    assert told == {found: "in force", choosing: "in force; sends to us-east-1 2 %, europe-west4 98 %"}
 
 
 def test_an_edge_whose_envoy_is_silent_shows_no_version_and_no_weights() -> None:

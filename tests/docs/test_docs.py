@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 from fleet import errors
 from fleet.commands import Command
 from fleet.declared import Approval, Canary
-from fleet.declared_traffic import RequestLimits, ResidencyRules, ShadowPlan, StickyBy, Traffic
+from fleet.declared_traffic import RegionChoice, RequestLimits, ResidencyRules, ShadowPlan, StickyBy, Traffic
 from fleet.errors import ExitCode
 from fleet.settings import PREFIX, Settings
 
@@ -59,7 +59,8 @@ def test_every_key_of_a_models_traffic_is_documented() -> None:
     text = (ROOT / "docs/traffic.md").read_text()
     told = set(re.findall(r"`([a-z_.]+)`", " ".join(line.split("|")[1] for line in text.splitlines() if line.startswith("| `"))))
     keys = {"mode", "bake_seconds", "pin_header"}
-    for section, kind in (("sticky", StickyBy), ("shadow", ShadowPlan), ("residency", ResidencyRules), ("limits", RequestLimits)):
+    sections = {"sticky": StickyBy, "shadow": ShadowPlan, "residency": ResidencyRules, "limits": RequestLimits, "choice": RegionChoice}
+    for section, kind in sections.items():
         keys |= {f"{section}.{name}" for name in kind.model_fields}
     assert told == keys
     assert {key.partition(".")[0] for key in keys} == set(Traffic.model_fields)

@@ -115,6 +115,16 @@ def test_the_fleet_that_is_shipped_is_good() -> None:
         (traffic("residency: {marks: {us: [US]}, unmarked: eu}"), "unmarked is 'eu', which is none of the marks us"),
         (traffic("residency: {marks: {eu: [NL]}}"), "traffic.residency.marks.eu names NL, where no region is (known: US)"),
         (traffic("limits: {requests: 4, pending: 21}"), "pending must be 20 at most (5 times requests)"),
+        (traffic("choice: {speed: 1}"), "models.employment.traffic.choice.speed (line 16): unknown key (known: latency, load, price"),
+        (traffic("choice: {latency: 0, load: 0}"), "latency, load and price must not all be 0"),
+        (traffic("choice: {latency: 0}"), "choice weighs load alone, which is measured against limits"),
+        (
+            traffic("choice: {latency: -1}"),
+            "models.employment.traffic.choice.latency (line 16): Input should be greater than or equal to 0",
+        ),
+        (traffic("choice: {hysteresis: 0}"), "models.employment.traffic.choice.hysteresis (line 16)"),
+        (traffic("choice: {floor_percent: 0}"), "models.employment.traffic.choice.floor_percent (line 16)"),
+        (traffic("choice: {price: 1}"), "and us-east-1 declares no prices"),
     ],
 )
 def test_a_problem_names_its_path_its_line_and_what_is_allowed(tmp_path: Path, change: tuple[str, str], says: str) -> None:
@@ -151,7 +161,8 @@ def test_a_mark_that_leaves_a_model_no_region_is_refused_though_the_fleet_has_on
 def test_everything_that_may_be_said_of_traffic_is_read(tmp_path: Path) -> None:
     keys = (
         "mode: canary, bake_seconds: 300, pin_header: x-convoy-revision, sticky: {cookie: session}, "
-        "shadow: {percent: 20, seconds: 120, answers: 500}, residency: {marks: {us: [US]}, unmarked: us}, limits: {requests: 64}"
+        "shadow: {percent: 20, seconds: 120, answers: 500}, residency: {marks: {us: [US]}, unmarked: us}, limits: {requests: 64}, "
+        "choice: {latency: 2, load: 1, price: 0, hysteresis: 0.05, seconds: 3, return_seconds: 10, floor_percent: 2}"
     )
     fleet = read_fleet(written(tmp_path, GOOD.replace(*traffic(keys))))
     found = fleet.models["employment"].traffic

@@ -23,6 +23,7 @@ EDGES, BACK = "tests/traffic/test_traffic_three_edges.py", "tests/flows/test_flo
 WEBHOOKS = "tests/control/test_control_webhooks.py"
 OBEYING, OPERATING = "tests/flows/test_flows_obeying.py", "tests/control/test_control_operating.py"
 STAGES, WEIGHTS = "tests/flows/test_flows_stages.py", "tests/traffic/test_traffic_weights.py"
+CHOICE, WEIGHTS = "tests/traffic/test_traffic_choice.py", "tests/traffic/test_traffic_weights.py"
 RULES, SHADOW = "tests/traffic/test_traffic_rules.py", "tests/flows/test_flows_shadowing.py"
 
 MUTANTS = (
@@ -453,5 +454,33 @@ MUTANTS = (
         "number == len(waves) and at == len(steps) - 1",
         "at == len(steps) - 1",
         (f"{STAGES}::test_whatever_the_waves_no_region_falls_on_the_walk_and_all_end_at_the_last_step",),
+    ),
+    Mutant(
+        "a region is left as soon as it is a little worse",
+        "traffic/choice.py",
+        "return found if found > self.policy.choice.hysteresis + doubt else 0.0",
+        "return max(0.0, found)",
+        (f"{CHOICE}::test_one_that_is_still_a_little_worse_does_not_come_back",),
+    ),
+    Mutant(
+        "a region that fell is taken back at once",
+        "traffic/choice.py",
+        "if now - standing.moved_at < choice.seconds or now < standing.held_until:",
+        "if False:",
+        (f"{CHOICE}::test_a_region_that_is_as_good_again_gets_its_requests_back_slowly_and_only_after_a_while",),
+    ),
+    Mutant(
+        "a slow canary moves traffic away from where it is slow",
+        "traffic/placer.py",
+        "(policy, table.stable) for table",
+        "(policy, table.canary or table.stable) for table",
+        ("tests/traffic/test_traffic_placer.py::test_a_canary_that_is_slow_in_one_region_moves_nothing",),
+    ),
+    Mutant(
+        "residents are moved out of their regions",
+        "traffic/weights.py",
+        "    allowed = places(table, lane)\n",
+        "    allowed = places(table, lane if placed is None else EVERYBODY)\n",
+        (f"{WEIGHTS}::test_residents_are_placed_among_their_own_regions_alone",),
     ),
 )

@@ -146,6 +146,10 @@ class RealEdge:
         counts = [httpx.get(f"http://127.0.0.1:{port}/seen", trust_env=False).json() for port in ports]
         return sum((Counter(count) for count in counts), Counter())
 
+    def slow(self, revision: str, region: str, milliseconds: float) -> None:
+        """Have an upstream take so long from now on."""
+        httpx.get(f"http://127.0.0.1:{self.places[revision, region]}/delay/{milliseconds}", trust_env=False).raise_for_status()
+
     def lose(self, revision: str, *regions: str) -> None:
         """Kill upstreams with SIGKILL."""
         for region in regions or REGIONS:

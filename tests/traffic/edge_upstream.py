@@ -1,5 +1,7 @@
 """A tiny model server for the edge's tests: healthy, names its revision and region, and can be slow or reset connections.
 
+How slow it is can be changed while it runs (`/delay/<milliseconds>`).
+
 What it tells of its answers (`--answer`) is one text, or what the request's body says (`body`).
 """
 
@@ -36,6 +38,10 @@ async def serve(options: argparse.Namespace) -> None:
                 if head.split(" ")[1] == "/seen":
                     counts = json.dumps(seen_by_traffic).encode()
                     writer.write(f"HTTP/1.1 200 OK\r\ncontent-length: {len(counts)}\r\n\r\n".encode() + counts)
+                    continue
+                if head.split(" ")[1].startswith("/delay/"):
+                    options.delay_ms = float(head.split(" ")[1].removeprefix("/delay/"))
+                    writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
                     continue
                 seen_by_traffic[traffic_of(head)] += 1
                 counter["requests"] += 1

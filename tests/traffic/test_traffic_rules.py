@@ -17,13 +17,14 @@ from traffic.clusters import clusters_of
 from traffic.envoy import routes_file
 from traffic.lanes import PINNED, Lane, lanes_of
 from traffic.memory import Held
-from traffic.rules import Limits, Residency, Rules, Shadow, Sticky
+from traffic.rules import Choice, Limits, Price, Residency, Rules, Shadow, Sticky
 from traffic.table import RoutingTable, raised_revisions, table_from_json
 from traffic.view import model_state
 from traffic.weights import shares_in
 
 EU = Residency("eu", ("eu",))
-EVERYTHING = Rules("x-pin", Sticky("cookie", "session"), (EU, Residency("world", REGIONS)), "eu", Limits(10, 20))
+CHOICE = Choice(latency=2, load=1, price=1, hysteresis=0.05, seconds=3, return_seconds=10, floor_percent=2, prices=(Price("eu", 1000),))
+EVERYTHING = Rules("x-pin", Sticky("cookie", "session"), (EU, Residency("world", REGIONS)), "eu", Limits(10, 20), CHOICE)
 
 
 def routes(one: RoutingTable) -> dict[str, dict[str, Any]]:
@@ -67,6 +68,11 @@ def test_a_table_that_asks_for_nothing_is_written_and_read_as_ever() -> None:
         (Rules(residency=(Residency("E U", ("eu",)),)), "residency mark 'E U' must match"),
         (Rules(residency=(EU,), unmarked="us"), "'us', which is none of eu"),
         (Rules(limits=Limits(0, 5)), "limits must be 1 or more"),
+        (Rules(choice=replace(CHOICE, load=-1)), "choice must have weights of 0 or more"),
+        (Rules(choice=replace(CHOICE, latency=0, price=0)), "choice weighs nothing that is known"),
+        (Rules(choice=replace(CHOICE, hysteresis=0)), "hysteresis, seconds and return_seconds above 0"),
+        (Rules(choice=replace(CHOICE, floor_percent=0)), "a floor of 1 to 100 percent"),
+        (Rules(choice=replace(CHOICE, prices=(Price("eu", 1001),))), "prices of 0 to 1000 thousandths"),
     ],
 )
 def test_rules_that_contradict_themselves_are_refused_with_the_reason(rules: Rules, says: str) -> None:

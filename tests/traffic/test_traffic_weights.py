@@ -12,11 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleet.errors import InputError
-from traffic.envoy import routes_file
+from traffic.envoy import labels_in, routes_file
 from traffic.lanes import Lane
+from traffic.memory import Held
+from traffic.placement import WHOLE, Placement
 from traffic.rules import Residency, Rules
 from traffic.table import Backend, Regional, RoutingTable, Share, raised_revisions, table_from_json
 from traffic.weights import cluster_shares, cluster_weights, shares_in
+from traffic.writer import Wanted
 
 STABLE = "sha256:" + "a" * 64
 CANARY = "sha256:" + "b" * 64
@@ -30,9 +33,9 @@ def table(canary: int, stable_in: tuple[str, ...], canary_in: tuple[str, ...]) -
     return RoutingTable("employment", 3, 7, 1000.5, shares, (Share(STABLE, 100),), backends, 200)
 
 
-def split(found: RoutingTable, own: str | None) -> dict[str, dict[str, Fraction]]:
+def split(found: RoutingTable, own: str | None, placed: Placement | None = None) -> dict[str, dict[str, Fraction]]:
     """Return each revision's part of all requests by region, as a fraction."""
-    shares = cluster_shares(found, own)
+    shares = cluster_shares(found, own, placed)
     whole = sum(weight for _, _, weight in shares)
     parts: dict[str, dict[str, Fraction]] = defaultdict(dict)
     for revision, name, weight in shares:
@@ -151,3 +154,53 @@ def test_regional_shares_reach_the_edge_in_the_tables_own_form() -> None:
     assert table_from_json(found.to_json()) == found
     assert b"regional" not in table(5, REGIONS[:2], REGIONS[:2]).to_json()
     assert not found.same_routes(replace(found, regional=()))
+
+
+caps = st.dictionaries(st.sampled_from(REGIONS), st.integers(0, WHOLE))
+
+
+@given(canary=st.integers(1, 99), stable_in=regions, canary_in=regions, own=st.sampled_from([None, *REGIONS]), caps=caps)
+def test_a_placement_changes_nothing_about_the_shares_of_the_revisions(
+    canary: int, stable_in: tuple[str, ...], canary_in: tuple[str, ...], own: str | None, caps: dict[str, int]
+) -> None:
+    placed = Placement(200, caps)
+    found = table(canary, stable_in, canary_in)
+    parts = split(found, own, placed)
+    for revision, percent, there in ((CANARY, canary, canary_in), (STABLE, 100 - canary, stable_in)):
+        expected = placed.parts(there, own)
+        assert parts[revision] == {region: Fraction(percent * expected[region], 100 * WHOLE) for region in there}
+    assert sum(weight for _, weight in cluster_weights(found, own, placed)) < 2**32
+
+
+@given(own=st.sampled_from([None, *REGIONS]), caps=caps, inside=st.sets(st.sampled_from(REGIONS), min_size=1))
+def test_residents_are_placed_among_their_own_regions_alone(own: str | None, caps: dict[str, int], inside: set[str]) -> None:
+    allowed = tuple(sorted(inside))
+    found = replace(table(30, REGIONS, REGIONS), rules=Rules(residency=(Residency("home", allowed),)))
+    placed = Placement(200, caps)
+    weights = shares_in(found, Lane(mark="home"), own, placed)
+    assert {place.region for place, _ in weights} == inside
+    expected = placed.parts(allowed, own)
+    assert {place.region: weight for place, weight in weights if place.revision == STABLE} == {
+        region: 70 * part for region, part in expected.items()
+    }
+    if len(allowed) == 1:
+        assert [weight for _, weight in weights] == [70 * WHOLE, 30 * WHOLE]
+
+
+@given(now=st.integers(1, 99), done=st.integers(1, 99), there=regions, caps=caps, data=st.data())
+def test_what_is_placed_in_a_region_is_dealt_out_as_its_wave_says_wherever_the_edge_stands(
+    now: int, done: int, there: tuple[str, ...], caps: dict[str, int], data: st.DataObject
+) -> None:
+    wave, own = data.draw(st.integers(0, len(there) - 1)), data.draw(st.sampled_from([None, *there]))
+    parts = split(in_waves(now, done, there, wave), own, Placement(200, caps))
+    for at, (region, part) in enumerate(Placement(200, caps).parts(there, own).items()):
+        percent = done if at < wave else now if at == wave else 0
+        assert parts[CANARY].get(region, 0) == Fraction(percent * part, 100 * WHOLE)
+        assert parts[STABLE][region] == Fraction((100 - percent) * part, 100 * WHOLE)
+
+
+def test_a_placement_shows_in_the_version_of_the_routes_and_not_in_the_models() -> None:
+    held = Held(table(25, ("eu", "us"), ("us",)), "", "3.7")
+    placed = [Wanted((held,), placements={"employment": Placement(200, {"eu": cap})}).version for cap in (200, 1200)]
+    assert len({Wanted((held,)).version, *placed}) == 3
+    assert {labels_in(version)["employment"] for version in placed} == {"3.7"}

@@ -30,6 +30,7 @@ from traffic.attempts.pairs import Chunk, Pair, Pairs
 from traffic.attempts.pending import TOUCH_MS, Pending
 from traffic.attempts.tallies import Cell, PairCell, PairTally, Tally, Troubles
 from traffic.attempts.terms import Terms
+from traffic.attempts.timings import Timings
 
 AHEAD_MS: Final = 5_000
 """A line further ahead of the clock than this was written before the clock was set back."""
@@ -45,7 +46,8 @@ Parsed = TypeVar("Parsed")
 class Fold:
     """Counts lines; `complete_to` is the first second that is still open.
 
-    `terms` says by what a model is counted, `mask` hides callers, `most_pending` bounds the memory.
+    `terms` says by what a model is counted, `mask` hides callers, `most_pending` bounds the memory. `timings` hears how
+    long each attempt took.
     """
 
     terms: Callable[[str], Terms]
@@ -55,6 +57,7 @@ class Fold:
     pending: Pending = field(default_factory=Pending)
     pairs: Pairs = field(default_factory=Pairs)
     most_pending: int = 20_000
+    timings: Timings = field(default_factory=Timings)
     _now_ms: int = 0
     _tally: Tally = field(default_factory=dict)
     _pair_tally: PairTally = field(default_factory=dict)
@@ -112,6 +115,7 @@ class Fold:
         if attempt.kind is Kind.UNCLEAR:
             self.pending.hold_unclear(attempt)
             return
+        self.timings.met(attempt, terms.slow_ms, self._now_ms)
         second = self._second(attempt.end_ms)
         cell = self._cell(second, attempt.served)
         cell.attempts += 1
@@ -141,6 +145,7 @@ class Fold:
         if request is not None and request.left:
             cell.abandoned += 1
             return
+        self.timings.met(attempt, self.terms(attempt.served.model).slow_ms, self._now_ms)
         cell.attempts += 1
         cell.stand_ins += attempt.served != attempt.routed
         self._count_bad(second, attempt.caller, _lot(attempt))

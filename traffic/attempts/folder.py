@@ -24,6 +24,7 @@ from traffic.attempts.store import Counted, CountStore, Saved, SecondCount
 from traffic.attempts.tail import Piece, Tail
 from traffic.attempts.tallies import Troubles
 from traffic.attempts.terms import NO_TERMS, Terms
+from traffic.attempts.timings import Timings
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,7 @@ class Folder:
         self._store = CountStore(folder / "attempts.sqlite")
         self._troubles = self._store.load().troubles
         self._work: _Work | None = None
+        self.timings = Timings()
         self._segment_since = self._reopened = now()
         self._pruned = 0.0
 
@@ -147,7 +149,7 @@ class Folder:
         saved, marks = self._store.load(), self._store.marks()
         pending = Pending.from_json(saved.pending) if saved.pending else Pending()
         pairs = Pairs.from_chunks(self._store.waiting())
-        fold = Fold(self._terms_of, self._mask, saved.complete_to, saved.troubles, pending, pairs)
+        fold = Fold(self._terms_of, self._mask, saved.complete_to, saved.troubles, pending, pairs, timings=self.timings)
         return _Work(fold, Tail(self._folder, ACCESS_LOG, marks), Tail(self._folder, ATTEMPTS_LOG, marks))
 
     def _fold_piece(self, work: _Work, now: float) -> None:
