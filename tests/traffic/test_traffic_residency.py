@@ -49,7 +49,7 @@ def edge(tmp_path: Path) -> Iterator[RealEdge]:
 
 
 def table(edge: RealEdge, version: int, unmarked: str | None = None, canary: int = 50) -> RoutingTable:
-    return replace(edge.table(version, canary=canary), rules=Rules(residency=RESIDENCY, unmarked=unmarked))
+    return replace(edge.table(version, canary=canary, seconds=600), rules=Rules(residency=RESIDENCY, unmarked=unmarked))
 
 
 def regions(edge: RealEdge, requests: int = 40, **headers: str) -> Counter[str]:
