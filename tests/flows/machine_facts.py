@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from machine_world import World
 
 MODEL = "toy"
+ENDED_WITHOUT = ("rolled back", "superseded", "rejected")
 ONCE = ("effect.intended", "effect.completed", "phase.entered", "operator.commanded", "operator.obeyed")
 
 
@@ -29,6 +30,8 @@ class Told:
     obeyed: Counter[str] = field(default_factory=Counter)
     deployed: set[str] = field(default_factory=set)
     harmed: bool = False
+    aborted: bool = False
+    paused: bool = False
 
     @property
     def phase(self) -> str:
@@ -44,6 +47,7 @@ class Facts:
         self._hashes: list[str] = []
         self._once: Counter[tuple[str, str, str]] = Counter()
         self._orders: dict[str, tuple[int, int]] = {}
+        self._promoted: set[str] = set()
         self.releases: defaultdict[str, Told] = defaultdict(Told)
         self.wanted: list[tuple[str, str]] = []
         self.stables: list[str] = []
@@ -134,6 +138,28 @@ class Facts:
         allowed = {*self.stables[-1:], *promoting}
         assert safe <= allowed, f"edge {name}: what is safe there is neither stable nor being promoted ({safe}, phases {self.releases})"
 
+    def _take_command(self, release: Told, event: Event) -> None:
+        match event.payload["command"]:
+            case "approve":
+                release.approved.add(str(event.payload["digest"]))
+            case "abort":
+                release.aborted = True
+            case "pause":
+                release.paused = True
+            case "resume" | "promote":
+                release.paused = False
+
+    def _check_entered(self, name: str, release: Told) -> None:
+        if release.phase == "promoting":
+            assert not release.harmed, f"{name} is promoted after harm was found"
+            assert not release.refused, f"{name} is promoted though a gate refused it"
+            assert not release.aborted, f"{name} is promoted though it was aborted"
+            assert not release.paused, f"{name} is promoted though it is paused"
+        if release.phase in ENDED_WITHOUT and release.digest not in ("", *self.stables[-1:]):
+            for edge in self._world.edges:
+                percent = edge.percent_of(MODEL, release.digest)
+                assert percent == 0, f"{name} ended as {release.phase} and edge {edge.name} gives it {percent:g} %"
+
     def _take(self, event: Event) -> None:
         if event.epoch:
             assert event.epoch >= self.epoch, f"event {event.seq} has epoch {event.epoch} after {self.epoch}"
@@ -145,6 +171,8 @@ class Facts:
         if kind == "model" and event.type == "candidate.observed" and told["version"] is not None:
             self.wanted.append((str(told["release"]), str(told["version"])))
         elif kind == "model" and event.type == "stable.set":
+            assert told["release"] not in self._promoted, f"{told['release']} was made stable twice"
+            self._promoted.add(str(told["release"]))
             self.stables.append(str(told["digest"]))
         elif kind == "release":
             self._take_release(self.releases[name], event)
@@ -160,8 +188,7 @@ class Facts:
         match event.type:
             case "phase.entered":
                 release.phases.append(str(told["phase"]))
-                assert not (told["phase"] == "promoting" and release.harmed), f"{event.stream} is promoted after harm was found"
-                assert not (told["phase"] == "promoting" and release.refused), f"{event.stream} is promoted though a gate refused it"
+                self._check_entered(event.stream, release)
             case "effect.completed" if event.effect_key == PACKAGE:
                 release.digest = str(told["digest"])
             case "effect.completed" if event.effect_key == "gates":
@@ -173,8 +200,7 @@ class Facts:
                 release.harmed = release.harmed or told["outcome"] == "roll back"
             case "operator.commanded":
                 release.commands[str(event.intent_id)] += 1
-                if told["command"] == "approve":
-                    release.approved.add(str(told["digest"]))
+                self._take_command(release, event)
             case "operator.obeyed":
                 release.obeyed[str(event.intent_id)] += 1
             case _:

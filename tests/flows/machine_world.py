@@ -232,6 +232,8 @@ class World:
         def watched(*given: Any, **named: Any) -> Any:
             self.runs.moment("ledger")
             done = act(*given, **named)
+            if getattr(done, "type", "") == "phase.entered":
+                self.facts.catch_up()
             self.runs.moment("ledger")
             return done
 

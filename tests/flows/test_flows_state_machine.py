@@ -49,7 +49,7 @@ KINDS = some.sampled_from((*Kind, *3 * (Kind.GOOD, Kind.HARMFUL, Kind.UNDECIDED)
 MOMENTS = some.one_of(
     some.tuples(some.just("edge"), some.integers(1, 60)),
     some.tuples(some.just("effect"), some.integers(1, 60)),
-    some.tuples(some.just(""), some.integers(1, 160)),
+    some.tuples(some.just("ledger"), some.integers(1, 60)),
 )
 ENDS = {
     Kind.GOOD: set(ReleasePhase),
@@ -132,6 +132,13 @@ class Releases(RuleBasedStateMachine):
     def a_controller_halts(self, moments: tuple[str, int]) -> None:
         self.halt(moments)
 
+    @rule(moments=MOMENTS, pick=some.integers(0, 99))
+    def somebody_orders_in_the_middle(self, moments: tuple[str, int], pick: int) -> None:
+        self.halt(moments)
+        if self.waiting:
+            self.order_what_fits(self.waiting[0], pick)
+        self.runs.pass_time(1)
+
     @rule(moments=MOMENTS, seconds=some.sampled_from((0, LEASE + 1, TABLE + 1)))
     def a_controller_is_killed(self, moments: tuple[str, int], seconds: float) -> None:
         self.halt(moments).kill()
@@ -184,11 +191,7 @@ class Releases(RuleBasedStateMachine):
     @precondition(lambda self: self.waiting)
     @rule(pick=some.integers(0, 99), newest=some.booleans(), seconds=some.sampled_from((0, 6)))
     def somebody_orders(self, pick: int, newest: bool, seconds: float) -> None:
-        desire = self.waiting[-1 if newest else 0]
-        phase = phase_of(self.world.ledger, desire.release)
-        fitting = [command for command in Command if command.fits(phase) and command is not Command.ABORT] or [Command.PROMOTE]
-        commands = [*fitting, *fitting, *fitting, Command.ABORT]
-        self.order(desire, commands[pick % len(commands)])
+        self.order_what_fits(self.waiting[-1 if newest else 0], pick)
         self.runs.pass_time(seconds)
 
     @precondition(lambda self: self.given)
@@ -301,6 +304,12 @@ class Releases(RuleBasedStateMachine):
     def heal(self) -> None:
         for edge in self.world.edges:
             edge.become(Line.UP)
+
+    def order_what_fits(self, desire: Desire, pick: int) -> None:
+        phase = phase_of(self.world.ledger, desire.release)
+        fitting = [command for command in Command if command.fits(phase) and command is not Command.ABORT] or [Command.PROMOTE]
+        commands = [*fitting, *fitting, *fitting, Command.ABORT]
+        self.order(desire, commands[pick % len(commands)])
 
     def order(self, desire: Desire, command: Command) -> None:
         seconds = 30 if command is Command.EXTEND else None
