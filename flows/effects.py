@@ -52,7 +52,7 @@ def retire(region: str, digest: str) -> Effect:
 
 
 class Ending(StrEnum):
-    """The ways in which a release ends that differ in what it does."""
+    """The ways in which a release ends that differ in what it does, or in who says so."""
 
     FIRST = "first release promoted"
     PROMOTED = "promoted after its canary"
@@ -61,6 +61,11 @@ class Ending(StrEnum):
     SUPERSEDED = "superseded by a newer version"
     BACK = "rollback to a stable version"
     FAILED = "failed to start in a region"
+    SHADOWED = "promoted after its shadow, canary and bake"
+    AT_ONCE = "switched at once and promoted after its bake"
+    APPROVED = "promoted after a person's approval and its canary"
+    ABORTED = "aborted by a person in its canary"
+    PROMOTED_NOW = "promoted by a person out of its canary"
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,4 +164,9 @@ _STORIES: Final[dict[Ending, Callable[[Course], tuple[Effect, ...]]]] = {
     Ending.SUPERSEDED: _superseded,
     Ending.BACK: _back,
     Ending.FAILED: _failed,
+    Ending.SHADOWED: _promoted_after_canary,
+    Ending.AT_ONCE: _promoted_after_canary,
+    Ending.APPROVED: _promoted_after_canary,
+    Ending.ABORTED: _rolled_back,
+    Ending.PROMOTED_NOW: _promoted_after_canary,
 }

@@ -11,12 +11,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from machine_time import Clock
+
 from clouds.serving import Deployment, Endpoint, Fetch, RevisionStatus, State
 from fleet.canonical import digest_of
 from fleet.errors import UnknownName, Unreachable
 from fleet.evidence import Attempts
 from fleet.versions import ModelVersion
-from machine_time import Clock
 from traffic.admin import Report, _routes
 from traffic.edge_state import EdgeState
 from traffic.envoy import EdgePorts

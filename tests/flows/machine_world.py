@@ -177,7 +177,9 @@ class World:
 
     def _patch(self) -> None:
         put = self._patches.setattr
-        for module in [found for name, found in sys.modules.items() if name.partition(".")[0] in ("flows", "traffic", "registry", "control", "fleet")]:
+        for module in [
+            found for name, found in sys.modules.items() if name.partition(".")[0] in ("flows", "traffic", "registry", "control", "fleet")
+        ]:
             self._patch_module(module)
         put(House, "open", lambda: self.house)
         put(Journal, "_reach", lambda *_: self.runs.moment("effect"))
@@ -280,5 +282,3 @@ class Silent:
 
     def __getattr__(self, _: str) -> Callable[..., None]:
         return lambda *_given, **_named: None
-
-

@@ -12,6 +12,7 @@ import pytest
 from flows import effects
 from flows.effects import Course, Ending, effects_of, intended_only
 from flows.journal import POINTS, CrashPoint
+from proof.cases import COURSES, OWN, boundaries
 
 ROOT = Path(__file__).parents[2]
 COURSE = Course(("us", "eu"), "sha256:new", "sha256:old", (20, 50))
@@ -124,6 +125,12 @@ def test_a_region_that_never_became_ready_has_an_intent_alone() -> None:
     assert intended_only(Ending.FAILED, LOST) == ("deploy:eu",)
     assert "deploy:eu" not in effects_of(Ending.FAILED, LOST)
     assert {"deploy:us", "retire:eu:sha256:new"} <= set(effects_of(Ending.FAILED, LOST))
+
+
+@pytest.mark.parametrize("ending", OWN)
+def test_what_the_kill_sweep_names_of_an_ending_is_what_that_ending_does(ending: Ending) -> None:
+    assert set(OWN[ending]) <= set(effects_of(ending, COURSES[ending]))
+    assert {case.effect for case in boundaries({ending: COURSES[ending]})} == set(OWN[ending])
 
 
 @pytest.mark.parametrize("point", POINTS)

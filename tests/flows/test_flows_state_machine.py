@@ -325,7 +325,9 @@ class Releases(RuleBasedStateMachine):
 
     def post(self, delivery: str, version: str, sent: float) -> None:
         """Deliver a webhook as MLflow signs it."""
-        body = json.dumps({"entity": "model_version_alias", "action": "created", "data": {"name": MODEL, "alias": "candidate", "version": version}})
+        body = json.dumps(
+            {"entity": "model_version_alias", "action": "created", "data": {"name": MODEL, "alias": "candidate", "version": version}}
+        )
         signed = f"{delivery}.{int(sent)}.{body}".encode()
         seal = base64.b64encode(hmac.new(self.house.credentials.webhook_secret.encode(), signed, hashlib.sha256).digest()).decode()
         with suppress(ConvoyError):

@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from flows import effects
 from flows.effects import Course, Effect, Ending, effects_of, intended_only
 from flows.journal import POINTS
 
@@ -30,7 +31,36 @@ COURSES = {
     Ending.SUPERSEDED: Course(REGIONS, REVISION, STABLE, HELD_STEPS),
     Ending.BACK: Course(REGIONS, REVISION, STABLE),
     Ending.FAILED: Course(REGIONS, REVISION, STABLE, lost=(LOST,)),
+    Ending.SHADOWED: Course(REGIONS, REVISION, STABLE, TRADING_STEPS, shadowed=True, baked=True),
+    Ending.AT_ONCE: Course(REGIONS, REVISION, STABLE, baked=True, once=True),
+    Ending.APPROVED: Course(REGIONS, REVISION, STABLE, TRADING_STEPS),
+    Ending.ABORTED: Course(REGIONS, REVISION, STABLE, HELD_STEPS),
+    Ending.PROMOTED_NOW: Course(REGIONS, REVISION, STABLE, HELD_STEPS),
 }
+OWN: dict[Ending, tuple[Effect, ...]] = {
+    Ending.SHADOWED: (
+        effects.SHADOW,
+        effects.SEEN,
+        effects.CANARY,
+        *map(effects.weight, TRADING_STEPS),
+        effects.BAKE,
+        effects.weight(100),
+        effects.STABLE,
+    ),
+    Ending.AT_ONCE: (effects.BAKE, effects.weight(100), effects.STABLE),
+    Ending.APPROVED: (*map(effects.deploy, REGIONS), effects.CANARY),
+    Ending.ABORTED: (
+        effects.weight(HELD_STEPS[-1]),
+        effects.weight(0),
+        effects.COUNT,
+        *(effects.retire(region, REVISION) for region in REGIONS),
+    ),
+    Ending.PROMOTED_NOW: (effects.weight(HELD_STEPS[-1]), effects.weight(100), effects.STABLE),
+}
+"""Where these are killed: at what they do otherwise than the endings above, and right before and behind a person's word.
+
+The first effect after an order is obeyed is the next one of these: `canary` after an approval, `weight:0` after an abort.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +83,10 @@ def named(key: Effect, revision: str, stable: str) -> Effect:
 
 
 def boundaries(courses: Mapping[Ending, Course]) -> tuple[Case, ...]:
-    """Return every point of every effect of each ending."""
+    """Return every point of every effect of each ending, of some endings only what is their own."""
     found = []
     for ending, course in courses.items():
-        done = [Case(ending, point, key) for key in effects_of(ending, course) for point in POINTS]
+        done = [Case(ending, point, key) for key in OWN.get(ending, effects_of(ending, course)) for point in POINTS]
         begun = [Case(ending, point, key) for key in intended_only(ending, course) for point in UNRECORDED]
         found += done + begun
     return tuple(found)

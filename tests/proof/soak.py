@@ -80,7 +80,7 @@ def run(given: argparse.Namespace, report: Report) -> None:
     """Release until the time is over, and compare what is there after the last round with the first."""
     done = Progress[tuple[str, ...]](0)
     samples: list[dict[str, float]] = []
-    with staged((MODEL,), (), alone=False) as stage:
+    with staged({MODEL: "trade"}, alone=False) as stage:
         stage.have(MODEL, "3")
         stage.house.models.set_alias(MODEL, CANDIDATE, "1")
         ended(stage, 1)

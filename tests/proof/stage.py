@@ -6,18 +6,22 @@ import logging
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from clouds.local.supervisor import Supervisor
+from fleet.commands import Command
 from fleet.home import Home
+from fleet.operators import DEFAULT, read_operators
 from fleet.settings import Settings
 from flows.desires import CANDIDATE, ask_again, desires, release_stream, unfinished
 from flows.effects import Effect, Ending
 from flows.house import House
+from flows.operating import Wish, operate
+from flows.parking import parked
 from flows.rollback_request import ask_for
 from flows.work import release_revision, stable_of
 from proof.cases import HELD_STEPS, LOST, REGIONS, TRADING_STEPS
@@ -37,6 +41,15 @@ BEHAVIOURS = {
 """The versions that every model has: behaviour, whether it has a schema, offset."""
 WANTED = {Ending.FIRST: "1", Ending.ROLLED_BACK: "3", Ending.REJECTED: "4", Ending.SUPERSEDED: "2", Ending.FAILED: "5"}
 HELD = (Ending.ROLLED_BACK, Ending.REJECTED, Ending.SUPERSEDED, Ending.FAILED)
+KINDS = {
+    "trade": (Ending.PROMOTED, Ending.BACK),
+    "held": HELD,
+    "seen": (Ending.SHADOWED,),
+    "once": (Ending.AT_ONCE,),
+    "asked": (Ending.APPROVED,),
+    "said": (Ending.ABORTED, Ending.PROMOTED_NOW),
+}
+"""The endings of the models of a kind, which are declared alike; a first release is on a model of its own."""
 TOLD_SECONDS = 240.0
 LEASE_SECONDS = 2.0
 
@@ -80,6 +93,7 @@ class Stage:
                 self.wait_for_lease(model)
                 return count
             self.wait_for_lease(model)
+            self.answer(model)
             self.teller.tell(model).wait(TOLD_SECONDS)
         assert not unfinished(self.house.ledger, model), f"{model} has not ended after {tellings} tellings"
         return tellings
@@ -88,11 +102,35 @@ class Stage:
         """Wait until a dead controller's lease has run out."""
         wait_until(lambda: self.house.leases.current(model) is None, 60, 0.1, f"the lease of {model} has run out")
 
+    def answer(self, model: str) -> bool:
+        """Approve whatever of a model waits for that; returns whether anything did."""
+        waiting = [desire for desire in unfinished(self.house.ledger, model) if parked(self.house, desire)]
+        for desire in waiting:
+            self.say(model, desire.release, Command.APPROVE)
+        return bool(waiting)
+
+    def say(self, model: str, release: str, command: Command) -> None:
+        """Order something as a person does; while somebody holds the model nobody is woken, for here the stage alone tells releases."""
+        lease = self.house.leases.take(model, ACTOR, LEASE_SECONDS)
+        token = read_operators(self.house.home).token_of(DEFAULT)
+        try:
+            operate(self.house, Wish(model, command.value, ACTOR, release=release), token, ACTOR)
+        finally:
+            if lease is not None:
+                self.house.leases.give_back(lease)
+
+    def say_at(self, model: str, release: str, effect: Effect, command: Command) -> threading.Event:
+        """Order something as soon as a release has completed an effect; the event is set when it was ordered."""
+        return self._at(release, effect, lambda: self.say(model, release, command))
+
     def supersede_at(self, model: str, release: str, effect: Effect) -> threading.Event:
         """Go back to the stable version as soon as a release has completed an effect; the event is set when it was asked for."""
-        asked = threading.Event()
         stable = stable_of(self.house, model)
         assert stable is not None
+        return self._at(release, effect, lambda: ask_for(self.house, model, stable.version, ACTOR))
+
+    def _at(self, release: str, effect: Effect, act: Callable[[], object]) -> threading.Event:
+        asked = threading.Event()
 
         def watch() -> None:
             def done() -> bool:
@@ -100,7 +138,7 @@ class Stage:
                 return any(event.type == "effect.completed" and event.effect_key == effect for event in events)
 
             wait_until(done, TOLD_SECONDS, 0.1, f"{release} has completed {effect}")
-            ask_for(self.house, model, stable.version, ACTOR)
+            act()
             asked.set()
 
         threading.Thread(target=watch, daemon=True).start()
@@ -141,27 +179,36 @@ class Stage:
             have.add(number)
 
 
-def fleet_of(trading: tuple[str, ...], held: tuple[str, ...]) -> dict[str, Any]:
-    """Return a fleet: models that are traded back and forth, and models whose canary waits until it is judged or superseded."""
+def fleet_of(models: Mapping[str, str]) -> dict[str, Any]:
+    """Return a fleet of models by their kinds: traded back and forth, or with a canary that waits until somebody ends it."""
     fleet = toy_fleet(("any",), REGIONS)
     model = fleet["models"]["any"] | {"rollback": {"margin": 0.4}}
     first, second = TRADING_STEPS
     walked = {"steps": [{"weight": first, "seconds": 0.2}, {"weight": second, "seconds": 0.2}], "max_seconds": 120}
     waiting = {"steps": [{"weight": HELD_STEPS[0], "seconds": 60}, {"weight": 90, "seconds": 1}], "max_seconds": 120}
-    models = {name: model | {"canary": walked} for name in trading} | {name: model | {"canary": waiting} for name in held}
-    return fleet | {"models": models}
+    shadow = {"shadow": {"percent": 100, "seconds": 20, "answers": 10}, "bake_seconds": 1}
+    declared = {
+        "trade": model | {"canary": walked},
+        "held": model | {"canary": waiting},
+        "seen": model | {"canary": walked, "traffic": shadow},
+        # What is switched at once has no steps
+        "once": model | {"canary": {"max_seconds": 120}, "traffic": {"mode": "blue-green", "bake_seconds": 1}},
+        "asked": model | {"canary": walked, "approval": {"required": True, "within_seconds": 600}},
+        "said": model | {"canary": waiting},
+    }
+    return fleet | {"models": {name: declared[kind] for name, kind in models.items()}}
 
 
 @contextmanager
-def staged(trading: tuple[str, ...], held: tuple[str, ...], alone: bool = True) -> Iterator[Stage]:
-    """Give a stack with the models' fleet; alone: its runner rests, and nobody but the stage tells releases."""
+def staged(models: Mapping[str, str], alone: bool = True) -> Iterator[Stage]:
+    """Give a stack with models by their kinds; alone: its runner rests, and nobody but the stage tells releases."""
     from control.stack.down import down
     from control.stack.up import up
 
     root = Path(tempfile.mkdtemp(prefix="cv-"))
     settings = Settings(home=root, tick_seconds=0.25, lease_seconds=LEASE_SECONDS, table_seconds=5)
     home = Home.of(settings)
-    write_fleet(home, fleet_of(trading, held))
+    write_fleet(home, fleet_of(models))
     try:
         up(settings, lambda text: None)
         stack = TestStack(settings, House(settings, home))

@@ -19,14 +19,16 @@ from flows.effects import Course, Effect, Ending, weight
 from flows.work import stable_of
 from proof.cases import ANY, COURSES, NEVER, Case, boundaries, moments, named, sampled
 from proof.results import Progress, Report
-from proof.stage import HELD, TOLD_SECONDS, Stage, staged
-from proof.world import Expected, refs, wrong
+from proof.stage import KINDS, TOLD_SECONDS, Stage, staged
+from proof.world import SAID, Expected, refs, wrong
 from support.stack import Load, request
 
 PROBES = 20
 RATE = 10.0
 RAN = "ran"
 """The model whose releases are told by Prefect's runner."""
+LONG = ("trade", "held")
+"""The kinds with most of the cases."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +79,12 @@ class Lane:
         stable, pointed = stable_of(house, self.model), refs(house, self.model, course.regions)
         before = stable.digest if stable else ""
         release = self.stage.want(self.model, case.ending)
-        asked = self._superseded(release, course) if case.ending is Ending.SUPERSEDED else None
+        asked = self._ended_by_somebody(case.ending, release, course)
         told = time.time()
         status = self.first(case, named(Effect(case.effect), self.stage.digest_of(self.model, release), before))
         tellings = 1 + self.finish()
         ended = time.time()
-        assert asked is None or asked.wait(1), "the newer version was never asked for"
+        assert asked is None or asked.wait(1), "nobody ever ended it"
         if case.point == NEVER:
             self.lasted[case.ending] = ended - told
         revision = self.stage.revision_of(self.model, release)
@@ -97,14 +99,22 @@ class Lane:
         telling = self.stage.teller.tell(self.model, f"{case.point} {effect}" if case.effect else "")
         if case.point == ANY:
             telling.kill(case.fraction * self.lasted[case.ending], signal.SIGKILL)
-        return telling.wait(TOLD_SECONDS)
+        status = telling.wait(TOLD_SECONDS)
+        if status == 0 and case.effect and self.stage.answer(self.model):
+            # It waited for a person, without a process, before it came to where it is killed
+            return self.first(case, effect)
+        return status
 
     def finish(self) -> int:
         """Tell the release to its end; returns how often."""
         return self.stage.finish(self.model)
 
-    def _superseded(self, release: str, course: Course) -> threading.Event:
-        return self.stage.supersede_at(self.model, release, weight(course.weights[-1]))
+    def _ended_by_somebody(self, ending: Ending, release: str, course: Course) -> threading.Event | None:
+        if ending is Ending.SUPERSEDED:
+            return self.stage.supersede_at(self.model, release, weight(course.weights[-1]))
+        if ending in (Ending.ABORTED, Ending.PROMOTED_NOW):
+            return self.stage.say_at(self.model, release, weight(course.weights[-1]), SAID[ending])
+        return None
 
 
 def uncrashed(cases: Sequence[Case]) -> list[Case]:
@@ -205,21 +215,18 @@ def at_once(jobs: Sequence[threading.Thread]) -> Iterator[None]:
 def run(given: argparse.Namespace, report: Report) -> None:
     """Sweep as asked for and write down every case."""
     cases = plan(given)
-    kinds = {
-        "trade": [case for case in cases if case.ending in (Ending.PROMOTED, Ending.BACK)],
-        "held": [case for case in cases if case.ending in HELD],
-    }
+    kinds = {kind: [case for case in cases if case.ending in endings] for kind, endings in KINDS.items()}
     first = [case for case in cases if case.ending is Ending.FIRST]
-    lanes = {f"{kind}{number}": kind for kind, own in kinds.items() for number in range(1, min(given.lanes, len(own)) + 1)}
+    most = {kind: given.lanes if kind in LONG else 1 for kind in kinds}
+    lanes = {f"{kind}{number}": kind for kind, own in kinds.items() for number in range(1, min(most[kind], len(own)) + 1)}
     new = [f"new{number:03}" for number in range(1, len(first) + 2)]
-    trading = (RAN, *(model for model, kind in lanes.items() if kind == "trade"), *new)
-    held = tuple(model for model, kind in lanes.items() if kind == "held")
+    models = {RAN: "trade"} | lanes | dict.fromkeys(new, "trade")
     references = {kind: uncrashed(own) for kind, own in kinds.items()}
     total = len(cases) + sum(len(references[kind]) for kind in lanes.values()) + bool(first) + 2 * given.runner
     done: Progress[Tried] = Progress(total)
     began = time.monotonic()
     with ExitStack() as stack:
-        stage = stack.enter_context(staged(trading, held))
+        stage = stack.enter_context(staged(models))
         done.say(f"the stack runs after {time.monotonic() - began:.0f} s; {total} releases in {len(lanes) + bool(first)} lanes")
         waiting = {kind: _queue(own) for kind, own in kinds.items()}
         jobs = [threading.Thread(target=lane, args=(stage, model, waiting[kind], references[kind], done)) for model, kind in lanes.items()]

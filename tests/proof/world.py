@@ -6,10 +6,12 @@ from collections import Counter
 from dataclasses import dataclass
 
 from clouds.serving import State
+from fleet.commands import Command
 from fleet.phases import ReleasePhase
 from flows.desires import CHAMPION, phase_of, release_stream
 from flows.effects import Course, Effect, Ending, effects_of, intended_only
 from flows.house import House
+from flows.orders import COMMANDED, OBEYED
 from flows.work import stable_of
 
 PHASES = {
@@ -20,7 +22,14 @@ PHASES = {
     Ending.SUPERSEDED: ReleasePhase.SUPERSEDED,
     Ending.BACK: ReleasePhase.PROMOTED,
     Ending.FAILED: ReleasePhase.FAILED,
+    Ending.SHADOWED: ReleasePhase.PROMOTED,
+    Ending.AT_ONCE: ReleasePhase.PROMOTED,
+    Ending.APPROVED: ReleasePhase.PROMOTED,
+    Ending.ABORTED: ReleasePhase.ROLLED_BACK,
+    Ending.PROMOTED_NOW: ReleasePhase.PROMOTED,
 }
+SAID = {Ending.APPROVED: Command.APPROVE, Ending.ABORTED: Command.ABORT, Ending.PROMOTED_NOW: Command.PROMOTE}
+"""What a person says in these endings, once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +79,10 @@ def _in_the_ledger(house: House, expected: Expected) -> list[str]:
     found += [f"{key} was completed {times} times" for key, times in completed.items() if times > 1]
     found += [f"{key} was intended {times} times" for key, times in intended.items() if times > 1]
     found += [f"phase {phase} was entered {times} times" for phase, times in Counter(phases).items() if times > 1]
+    said = [SAID[expected.ending].value] if expected.ending in SAID else []
+    for kind in (COMMANDED, OBEYED):
+        told = [str(event.payload["command"]) for event in events if event.type == kind]
+        found += [] if told == said else [f"{kind} stands there for {told} instead of {said}"]
     return found + ([] if epochs == sorted(epochs) else ["an older epoch wrote after a newer one"])
 
 
