@@ -58,12 +58,23 @@ def deal(work: Work, revision: Revision, stable: Revision | None, dealt: Deal) -
     """Put what a revision gets in force at every edge; returns what every edge says afterwards.
 
     A table that an edge takes so slowly that it has run out meanwhile is made anew; raises TooLate when that happens
-    again and again.
+    again and again, and Busy once another controller holds the model.
     """
     for _ in range(TRIES_IN_TIME - 1):
         with suppress(TooLate):
-            return apply(work.house, table_of(work, revision, stable, dealt))
-    return apply(work.house, table_of(work, revision, stable, dealt))
+            return apply(work.house, _made_by_the_holder(work, revision, stable, dealt))
+    return apply(work.house, _made_by_the_holder(work, revision, stable, dealt))
+
+
+def _made_by_the_holder(work: Work, revision: Revision, stable: Revision | None, dealt: Deal) -> RoutingTable:
+    """Return a table of a controller that held the model when the table was there already.
+
+    Whoever takes the model over later waits, at an edge that heard of no newer epoch, for as long as a table lasts. One
+    that was made by a controller which had lost the model, paused and woken, would come after that.
+    """
+    table = table_of(work, revision, stable, dealt)
+    work.claim.check(work.house)
+    return table
 
 
 def table_of(work: Work, revision: Revision, stable: Revision | None, dealt: Deal) -> RoutingTable:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fleet.declared import Fleet, Model, Predictions
-from fleet.errors import TooLate
+from fleet.errors import Busy, TooLate
 from fleet.versions import Revision
 from flows import routing
 from flows.routing import Deal, deal
@@ -18,6 +18,7 @@ from traffic.rules import Shadow
 from traffic.table import Backend, RoutingTable
 
 REVISION = Revision("m", "1", f"sha256:{1:064}")
+HOLDER: Any = SimpleNamespace(house=None, claim=SimpleNamespace(check=lambda _: None))
 
 
 @pytest.fixture
@@ -37,15 +38,28 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_a_table_that_ran_out_on_its_way_is_made_anew(sent: list[int]) -> None:
-    assert routing.set_weight(SimpleNamespace(house=None), None, None, 5) == ("table 3",)
+    assert routing.set_weight(HOLDER, None, None, 5) == ("table 3",)
     assert sent == [1, 2, 3]
 
 
 def test_tables_that_run_out_again_and_again_are_an_error_that_is_tried_later(sent: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(routing, "TRIES_IN_TIME", 2)
     with pytest.raises(TooLate):
-        routing.set_weight(SimpleNamespace(house=None), None, None, 5)
+        routing.set_weight(HOLDER, None, None, 5)
     assert sent == [1, 2]
+
+
+@pytest.mark.parametrize("tables", [0, 1])
+def test_a_controller_that_lost_the_model_while_it_made_a_table_sends_it_to_nobody(sent: list[int], tables: int) -> None:
+    asked = itertools.count()
+
+    def check(_house: object) -> None:
+        if next(asked) >= tables:
+            raise Busy("model 'm'", "its lease was lost to another controller")
+
+    with pytest.raises(Busy):
+        routing.set_weight(SimpleNamespace(house=None, claim=SimpleNamespace(check=check)), None, None, 5)
+    assert len(sent) == tables
 
 
 STABLE = Revision("m", "0", "sha256:" + "2" * 64)
@@ -56,7 +70,7 @@ def work_on(model: Model) -> Any:
     return SimpleNamespace(
         model="m",
         epoch=1,
-        claim=SimpleNamespace(versions=itertools.count(1)),
+        claim=SimpleNamespace(versions=itertools.count(1), check=lambda _: None),
         house=SimpleNamespace(settings=SimpleNamespace(table_seconds=20), fleet=Fleet.model_validate(toy_fleet(("m",)))),
         regions=("us-east-1",),
         declared=model,
