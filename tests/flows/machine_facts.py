@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 MODEL = "toy"
 ENDED_WITHOUT = ("rolled back", "superseded", "rejected")
+UNDER_WAY = ("deploying", "shadowing", "canary", "baking", "promoting", "rolling back")
 ONCE = ("effect.intended", "effect.completed", "phase.entered", "operator.commanded", "operator.obeyed")
 
 
@@ -83,7 +84,7 @@ class Facts:
         lease = self._world.house.leases.recorded(MODEL)
         assert lease is not None
         assert table.epoch <= lease.epoch, f"edge {name} has epoch {table.epoch}, and no lease ever had it"
-        for digest in {share.revision for share in (*held.in_force.shares, *table.safe) if share.weight}:
+        for digest in {share.revision for share in (*held.in_force.shares_in(name), *table.safe) if share.weight}:
             self._check_may_answer(name, digest)
         if held.in_force.shadow is not None:
             self._check_may_answer(name, held.in_force.shadow.revision)
@@ -95,7 +96,7 @@ class Facts:
             held = edge.keeper._held.get(MODEL)
             if held is None or edge.envoy.deaf or edge.line.name == "DEAD":
                 continue
-            wanted = {share.revision: share.weight for share in held.in_force.shares}
+            wanted = {share.revision: share.weight for share in held.in_force.shares_in(edge.name)}
             found = {revision: edge.percent_of(MODEL, revision) for revision in wanted}
             assert sum(found.values()) == 100, f"edge {edge.name} deals out {found}"
             assert found == wanted, f"edge {edge.name} means {wanted} and deals out {found}"
@@ -128,6 +129,8 @@ class Facts:
         assert digest in self.versions, f"edge {name} gives requests to {digest}, which nobody packaged"
         own = [told for told in self.releases.values() if told.digest == digest]
         assert any(told.passed for told in own) or digest in self.stables, f"edge {name}: version {version} passed no gates"
+        under_way = any(told.phase in UNDER_WAY for told in own)
+        assert under_way or digest in self.stables[-1:], f"edge {name}: version {version} gets requests, and its release is over"
         regions = set(self._world.house.model(MODEL).regions)
         assert any(told.deployed >= regions for told in own), f"edge {name}: version {version} was not deployed everywhere"
         if self._world.house.model(MODEL).approval.required and digest not in self.stables:

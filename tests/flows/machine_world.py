@@ -258,11 +258,11 @@ class World:
         self.facts.versions[stored.digest] = work.desire.version
         return {"digest": stored.digest, "files": 1, "bytes": stored.size}
 
-    def _judge_now(self, work: Work, seen: Observed, weight: int) -> judging.Judged:
-        look, silent = look_at(work.house.edges, seen, int(self.clock.time()) + 1, weight)
+    def _judge_now(self, work: Work, seen: Observed, weight: int, wave: int = 1) -> judging.Judged:
+        look, silent = look_at(work.house.edges, seen, int(self.clock.time()) + 1, weight, wave)
         self.looks[work.desire.release] += bool(weight)
         found = self._judge_seen(work, seen)
-        if not weight:
+        if not self.looks[work.desire.release]:
             harms = self.kind_of(seen.sides.canary) is Kind.HARMFUL_COPY
             found = replace(found, outcome=Outcome.ROLL_BACK if harms else Outcome.NOT_ENOUGH_DATA)
         return judging.Judged(replace(found, reasons=(*found.reasons, *silent)), look.as_json(seen.sides), None)

@@ -32,6 +32,7 @@ from flows.desires import Desire, alias_owed, phase_of, unfinished
 from flows.operating import Wish, operate
 from flows.parking import parked
 from flows.rollback_request import ask_for
+from support.stack import REGIONS
 
 MOST_AT_ONCE = 3
 ROUNDS = 60
@@ -66,14 +67,17 @@ class Releases(RuleBasedStateMachine):
         traffic=some.sampled_from(TRAFFIC),
         asks=some.sampled_from((False, False, True)),
         late=some.sampled_from(("roll back", "ask", "extend")),
+        waves=some.booleans(),
         kind=KINDS,
         last=some.sampled_from(Kind),
     )
-    def a_first_version_is_stable(self, traffic: dict[str, Any], asks: bool, late: str, kind: Kind, last: Kind) -> None:
+    def a_first_version_is_stable(self, traffic: dict[str, Any], asks: bool, late: str, waves: bool, kind: Kind, last: Kind) -> None:
         self.root = Path(tempfile.mkdtemp(prefix="convoy-machine-", dir=SHM if SHM.is_dir() else None))
         canary = CANARY | NO_VERDICT | {"without_verdict": late}
         if traffic.get("mode") == "blue-green":
             del canary["steps"]
+        elif waves:
+            canary["waves"] = [[region] for region in REGIONS[:2]]
         self.world = World(self.root, traffic, {"canary": canary, "approval": {"required": asks, "within_seconds": 120}})
         self.house, self.runs = self.world.house, self.world.runs
         self.token = read_operators(self.house.home).token_of(DEFAULT)
