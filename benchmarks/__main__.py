@@ -16,6 +16,7 @@ from fleet.settings import silence_telemetry
 SUBJECTS = {
     "judge": "whether the canary judge can be trusted, beside its peers' rules",
     "release": "what a release, the stack and the command take",
+    "traffic": "what the edge costs beside a bare Envoy, and what callers notice when weights, servers and configurations change",
 }
 
 

@@ -7,7 +7,10 @@ from typing import Any
 
 from benchmarks.form import RESULTS, ROOT
 from benchmarks.judging import page as judging
+from benchmarks.tables import table
+from benchmarks.traffic_cases import page as traffic
 
+SECTIONS = {"judge": judging.section, "traffic": traffic.section}
 PAGE = ROOT / "docs" / "benchmarks.md"
 HEAD = """# Benchmarks
 
@@ -28,34 +31,14 @@ def page() -> str:
 
 
 def section(document: dict[str, Any]) -> str:
-    """Return one subject's part; the judge's many rows stand side by side."""
-    machine = document["machine"]
+    """Return one subject's part; some have many rows, which stand side by side."""
+    machine, own = document["machine"], SECTIONS.get(document["benchmark"])
     lines = [
         f"## {document['benchmark'].capitalize()}",
         "",
         f"{document['date'][:10]}, commit `{document['convoy']}`, {machine['cores']} cores ({machine['cpu']}), "
         f"{machine['memory_gib']} GiB, Python {machine['python']}.",
         "",
-        *(judging.section(document) if document["benchmark"] == "judge" else _table(document["rows"])),
+        *(own(document) if own else table(document["rows"])),
     ]
     return "\n".join(lines)
-
-
-def _table(rows: list[dict[str, Any]]) -> list[str]:
-    return [
-        "| what | of | median | spread | rounds | asked for | met |",
-        "|---|---|---|---|---|---|---|",
-        *(_line(row) for row in rows),
-        "",
-    ]
-
-
-def _line(row: dict[str, Any]) -> str:
-    if row.get("skipped"):
-        figure, spread = f"not run: {row['skipped']}", ""
-    else:
-        figure = f"{row['figure']:g} {row['unit']}"
-        spread = f"{row['spread'][0]:g} to {row['spread'][1]:g}" if row["spread"] and row["rounds"] > 1 else ""
-    target = f"at most {row['target']:g} {row['unit']}" if "target" in row else ""
-    met = {None: "", True: "yes", False: "**no**"}[row.get("met")]
-    return f"| {row['row']} | {row['subject']} | {figure} | {spread} | {row['rounds']} | {target} | {met} |"

@@ -1,4 +1,7 @@
-"""The floor of a weight change: Envoy alone, from the rename of its routes file to the first answer that follows it."""
+"""Envoy alone, without an agent: the floor of a weight change, and the parts of which every bare Envoy is made.
+
+The floor goes from the rename of the routes file to the first answer that follows it.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import json
 import socket
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import httpx
@@ -19,15 +23,14 @@ READY_SECONDS = 10.0
 
 def renamed_to_answered(folder: Path, times: int) -> list[float]:
     """Return the seconds of each change."""
-    listener, admin = _free_ports(2)
+    port, admin = free_ports(2)
     _write_routes(folder, "0")
-    _write(folder / "lds.json", {"resources": [_listener(folder, listener)]})
-    bootstrap = GatewayFiles(folder).bootstrap
-    bootstrap.parent.mkdir()
-    _write(bootstrap, _bootstrap(folder, admin))
+    watched = {"rds": {"route_config_name": "main", "config_source": _source(folder / "rds.json")}}
+    _write(folder / "lds.json", {"resources": [{"@type": f"{TYPE}.config.listener.v3.Listener", **listener(port, watched)}]})
+    write_bootstrap(folder, admin, {"dynamic_resources": {"lds_config": _source(folder / "lds.json")}})
     process = subprocess.Popen(envoy_command(folder), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        with httpx.Client(base_url=f"http://{LOOPBACK}:{listener}", trust_env=False) as client:
+        with httpx.Client(base_url=f"http://{LOOPBACK}:{port}", trust_env=False) as client:
             _until(client, "0")
             return [_change(folder, client, str(number + 1)) for number in range(times)]
     finally:
@@ -66,41 +69,37 @@ def _write(file: Path, document: object) -> None:
     draft.rename(file)
 
 
-def _listener(folder: Path, port: int) -> dict[str, object]:
-    manager = {
+def listener(port: int, manager: Mapping[str, object]) -> dict[str, object]:
+    """Return a listener on loopback: the simplest connection manager there is, and what `manager` adds to it, its routes above all."""
+    router = {"name": "envoy.filters.http.router", "typed_config": {"@type": f"{TYPE}.extensions.filters.http.router.v3.Router"}}
+    typed = {
         "@type": f"{TYPE}.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-        "stat_prefix": "floor",
-        "rds": {"route_config_name": "main", "config_source": _source(folder / "rds.json")},
-        "http_filters": [
-            {"name": "envoy.filters.http.router", "typed_config": {"@type": f"{TYPE}.extensions.filters.http.router.v3.Router"}}
-        ],
+        "stat_prefix": "bare",
+        "http_filters": [router],
+        **manager,
     }
-    filters = [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]
-    return {
-        "@type": f"{TYPE}.config.listener.v3.Listener",
-        "name": "floor",
-        "address": _address(port),
-        "filter_chains": [{"filters": filters}],
-    }
+    filters = [{"name": "envoy.filters.network.http_connection_manager", "typed_config": typed}]
+    return {"name": "bare", "address": address(port), "filter_chains": [{"filters": filters}]}
 
 
-def _bootstrap(folder: Path, admin: int) -> dict[str, object]:
-    return {
-        "node": {"id": "floor", "cluster": "benchmark"},
-        "admin": {"address": _address(admin)},
-        "dynamic_resources": {"lds_config": _source(folder / "lds.json")},
-    }
+def write_bootstrap(folder: Path, admin: int, resources: Mapping[str, object]) -> None:
+    """Write what `envoy_command` starts a folder's Envoy from."""
+    file = GatewayFiles(folder).bootstrap
+    file.parent.mkdir(parents=True, exist_ok=True)
+    _write(file, {"node": {"id": "bare", "cluster": "benchmark"}, "admin": {"address": address(admin)}, **resources})
 
 
 def _source(path: Path) -> dict[str, object]:
     return {"resource_api_version": "V3", "path_config_source": {"path": str(path)}}
 
 
-def _address(port: int) -> dict[str, object]:
+def address(port: int) -> dict[str, object]:
+    """Return a port on loopback as Envoy writes it."""
     return {"socket_address": {"address": LOOPBACK, "port_value": port}}
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Return ports that nobody listens on; all differ."""
     opened = [socket.create_server((LOOPBACK, 0)) for _ in range(count)]
     try:
         return [each.getsockname()[1] for each in opened]

@@ -10,12 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +57,9 @@ def skipped(row: str, subject: str, unit: str, why: str, target: float | None = 
     return Row(row, subject, None, unit, None, 0, target, why)
 
 
-def interleaved(subjects: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """Run the subjects in turn, A B A B, once to warm up and `rounds` times counted; returns the counted figures."""
-    found: dict[str, list[float]] = {name: [] for name in subjects}
+def interleaved(subjects: Mapping[str, Callable[[], T]], rounds: int) -> dict[str, list[T]]:
+    """Run the subjects in turn, A B A B, once to warm up and `rounds` times counted; returns what was counted."""
+    found: dict[str, list[T]] = {name: [] for name in subjects}
     for position in range(rounds + 1):
         for name, act in subjects.items():
             figure = act()
