@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
@@ -15,6 +14,7 @@ from benchmarks.form import Row
 from benchmarks.traffic_cases.callers import RATE, callers
 from benchmarks.traffic_cases.figures import APART, NONE_FAILED, OURS, WITHIN, Ran, rows_of
 from benchmarks.traffic_cases.scene import BETWEEN_SECONDS, CANARY_PERCENT, url_of
+from fleet.errors import ConvoyError
 from traffic.edges import shift
 
 if TYPE_CHECKING:
@@ -28,24 +28,28 @@ RAISED_PERCENT = 50
 
 def rows(folder: Path, raises: int) -> list[Row]:
     """Raise and lower the canary at all edges together, so often."""
+    spreads: list[float] = []
+    broken = ""
     with edges_in(folder, REGIONS) as edges:
         begin_anew(edges)
         with ExitStack() as running:
-            loads = [
-                running.enter_context(callers(url_of(edge), folder / f"{edge.name}.jsonl", round(RATE / len(edges), 1))) for edge in edges
-            ]
-            spreads = tuple(_spreads(edges, raises))
+            rate = round(RATE / len(edges), 1)
+            loads = [running.enter_context(callers(url_of(edge), folder / f"{edge.name}.jsonl", rate)) for edge in edges]
+            try:
+                _raise_and_lower(edges, raises, spreads)
+            except (AssertionError, ConvoyError) as problem:
+                broken = f"it did not go as it should after {len(spreads)} of {raises} times: {type(problem).__name__}: {problem}"
     sent = tuple(each for load in loads for each in load.sent())
-    return rows_of(Ran(CASE, raises, sent, {APART: spreads}), ASKED)
+    return rows_of(Ran(CASE, len(spreads), sent, {APART: tuple(spreads)}, broken), ASKED)
 
 
-def _spreads(edges: tuple[RealEdge, ...], raises: int) -> Iterator[float]:
-    """Give, for each raise, the seconds between the first edge that has switched and the last."""
+def _raise_and_lower(edges: tuple[RealEdge, ...], raises: int, spreads: list[float]) -> None:
+    """Add, for each raise, the seconds between the first edge that has switched and the last."""
     versions, clients = count(2), [edge.client for edge in edges]
     for _ in range(raises):
         for percent in (RAISED_PERCENT, CANARY_PERCENT):
             shifted = shift(clients, edges[0].table(next(versions), canary=percent))
             assert shifted.complete, shifted.failures
             if percent == RAISED_PERCENT:
-                yield shifted.spread
+                spreads.append(shifted.spread)
             time.sleep(BETWEEN_SECONDS)

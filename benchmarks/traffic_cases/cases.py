@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -80,7 +81,7 @@ def rows(edge: RealEdge, folder: Path, quick: bool, outage: float) -> Iterator[R
     scene = Scene(edge, outage)
     scene.slow_down()
     with callers(url_of(edge), folder / "cases.jsonl") as load:
-        done = {case.name: _done(scene, case, times) for case in CASES if (times := case.quick if quick else case.times)}
+        done = {found.case.name: found for found in _all(scene, quick)}
     sent = load.sent()
     for case in CASES:
         found = done.get(case.name)
@@ -100,8 +101,17 @@ def ran(done: Done, sent: Sequence[Sent]) -> Ran:
     return Ran(done.case.name, done.times, tuple(within(sent, done.begin, done.end)), seconds, broken)
 
 
-def _done(scene: Scene, case: Case, times: int) -> Done:
-    begin, commands, gone_through, broken = time.time(), [], 0, ""
+def _all(scene: Scene, quick: bool) -> list[Done]:
+    """Go through the cases; each begins where the one before ended, the first with the load, and the last ends with it."""
+    found: list[Done] = []
+    for case in CASES:
+        if times := case.quick if quick else case.times:
+            found.append(_done(scene, case, times, found[-1].end if found else 0.0))
+    return [*found[:-1], replace(found[-1], end=math.inf)]
+
+
+def _done(scene: Scene, case: Case, times: int, begin: float) -> Done:
+    commands, gone_through, broken = [], 0, ""
     try:
         scene.begin()
         for _ in range(times):

@@ -76,8 +76,8 @@ class Scene:
         time.sleep(max(0.0, seconds))
 
     def slow_down(self) -> None:
-        """Start the servers anew as ones that take a while for an answer."""
+        """Start the servers anew as ones that take a while for an answer, and that drain when they are told to end."""
         for revision in (STABLE, CANARY):
             self.edge.lose(revision)
-            self.edge.serve(revision, delay_ms=BUSY_MS)
+            self.edge.serve(revision, delay_ms=BUSY_MS, drains=1)
         wait_until(lambda: healthy(self.edge), 30, "health")

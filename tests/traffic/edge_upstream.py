@@ -2,7 +2,8 @@
 
 How slow it is can be changed while it runs (`/delay/<milliseconds>`).
 
-What it tells of its answers (`--answer`) is one text, or what the request's body says (`body`).
+What it tells of its answers (`--answer`) is one text, or what the request's body says (`body`). One that `--drains` ends on SIGTERM
+as our servers do: it listens no more, lets go of whoever asks nothing, and answers what it has begun.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import signal
 import socket
 import struct
 from collections import Counter
@@ -25,11 +27,17 @@ def traffic_of(head: str) -> str:
 async def serve(options: argparse.Namespace) -> None:
     counter = {"requests": 0}
     seen_by_traffic: Counter[str] = Counter()
+    talks: set[asyncio.Task[None] | None] = set()
+    idle: set[asyncio.StreamWriter] = set()
+    ending = asyncio.Event()
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        talks.add(asyncio.current_task())
         try:
-            while True:
+            while not ending.is_set():
+                idle.add(writer)
                 head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+                idle.discard(writer)
                 length = next((int(line.split(":")[1]) for line in head.split("\r\n") if line.lower().startswith("content-length")), 0)
                 body = await reader.readexactly(length)
                 if "/v2/health/" in head.split("\r\n")[0]:
@@ -54,17 +62,26 @@ async def serve(options: argparse.Namespace) -> None:
                 writer.write(
                     f"HTTP/1.1 {options.status} X\r\ncontent-type: application/json\r\ncontent-length: {len(answer)}\r\n"
                     f"x-convoy-revision: {options.revision}\r\nx-convoy-region: {options.region}\r\n"
+                    f"{'connection: close' if ending.is_set() else 'x-keeps: 1'}\r\n"
                     f"{'x-convoy-not-ready: 1' if options.starting else 'x-ready: 1'}\r\n{told(options.answer, body)}\r\n".encode()
                     + answer
                 )
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
+            idle.discard(writer)
+            talks.discard(asyncio.current_task())
             writer.close()
 
     server = await asyncio.start_server(talk, "127.0.0.1", options.port, limit=1 << 24)
-    async with server:
-        await server.serve_forever()
+    if options.drains:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ending.set)
+    await ending.wait()
+    server.close()
+    for writer in idle:
+        writer.close()
+    if talks:
+        await asyncio.wait(talks)
 
 
 def told(answer: str, body: bytes) -> str:
@@ -88,4 +105,5 @@ if __name__ == "__main__":
     parser.add_argument("--status", type=int, default=200)
     parser.add_argument("--starting", type=int, default=0)
     parser.add_argument("--answer", default="")
+    parser.add_argument("--drains", type=int, default=0)
     asyncio.run(serve(parser.parse_args()))
