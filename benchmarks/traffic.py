@@ -12,7 +12,7 @@ from benchmarks.traffic_cases import apart, beside, cases
 from benchmarks.traffic_cases.scene import edge_in
 
 FULL, QUICK = beside.Plan(rounds=11, seconds=8.0, settle=1.0), beside.Plan(rounds=1, seconds=1.0, settle=0.3)
-OUTAGE_SECONDS, QUICK_OUTAGE_SECONDS = 8.0, 2.0
+OUTAGE_SECONDS, QUICK_OUTAGE_SECONDS = 8.0, 1.8
 RAISES, QUICK_RAISES = 20, 2
 
 

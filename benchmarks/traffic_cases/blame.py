@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from enum import StrEnum
 
@@ -39,3 +40,9 @@ def answers(sent: Sequence[Sent], revision: str, begin: float, end: float) -> li
 def last_answer(sent: Sequence[Sent], revision: str, begin: float, end: float) -> float:
     """Return how many seconds after a moment a revision's last answer came, of those that came before another moment."""
     return max(answers(sent, revision, begin, end), default=begin) - begin
+
+
+def kinds(sent: Sequence[Sent]) -> str:
+    """Return how the failed requests failed: each kind's count, whose doing it was, and what the caller saw."""
+    found = Counter((whose(each), each.error or f"status {each.status}") for each in sent if whose(each) is not None)
+    return "; ".join(f"{times} by {doing} doing: {what}" for (doing, what), times in found.most_common())

@@ -51,7 +51,7 @@ def nothing(scene: Scene) -> None:
 
 CASES = (
     Case("nothing happens", 20, 1, nothing),
-    Case("a weight is changed", 50, 10, changes.change_weight),
+    Case("a weight is changed", 50, 6, changes.change_weight),
     Case("a rollback to the safe weights", 10, 2, changes.roll_back, {SILENT: WITHIN}),
     Case("a table runs out", 5, 1, changes.let_expire),
     Case("a stable server is killed (SIGKILL)", 5, 1, servers.signalled(signal.SIGKILL)),

@@ -14,8 +14,8 @@ from traffic.edges import make_safe
 
 WEIGHTS = (1, 50, 5, 25, 10)
 HALF = 50
-LIVES_SECONDS = 1.5
-WATCHED_SECONDS = 1.5
+LIVES_SECONDS = 1.0
+WATCHED_SECONDS = 1.2
 """For so long after it should have left, a canary is watched for answers."""
 UNREASONABLE_MS = 10**18
 """A latency from which timeouts derive that no Envoy takes."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 
 from benchmarks.form import Row, measured, skipped
-from benchmarks.traffic_cases.blame import Doing, whose
+from benchmarks.traffic_cases.blame import Doing, kinds, whose
 from traffic.load import Sent, Totals
 
 SENT, FAILED, OURS, SLOWEST = "requests sent", "failed", "failed by Convoy's doing", "slowest answer"
@@ -30,6 +31,8 @@ class Ran:
 def rows_of(ran: Ran, asked: dict[str, float]) -> list[Row]:
     """Return a case's rows; one that did not come to its end has not shown that nothing failed by it, or in time."""
     failed = [each for each in ran.sent if whose(each) is not None]
+    if failed:
+        print(f"{ran.case}: {kinds(failed)}", file=sys.stderr)
     figures: dict[str, float] = {
         SENT: len(ran.sent),
         FAILED: len(failed),

@@ -12,7 +12,7 @@ from edge_harness import CANARY, STABLE
 from benchmarks.documents import section
 from benchmarks.form import RESULTS, Row, report
 from benchmarks.traffic_cases import apart, bare, beside
-from benchmarks.traffic_cases.blame import Doing, last_answer, whose, within
+from benchmarks.traffic_cases.blame import Doing, kinds, last_answer, whose, within
 from benchmarks.traffic_cases.cases import CASES, ONLY_FULL, Case, Done, ran
 from benchmarks.traffic_cases.changes import Command
 from benchmarks.traffic_cases.figures import APART, COUNTED, LOAD, OURS, SILENT, WITHIN, Ran, load_rows, not_run, rows_of
@@ -57,6 +57,13 @@ def document(broken: str = "") -> dict[str, object]:
 )
 def test_a_failure_is_convoys_unless_the_server_itself_answered_or_broke_off(sent: Sent, doing: Doing | None) -> None:
     assert whose(sent) is doing
+
+
+def test_how_requests_failed_is_told_kind_by_kind() -> None:
+    refused = replace(ANSWERED, status=503, revision="")
+    assert kinds([ANSWERED, refused, refused, replace(ANSWERED, status=500)]) == (
+        "2 by Convoy's doing: status 503; 1 by the server's doing: status 500"
+    )
 
 
 def test_a_request_belongs_to_the_case_in_which_it_was_due() -> None:
