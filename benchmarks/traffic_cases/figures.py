@@ -9,10 +9,10 @@ from benchmarks.form import Row, measured, skipped
 from benchmarks.traffic_cases.blame import Doing, kinds, whose
 from traffic.load import Sent, Totals
 
-SENT, FAILED, OURS, SLOWEST = "requests sent", "failed", "failed by Convoy's doing", "slowest answer"
+SENT, FAILED, OURS, SLOWEST, LATE = "requests sent", "failed", "failed by Convoy's doing", "slowest answer", "sent late by up to"
 SILENT, CONFIRMED, APART = "until the canary's last answer", "until Envoy confirmed it", "edges apart"
-UNITS = {SENT: "requests", FAILED: "requests", OURS: "requests", SLOWEST: "ms", SILENT: "s", CONFIRMED: "s", APART: "s"}
-COUNTED = (SENT, FAILED, OURS, SLOWEST)
+UNITS = {SENT: "requests", FAILED: "requests", OURS: "requests", SLOWEST: "ms", LATE: "ms", SILENT: "s", CONFIRMED: "s", APART: "s"}
+COUNTED = (SENT, FAILED, OURS, SLOWEST, LATE)
 NONE_FAILED, WITHIN = 0.0, 1.0
 LOAD = "the load itself"
 
@@ -38,6 +38,7 @@ def rows_of(ran: Ran, asked: dict[str, float]) -> list[Row]:
         FAILED: len(failed),
         OURS: sum(whose(each) is Doing.CONVOY for each in failed),
         SLOWEST: round(max((each.milliseconds for each in ran.sent), default=0.0), 1),
+        LATE: round(max(((each.sent - each.due) * 1000 for each in ran.sent), default=0.0), 1),
     }
     found = [Row(ran.case, name, value, UNITS[name], None, ran.times, asked.get(name)) for name, value in figures.items()]
     found += [measured(ran.case, name, values, UNITS[name], asked.get(name)) for name, values in ran.seconds.items() if values]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import signal
+import socket
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from edge_harness import CANARY, STABLE
+from edge_harness import CANARY, STABLE, RealEdge, wait_until
 
 from benchmarks.documents import section
 from benchmarks.form import RESULTS, Row, report
@@ -99,7 +101,7 @@ def test_every_case_that_was_asked_for_is_there_as_often_as_asked() -> None:
 def test_a_failure_of_convoys_is_counted_apart_from_a_servers() -> None:
     sent = (ANSWERED, replace(ANSWERED, status=500), replace(ANSWERED, status=503, revision="", milliseconds=900.0))
     rows = {row.subject: row for row in rows_of(Ran("a case", 2, sent, {}), {OURS: 0.0})}
-    assert [rows[name].figure for name in COUNTED] == [3, 2, 1, 900.0]
+    assert [rows[name].figure for name in COUNTED] == [3, 2, 1, 900.0, pytest.approx(1.0)]
     assert rows[OURS].met is False
     assert {row.rounds for row in rows.values()} == {2}
 
@@ -177,3 +179,20 @@ def test_a_committed_run_has_every_row() -> None:
 def test_a_row_of_another_subject_stays_in_the_general_table() -> None:
     rows = [Row("a row", "of something", 1.0, "s")]
     assert "| a row | of something | 1 s |" in section(report("release", rows))
+
+
+def test_a_server_of_the_cases_answers_what_it_has_begun_when_it_is_told_to_end(tmp_path: Path) -> None:
+    edge = RealEdge(tmp_path)
+    try:
+        edge.serve(STABLE, "us", delay_ms=300, drains=1)
+        place, server = ("127.0.0.1", edge.places[STABLE, "us"]), edge.upstreams[STABLE, "us"].running
+        assert server is not None
+        with socket.create_connection(place, 10) as idle, socket.create_connection(place, 10) as busy:
+            busy.sendall(b"POST / HTTP/1.1\r\ncontent-length: 2\r\n\r\n{}")
+            wait_until(lambda: edge.seen(STABLE, "us").total() == 1, 10, "the request")
+            server.send_signal(signal.SIGTERM)
+            assert idle.recv(1) == b""
+            assert b"connection: close" in busy.recv(4096)
+        assert server.wait(10) == 0
+    finally:
+        edge.close()
