@@ -135,8 +135,8 @@ class Canary(Declared):
 
     @property
     def shortest_seconds(self) -> float:
-        """How long all steps of all waves last at least."""
-        return sum(step.seconds for step in self.steps) * max(len(self.waves), 1)
+        """How long all steps of all waves last at least; where the harm budget decides, no time is declared."""
+        return 0.0 if self.follows_budget else sum(step.seconds for step in self.steps) * max(len(self.waves), 1)
 
     @model_validator(mode="after")
     def _weights_rise(self) -> Self:

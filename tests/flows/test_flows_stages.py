@@ -60,6 +60,12 @@ def test_where_the_budget_decides_the_shares_each_wave_climbs_the_whole_ladder()
     assert [stage.step.weight for stage in walk] == [*LADDER, *LADDER]
 
 
+def test_a_canary_that_follows_its_budget_may_end_sooner_than_the_steps_that_nobody_declared() -> None:
+    fleet = toy_fleet(("toy",))
+    model = fleet["models"]["toy"] | {"canary": {"harm_budget": 40, "max_seconds": 90}}
+    assert Fleet.model_validate({**fleet, "models": {"toy": model}}).models["toy"].canary.max_seconds == 90
+
+
 def test_the_steps_of_a_later_wave_are_effects_of_their_own() -> None:
     course = Course(REGIONS, "sha256:2", "sha256:1", (20, 50), later=((20, 50),))
     found = [str(effect) for effect in effects_of(Ending.PROMOTED, course) if effect.startswith("weight:")]
