@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from benchmarks.form import RESULTS, ROOT
+from flows.effects import Ending
+from proof.cases import Case
 from proof.mutants import mutated
 from proof.mutations import MUTANTS, Mutant
 from proof.results import PAGE, PARTS, page
+from proof.sweep import kept, key_of
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
@@ -42,3 +46,13 @@ def test_a_committed_result_is_of_a_known_part_and_of_a_committed_tree(file: Pat
 
 def test_the_mutants_were_judged() -> None:
     assert (RESULTS / "proof-mutants.json").is_file()
+
+
+def test_the_rest_of_a_sweep_is_what_is_missing_or_was_wrong_and_says_of_which_commit_the_others_are() -> None:
+    right = {"ending": "promoted after its canary", "point": "acted", "effect": "package", "right": True}
+    wrong, unkilled = right | {"point": "after", "right": False}, right | {"point": "never", "effect": ""}
+    found = kept({"convoy": "abc", "cases": [right, wrong, unkilled]})
+    assert list(found.values()) == [right | {"convoy": "abc"}]
+    assert list(kept({"convoy": "def", "cases": list(found.values())}).values()) == [right | {"convoy": "abc"}]
+    assert kept(None) == {}
+    assert key_of(asdict(Case(Ending.PROMOTED, "acted", "package"))) in found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -92,6 +93,7 @@ def section(document: dict[str, Any]) -> str:
         "",
         *_table(["what", "how much", "asked for"], figures),
         "",
+        *_of_other_commits(document["cases"]),
         *TABLES[part](document["cases"]),
     ]
     return "\n".join(lines)
@@ -137,6 +139,13 @@ def _ended(cases: list[dict[str, Any]]) -> str:
         return ""
     right = sum(case["right"] for case in cases)
     return f"{right} of {len(cases)}" if right == len(cases) else f"**{right} of {len(cases)}**"
+
+
+def _of_other_commits(cases: list[dict[str, Any]]) -> list[str]:
+    """Say how many cases were not run again, and of which commit they are."""
+    commits = Counter(case["convoy"] for case in cases if "convoy" in case)
+    told = ", ".join(f"{count} at `{commit}`" for commit, count in commits.items())
+    return [f"Of these cases not all were run at this commit: {told}.", ""] if told else []
 
 
 def _failures(cases: list[dict[str, Any]]) -> list[str]:

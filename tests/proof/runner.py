@@ -9,17 +9,14 @@ import psutil
 
 from clouds.local.supervisor import Supervisor
 from flows.desires import release_stream, unfinished
-from flows.effects import Effect, Ending, deploy
+from flows.effects import Effect, deploy
 from proof.cases import REGIONS, Case
 from proof.results import Progress
 from proof.stage import TOLD_SECONDS
-from proof.sweep import Lane, Tried
+from proof.sweep import FLOW_RUN, IN_THE_RUNNER, Lane, Tried
 from support.waiting import wait_until
 
-FLOW_RUN = "in a flow run of Prefect's runner"
-RUNNER = "with Prefect's runner itself"
 AT = deploy(REGIONS[0])
-CASES = (Case(Ending.PROMOTED, FLOW_RUN), Case(Ending.PROMOTED, RUNNER))
 START = """
 from prefect.deployments import run_deployment
 print(run_deployment("{deployment}", parameters={parameters!r}, job_variables={variables!r}, timeout=0, as_subflow=False).id)
@@ -84,7 +81,7 @@ def in_the_runner(lane: RunnerLane, done: Progress[Tried]) -> list[Tried]:
     """Try the runner's cases on a model that is up, once the runner is at work again."""
     Supervisor.of(lane.stage.house.home).start("runner")
     tried = []
-    for case in CASES:
+    for case in IN_THE_RUNNER:
         tried.append(lane.run(case))
         done.step(tried[-1], str(case), tried[-1].right)
     return tried

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import queue
 import signal
 import threading
@@ -14,7 +15,7 @@ from typing import Any
 
 import httpx
 
-from benchmarks.form import Row
+from benchmarks.form import RESULTS, Row
 from flows.effects import Course, Effect, Ending, weight
 from flows.work import stable_of
 from proof.cases import ANY, COURSES, NEVER, Case, boundaries, moments, named, sampled
@@ -24,6 +25,10 @@ from proof.world import SAID, Expected, refs, wrong
 from support.stack import Load, request
 
 PROBES = 20
+EVENTS, TIME = "events of the ledger, verified", "time"
+FLOW_RUN = "in a flow run of Prefect's runner"
+RUNNER = "with Prefect's runner itself"
+IN_THE_RUNNER = (Case(Ending.PROMOTED, FLOW_RUN), Case(Ending.PROMOTED, RUNNER))
 RATE = 10.0
 RAN = "ran"
 """The model whose releases are told by Prefect's runner."""
@@ -192,6 +197,24 @@ def plan(given: argparse.Namespace) -> tuple[Case, ...]:
     return (*chosen, *moments(given.moments, given.seed, endings))
 
 
+def kept(committed: Mapping[str, Any] | None) -> dict[tuple[Any, ...], dict[str, Any]]:
+    """Return the killed releases of a committed result that ended right, each with the commit that it was of."""
+    found = committed or {"cases": [], "convoy": ""}
+    right = (case for case in found["cases"] if case["right"] and case["point"] != NEVER)
+    return {key_of(case): {"convoy": found["convoy"]} | case for case in right}
+
+
+def key_of(case: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return what tells one case of a result from another."""
+    return case["ending"], case["point"], case.get("effect", ""), case.get("fraction", 0.0)
+
+
+def committed_result() -> dict[str, Any] | None:
+    """Return the sweep's result as it is committed, None without one."""
+    file = RESULTS / "proof-sweep.json"
+    return dict(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else None
+
+
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the sweep's options."""
     parser.add_argument("--cases", type=int, help="so many boundaries, chosen by the seed; without it, every one")
@@ -199,6 +222,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--endings", default="", help=f"only these, with commas: {', '.join(ending.name.lower() for ending in Ending)}")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--no-runner", dest="runner", action="store_false", help="without the kills in Prefect's runner")
+    parser.add_argument("--rest", action="store_true", help="only what the committed result has not, or has as wrong; the two together")
     parser.add_argument("--lanes", type=int, default=2, help="models at work at the same time, for each of the two long kinds")
 
 
@@ -214,7 +238,10 @@ def at_once(jobs: Sequence[threading.Thread]) -> Iterator[None]:
 
 def run(given: argparse.Namespace, report: Report) -> None:
     """Sweep as asked for and write down every case."""
-    cases = plan(given)
+    committed = committed_result() if given.rest else None
+    before = kept(committed)
+    cases = tuple(case for case in plan(given) if key_of(asdict(case)) not in before)
+    runner = given.runner and not all(key_of(asdict(case)) in before for case in IN_THE_RUNNER)
     kinds = {kind: [case for case in cases if case.ending in endings] for kind, endings in KINDS.items()}
     first = [case for case in cases if case.ending is Ending.FIRST]
     most = {kind: given.lanes if kind in LONG else 1 for kind in kinds}
@@ -222,7 +249,7 @@ def run(given: argparse.Namespace, report: Report) -> None:
     new = [f"new{number:03}" for number in range(1, len(first) + 2)]
     models = {RAN: "trade"} | lanes | dict.fromkeys(new, "trade")
     references = {kind: uncrashed(own) for kind, own in kinds.items()}
-    total = len(cases) + sum(len(references[kind]) for kind in lanes.values()) + bool(first) + 2 * given.runner
+    total = len(cases) + sum(len(references[kind]) for kind in lanes.values()) + bool(first) + len(IN_THE_RUNNER) * runner
     done: Progress[Tried] = Progress(total)
     began = time.monotonic()
     with ExitStack() as stack:
@@ -234,11 +261,15 @@ def run(given: argparse.Namespace, report: Report) -> None:
             jobs.append(threading.Thread(target=fresh, args=(stage, iter(new), _queue(first), uncrashed(first), done)))
         with at_once(jobs):
             pass
-        if given.runner:
+        if runner:
             told_by_the_runner(stage, done)
         events = stage.house.ledger.verify()
-    report.cases = [each.as_json() for each in sorted(done.results, key=lambda each: str(each.case))]
-    report.rows = rows(done.results, total, events, time.monotonic() - began)
+    tried = [each.as_json() for each in sorted(done.results, key=lambda each: str(each.case))]
+    again = {key_of(case) for case in tried}
+    report.cases = [case for key, case in before.items() if key not in again] + tried
+    found = {row["row"]: row["figure"] for row in committed["rows"]} if committed else {}
+    spent = Spent(events + int(found.get(EVENTS, 0)), time.monotonic() - began + float(found.get(TIME, 0.0)), total - len(tried))
+    report.rows = rows(report.cases, spent)
 
 
 def _queue(cases: Sequence[Case]) -> queue.SimpleQueue[Case]:
@@ -248,18 +279,27 @@ def _queue(cases: Sequence[Case]) -> queue.SimpleQueue[Case]:
     return found
 
 
-def rows(tried: Sequence[Tried], total: int, events: int, seconds: float) -> list[Row]:
-    """Return the figures of a sweep; a lane that broke leaves releases that were never tried."""
-    kills = [each for each in tried if each.case.point != NEVER]
-    late = [each for each in kills if each.case.point == ANY and not each.killed]
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What a sweep took: the ledger's events, seconds, and the releases that were never tried since a lane broke."""
+
+    events: int
+    seconds: float
+    untried: int
+
+
+def rows(cases: Sequence[Mapping[str, Any]], spent: Spent) -> list[Row]:
+    """Return the figures of a sweep."""
+    kills = [case for case in cases if case["point"] != NEVER]
+    late = [case for case in kills if case["point"] == ANY and not case["killed"]]
     return [
-        Row("releases that were killed", "Convoy", sum(each.killed for each in kills), "releases"),
+        Row("releases that were killed", "Convoy", sum(bool(case["killed"]) for case in kills), "releases"),
         Row("kills at any moment that came too late", "Convoy", len(late), "releases"),
-        Row("releases that nobody killed", "Convoy", len(tried) - len(kills), "releases"),
-        Row("did not end as the uncrashed release does", "Convoy", sum(bool(each.wrong) for each in tried), "releases", target=0),
-        Row("never tried", "Convoy", total - len(tried), "releases", target=0),
-        Row("requests of callers", "Convoy", sum(each.requests for each in tried), "requests"),
-        Row("requests that failed", "Convoy", sum(each.failed for each in tried), "requests", target=0),
-        Row("events of the ledger, verified", "Convoy", events, "events"),
-        Row("time", "the whole sweep", round(seconds, 1), "s", target=1200),
+        Row("releases that nobody killed", "Convoy", len(cases) - len(kills), "releases"),
+        Row("did not end as the uncrashed release does", "Convoy", sum(bool(case["wrong"]) for case in cases), "releases", target=0),
+        Row("never tried", "Convoy", spent.untried, "releases", target=0),
+        Row("requests of callers", "Convoy", sum(case["requests"] for case in cases), "requests"),
+        Row("requests that failed", "Convoy", sum(case["failed_requests"] for case in cases), "requests", target=0),
+        Row(EVENTS, "Convoy", spent.events, "events"),
+        Row(TIME, "the whole sweep", round(spent.seconds, 1), "s", target=1200),
     ]
