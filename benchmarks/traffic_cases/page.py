@@ -24,7 +24,8 @@ at each of them whenever one is lost. Every request belongs to the case during w
 server's doing if the server itself answered with something else, or was lost after its answer had begun; **all else counts as Convoy's**,
 for in each case another server was well: a request that its server took to its death before it answered is sent to another one.
 The slowest answer, from when its request was due, shows what callers wait for instead; beside it stands by how much the load itself sent a
-request late at worst: where that is much, the machine was too busy for the case to show anything.
+request late at worst: where that is much, the machine was too busy for the case to show anything. The three edges have a load each, which
+together are as large.
 """
 
 
