@@ -26,7 +26,7 @@ CookieName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 Mark = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")]
 Jurisdiction = Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
 Seconds = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Weighing = Annotated[float, Field(ge=0, le=1000)]
 
 
