@@ -149,13 +149,13 @@ class Releases(RuleBasedStateMachine):
         self.runs.pass_time(seconds)
         self.reconcile()
 
-    @rule(moments=MOMENTS, seconds=some.sampled_from((1, LEASE + 1, TABLE + 1)), wakes=some.booleans())
-    def a_controller_freezes(self, moments: tuple[str, int], seconds: float, wakes: bool) -> None:
+    @rule(moments=MOMENTS, seconds=some.sampled_from((1, LEASE + 1, TABLE + 1)), more=some.sampled_from((1, 2, 13)), wakes=some.booleans())
+    def a_controller_freezes(self, moments: tuple[str, int], seconds: float, more: float, wakes: bool) -> None:
         run = self.halt(moments)
         run.frozen = True
         self.runs.pass_time(seconds)
         self.reconcile()
-        self.runs.pass_time(seconds)
+        self.runs.pass_time(more)
         run.frozen = not wakes
         self.runs.pass_time(1)
 
@@ -355,7 +355,7 @@ class Releases(RuleBasedStateMachine):
 
 logging.getLogger("traffic.keeper").setLevel(logging.ERROR)
 QUICK = settings(
-    max_examples=40,
+    max_examples=30,
     stateful_step_count=25,
     deadline=None,
     derandomize=True,

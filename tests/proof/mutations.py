@@ -24,6 +24,8 @@ WEBHOOKS = "tests/control/test_control_webhooks.py"
 OBEYING, OPERATING = "tests/flows/test_flows_obeying.py", "tests/control/test_control_operating.py"
 STAGES, WEIGHTS = "tests/flows/test_flows_stages.py", "tests/traffic/test_traffic_weights.py"
 CHOICE, WEIGHTS = "tests/traffic/test_traffic_choice.py", "tests/traffic/test_traffic_weights.py"
+MACHINE, ANY_MOMENT = "tests/flows/test_flows_state_machine.py", "tests/flows/test_flows_any_moment.py"
+OVERTAKEN = "tests/flows/test_flows_overtaken.py"
 RULES, SHADOW = "tests/traffic/test_traffic_rules.py", "tests/flows/test_flows_shadowing.py"
 
 MUTANTS = (
@@ -482,5 +484,49 @@ MUTANTS = (
         "    allowed = places(table, lane)\n",
         "    allowed = places(table, lane if placed is None else EVERYBODY)\n",
         (f"{WEIGHTS}::test_residents_are_placed_among_their_own_regions_alone",),
+    ),
+    Mutant(
+        "a woken controller sends a table that it made after it lost its model",
+        "flows/routing.py",
+        "    work.claim.check(work.house)\n    return table",
+        "    return table",
+        (f"{OVERTAKEN}::test_a_woken_controller_gives_no_requests_to_a_release_that_has_ended",),
+    ),
+    Mutant(
+        "an order that comes before the promotion is not looked at",
+        "flows/release.py",
+        "            if may_promote(work):\n                return promote(work, revision)",
+        "            return promote(work, revision)",
+        (f"{OVERTAKEN}::test_an_order_between_the_verdict_and_the_promotion_wins",),
+    ),
+    Mutant(
+        "a bake begins anew with each controller",
+        "flows/baking.py",
+        "held = max(0.0, now - began - told.orders.paused_seconds(began, now))",
+        "held = 0.0",
+        (f"{OVERTAKEN}::test_a_bake_that_another_controller_takes_up_goes_on_from_where_it_was",),
+    ),
+    Mutant(
+        "nobody is asked for an approval",
+        "flows/obeying.py",
+        "if not declared.required or",
+        "if True or",
+        (f"{OBEYING}::test_a_release_that_needs_an_approval_is_parked_until_somebody_answers",),
+    ),
+    Mutant(
+        "a release is rolled back and its requests stay where they are",
+        "flows/endings.py",
+        "                left = take_back(work, revision, stable)\n            except OperationFailed as problem:\n"
+        "                return end(work, ReleasePhase.FAILED, *why,",
+        "                left = ()\n            except OperationFailed as problem:\n"
+        "                return end(work, ReleasePhase.FAILED, *why,",
+        (MACHINE,),
+    ),
+    Mutant(
+        "the edge takes an older table from a controller that was paused",
+        "traffic/keeper.py",
+        "if held is not None and table.order <= held.table.order:",
+        "if False and held is not None:",
+        (ANY_MOMENT,),
     ),
 )
