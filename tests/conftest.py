@@ -37,8 +37,8 @@ ON_THE_STACK = {
         "test_control_stack.py",
     ),
     "second stack": (
-        "test_flows_budget.py",
         "test_flows_failover_drill.py",
+        "test_flows_harm_budget.py",
         "test_flows_killed_anywhere.py",
         "test_flows_operated.py",
         "test_flows_release_train.py",

@@ -144,6 +144,7 @@ def beside(running: Started, make: Callable[..., Started], request: pytest.Fixtu
     return other
 
 
+@pytest.mark.long
 def test_a_release_on_a_stack_whose_ledger_is_postgresql_ends_promoted_and_the_password_is_seen_nowhere(beside: Started) -> None:
     if beside.settings.ledger_url is None:
         pytest.skip(MISSING)
@@ -196,6 +197,7 @@ def test_down_stops_everything_and_the_next_up_is_the_same_stack(running: Starte
     assert running.stack == before
 
 
+@pytest.mark.long
 def test_a_work_pool_of_another_type_is_left_as_it_is_gets_the_deployments_and_has_workers_of_its_own(running: Started) -> None:
     """The last one here: the stack's flows belong to the other pool afterwards."""
     api = f"{running.stack.prefect_url}/api"

@@ -14,7 +14,7 @@ FULL = {"shadow": {"percent": 50, "seconds": 10}, "bake_seconds": 10}
 CANARY = {"steps": [{"weight": 20, "seconds": 5}, {"weight": 50, "seconds": 5}], "max_seconds": 120}
 MOMENTS = {"effect": 100, "edge": 190, "ledger": 150}
 """About how many a release has of each kind."""
-TRIED = 5
+TRIED = 2
 Halt = tuple[str, int]
 
 
@@ -88,7 +88,7 @@ def test_a_controller_that_stops_at_any_moment_changes_nothing_of_the_end(
     act(world, halt)
 
 
-@pytest.mark.long
+@pytest.mark.hours
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize("halt", some_of(50), ids=str)
 @pytest.mark.parametrize("act", [killed, woken])

@@ -157,6 +157,7 @@ def test_a_region_is_lost_under_load_and_nobody_notices_and_it_comes_back(served
     assert REGION in {count.region for count in counts if count.attempts > count.bad}
 
 
+@pytest.mark.long
 @stacked
 def test_a_drill_that_is_killed_leaves_a_region_that_reconcile_puts_back_and_the_last_one_is_never_lost(served: TestStack) -> None:
     command = [str(Path(sys.executable).with_name("convoy")), "drill", REGION, *QUICK]

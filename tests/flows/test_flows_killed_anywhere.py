@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(400)]
 
 MODEL = "killed"
-CASES = 2
+CASES = 1
 WEIGHTS = (20, 50)
 COURSES = {
     Ending.PROMOTED: Course(REGIONS, REVISION, STABLE, WEIGHTS),

@@ -116,6 +116,7 @@ def in_prefect(stack: TestStack, release: str, wanted: Command) -> Callable[[], 
     return lambda: ask(site(stack), "GET", f"/flow_runs/{run}").json()
 
 
+@pytest.mark.long
 def test_a_release_that_is_cancelled_in_prefect_is_taken_up_by_reconcile_and_does_what_was_ordered_meanwhile(served: TestStack) -> None:
     version = served.register(MODEL, offset=1.0)
     weights = set()

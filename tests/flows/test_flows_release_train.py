@@ -99,6 +99,7 @@ def test_a_canary_that_resets_connections_in_one_region_is_rolled_back_although_
     assert load.failed() == []
 
 
+@pytest.mark.long
 def test_a_canary_that_is_dead_before_any_attempt_is_rolled_back(stack: TestStack) -> None:
     bring_up(stack, "dead")
     version = stack.register("dead", offset=1.0)

@@ -33,6 +33,7 @@ def newest(stack: TestStack) -> str:
     return stable.version
 
 
+@pytest.mark.long
 def test_a_rollback_without_mlflow_serves_what_was_stable_and_the_aliases_follow_once_it_is_back(stack: TestStack, newest: str) -> None:
     supervisor, mlflow = Supervisor.of(stack.house.home), stack.house.stack.mlflow_url
     supervisor.stop("mlflow")

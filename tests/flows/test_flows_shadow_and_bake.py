@@ -61,6 +61,7 @@ def told(stack: TestStack, model: str, version: str, crashes: tuple[str, ...] = 
     return stack.ended(model, len(stack.releases(model)))
 
 
+@pytest.mark.long
 def test_a_good_version_answers_copies_is_canaried_and_bakes_and_is_promoted_however_often_it_is_killed(
     stack: TestStack, first: dict[str, str]
 ) -> None:
@@ -102,6 +103,7 @@ def test_what_is_switched_at_once_bakes_and_is_promoted_without_a_canary(stack: 
     assert {sent["revision"] for sent in load.answers()} == {first[AT_ONCE], view.digest}
 
 
+@pytest.mark.long
 def test_harm_while_it_bakes_goes_back_to_what_was_kept_warm(stack: TestStack, first: dict[str, str]) -> None:
     stable = stack.releases(AT_ONCE)[-1].digest
     with stack.load(AT_ONCE, 60) as load:

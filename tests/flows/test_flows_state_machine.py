@@ -355,7 +355,7 @@ class Releases(RuleBasedStateMachine):
 
 logging.getLogger("traffic.keeper").setLevel(logging.ERROR)
 QUICK = settings(
-    max_examples=30,
+    max_examples=12,
     stateful_step_count=25,
     deadline=None,
     derandomize=True,
@@ -372,7 +372,7 @@ class Long(Releases):
     """The same, for longer."""
 
 
-TestReleasesLong = pytest.mark.long(pytest.mark.timeout(0)(Long.TestCase))
+TestReleasesLong = pytest.mark.hours(pytest.mark.timeout(0)(Long.TestCase))
 TestReleasesLong.settings = settings(
     QUICK, max_examples=2000, stateful_step_count=50, derandomize=False, phases=(Phase.generate, Phase.shrink)
 )

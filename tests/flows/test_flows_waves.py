@@ -68,6 +68,7 @@ def test_a_good_version_meets_one_wave_after_the_other_and_is_promoted_though_it
     assert sorted(str(event.effect_key) for event in completed) == sorted(effects_of(Ending.PROMOTED, course))
 
 
+@pytest.mark.long
 def test_harm_in_the_second_wave_takes_the_requests_back_in_the_first_as_well(stack: TestStack, first: str) -> None:
     stable = stack.releases(IN_WAVES)[-1].digest
     with stack.load(IN_WAVES, 60) as load:

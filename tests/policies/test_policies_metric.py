@@ -68,6 +68,7 @@ def test_without_a_champion_the_comparison_is_not_applicable_but_the_bound_holds
     assert "above the declared maximum 0.0001" in broken.reasons[0]
 
 
+@pytest.mark.long
 def test_classes_serve_accuracy_and_are_refused_for_log_loss_with_the_remedy(
     evaluated_by: Callable[..., Candidate], models: dict[str, Path]
 ) -> None:

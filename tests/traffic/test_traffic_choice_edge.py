@@ -56,6 +56,7 @@ def slow(edge: RealEdge, milliseconds: float, *revisions: str) -> None:
         edge.slow(revision, "eu", milliseconds)
 
 
+@pytest.mark.long
 def test_a_region_slowed_by_200_ms_loses_its_movable_traffic_within_ten_seconds_and_residents_stay(edge: RealEdge) -> None:
     with Load(edge, rate=100) as load, Load(edge, rate=10, header="x-convoy-residency: eu") as residents:
         wait_until(lambda: placed(edge) == AT_HOME, 10, "the home region to have all but the floors")

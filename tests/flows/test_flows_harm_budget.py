@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from control.views import ReleaseView
     from support.stack import TestStack
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.long, pytest.mark.stack, pytest.mark.timeout(400)]
 
 
 @pytest.fixture(scope="module")
