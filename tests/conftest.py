@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,6 +69,18 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> StackAs
     return StackAside(config, log)
 
 
+STANDING: list[Callable[[], None]] = []
+"""What ends the stack that stands, once."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """End a worker's stack after its last file: it would reconcile every minute beside all other tests."""
+    on_the_stack = any(item.path.name in files for files in ON_THE_STACK.values())
+    if STANDING and hasattr(item.config, "workerinput") and not on_the_stack:
+        STANDING.pop()()
+
+
 @pytest.fixture(scope="session")
 def stack() -> Iterator[TestStack]:
     """The embedded stack with three regions and one toy model per test, in a short path (a socket lies in it)."""
@@ -83,12 +95,18 @@ def stack() -> Iterator[TestStack]:
     settings = Settings(home=root, tick_seconds=0.5, lease_seconds=5, table_seconds=6, keep_raw_logs=True)
     home = Home.of(settings)
     write_fleet(home, with_traffic(with_drilled(with_small(toy_fleet(MODELS), SMALL))))
+
+    def end() -> None:
+        down(settings)
+        shutil.rmtree(root)
+
+    STANDING.append(end)
     try:
         up(settings, lambda text: None)
         yield TestStack(settings, House(settings, home))
     finally:
-        down(settings)
-        shutil.rmtree(root)
+        while STANDING:
+            STANDING.pop()()
 
 
 @pytest.fixture(scope="session")
