@@ -40,8 +40,8 @@ def test_the_share_grows_as_clean_answers_show_that_the_budget_affords_it(stack:
     with stack.load(BUDGETED, 60) as load:
         stack.want(BUDGETED, stack.register(BUDGETED, offset=1.0))
         done = stack.flow(f"release({BUDGETED!r})")
-    assert done.returncode == 0, done.stderr
-    view = stack.ended(BUDGETED, len(stack.releases(BUDGETED)))
+        assert done.returncode == 0, done.stderr
+        view = stack.ended(BUDGETED, len(stack.releases(BUDGETED)))
     assert view.phase == "promoted", view.reasons
     assert load.failed() == []
     given = [share for share in shares(stack, view) if share]
@@ -53,8 +53,8 @@ def test_a_version_that_fails_costs_no_more_than_its_budget(stack: TestStack, fi
     with stack.load(BUDGETED, 60) as load:
         stack.want(BUDGETED, stack.register(BUDGETED, "fails"))
         done = stack.flow(f"release({BUDGETED!r})")
-    assert done.returncode == 0, done.stderr
-    view = stack.ended(BUDGETED, len(stack.releases(BUDGETED)))
+        assert done.returncode == 0, done.stderr
+        view = stack.ended(BUDGETED, len(stack.releases(BUDGETED)))
     assert view.phase == "rolled back", view.reasons
     assert 0 < cost(stack, view) <= BUDGET
     assert len(load.failed()) <= BUDGET
