@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +14,12 @@ if TYPE_CHECKING:
     from support.stack import TestStack
 
 pytestmark = [pytest.mark.long, pytest.mark.stack, pytest.mark.timeout(400)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def alone(stack: TestStack) -> Iterator[None]:
+    with stack.alone():
+        yield
 
 
 @pytest.fixture(scope="module")

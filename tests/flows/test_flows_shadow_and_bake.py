@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,6 +20,12 @@ pytestmark = [pytest.mark.stack, pytest.mark.timeout(400)]
 
 STEPS = (20, 50)
 KILLED = ("acted shadow", "between shadow:seen", "acted shadow:seen", "between bake", "acted bake")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def alone(stack: TestStack) -> Iterator[None]:
+    with stack.alone():
+        yield
 
 
 @pytest.fixture(scope="module")

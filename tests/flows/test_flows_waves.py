@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,6 +19,12 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(400)]
 
 STEPS = (20, 50)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def alone(stack: TestStack) -> Iterator[None]:
+    with stack.alone():
+        yield
 
 
 @pytest.fixture(scope="module")

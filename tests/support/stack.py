@@ -12,6 +12,7 @@ from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
 
+from clouds.local.supervisor import Supervisor
 from control.stack.components import Site, deploying_environment
 from control.stack.records import ensure_credentials, ensure_operators, record_stack
 from control.views import ReleaseView, release_views
@@ -190,6 +191,16 @@ class TestStack:
             return views[number - 1] if len(views) >= number and views[number - 1].ended else None
 
         return wait_until(found, seconds, 0.3, f"release {number} of {model} has ended")  # type: ignore[return-value]
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Let nobody but the test tell releases while the block runs: reconcile would take up what it kills, or wants."""
+        supervisor = Supervisor.of(self.house.home)
+        supervisor.stop("runner")
+        try:
+            yield
+        finally:
+            supervisor.start("runner")
 
     @contextmanager
     def load(self, model: str, rate: float = 40.0) -> Iterator[Load]:
