@@ -44,8 +44,9 @@ def test_a_committed_result_is_of_a_known_part_and_of_a_committed_tree(file: Pat
     assert "with changes" not in document["convoy"]
 
 
-def test_the_mutants_were_judged() -> None:
-    assert (RESULTS / "proof-mutants.json").is_file()
+@pytest.mark.parametrize("part", PARTS)
+def test_every_part_of_the_proof_has_a_result(part: str) -> None:
+    assert (RESULTS / f"proof-{part}.json").is_file()
 
 
 def test_the_rest_of_a_sweep_is_what_is_missing_or_was_wrong_and_says_of_which_commit_the_others_are() -> None:
