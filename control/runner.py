@@ -62,10 +62,10 @@ def missed(api: httpx.Client, now: datetime) -> tuple[MissedRun, ...]:
             return tuple(run for run in found if run.auto_scheduled)
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Become Prefect's worker; a calendar that cannot be cleared keeps nobody from working."""
+def main(url: str, arguments: Sequence[str]) -> None:
+    """Become Prefect's worker, with these arguments; a calendar at `url` that cannot be cleared keeps nobody from working."""
     try:
-        with httpx.Client(base_url=os.environ["PREFECT_API_URL"], timeout=SECONDS, trust_env=False) as api:
+        with httpx.Client(base_url=url, timeout=SECONDS, trust_env=False) as api:
             dropped = drop_missed(api, datetime.now(UTC))
         say = f"{dropped} runs that schedules missed were dropped"
     except (httpx.HTTPError, ValueError) as problem:
@@ -76,4 +76,4 @@ def main(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(sys.argv[1], sys.argv[2:])

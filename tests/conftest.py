@@ -109,6 +109,13 @@ def stack() -> Iterator[TestStack]:
             STANDING.pop()()
 
 
+@pytest.fixture(scope="module")
+def alone(stack: TestStack) -> Iterator[None]:
+    """Nobody but the module's tests tells releases."""
+    with stack.alone():
+        yield
+
+
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[PostgresqlServer]:
     """A real PostgreSQL server in a folder of its own; what needs it is skipped where it is not installed."""

@@ -201,7 +201,7 @@ def runner(site: Site) -> Component:
     return Component(
         name=RUNNER,
         # Flows share the machine with the servers that answer callers: those come first
-        command=("nice", "-n", "5", *PYTHON, "control.runner", *_worker_arguments(site)),
+        command=("nice", "-n", "5", *PYTHON, "control.runner", f"{site.stack.prefect_url}/api", *_worker_arguments(site)),
         environment={
             **_ours(site),
             **_prefect_client(site),

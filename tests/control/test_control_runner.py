@@ -68,10 +68,9 @@ def test_the_worker_is_started_whether_or_not_the_calendar_can_be_cleared(
     code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     began = list[list[str]]()
-    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:1/api")
     transport = httpx.MockTransport(lambda _: httpx.Response(code, json=[]))
     monkeypatch.setattr(runner.httpx, "Client", lambda **_: REAL(base_url="http://127.0.0.1:1/api", transport=transport))
     monkeypatch.setattr(runner.os, "execv", lambda _, command: began.append(command))
-    runner.main(["--pool", "convoy"])
+    runner.main("http://127.0.0.1:1/api", ["--pool", "convoy"])
     assert began == [[sys.executable, "-P", "-m", "prefect", "worker", "start", "--pool", "convoy"]]
     assert ("0 runs" in capsys.readouterr().out) is (code == 200)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,13 +12,7 @@ if TYPE_CHECKING:
     from control.views import ReleaseView
     from support.stack import TestStack
 
-pytestmark = [pytest.mark.long, pytest.mark.stack, pytest.mark.timeout(400)]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def alone(stack: TestStack) -> Iterator[None]:
-    with stack.alone():
-        yield
+pytestmark = [pytest.mark.long, pytest.mark.stack, pytest.mark.timeout(400), pytest.mark.usefixtures("alone")]
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,16 +15,10 @@ if TYPE_CHECKING:
     from control.views import ReleaseView
     from support.stack import TestStack
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(400), pytest.mark.usefixtures("alone")]
 
 STEPS = (20, 50)
 KILLED = ("acted shadow", "between shadow:seen", "acted shadow:seen", "between bake", "acted bake")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def alone(stack: TestStack) -> Iterator[None]:
-    with stack.alone():
-        yield
 
 
 @pytest.fixture(scope="module")

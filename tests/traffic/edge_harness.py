@@ -207,6 +207,19 @@ class RealEdge:
 
 
 @contextlib.contextmanager
+def one_edge(folder: Path) -> Iterator[RealEdge]:
+    """One edge with a stable revision and a canary in two regions."""
+    real = RealEdge(folder)
+    try:
+        real.start()
+        real.serve(STABLE)
+        real.serve(CANARY)
+        yield real
+    finally:
+        real.close()
+
+
+@contextlib.contextmanager
 def edges_in(folder: Path, regions: tuple[str, ...]) -> Iterator[tuple[RealEdge, ...]]:
     """An edge in each region over the same upstreams: stable and canary everywhere; no edge has a table yet."""
     several = tuple(RealEdge(folder / region, region, region=region) for region in regions)

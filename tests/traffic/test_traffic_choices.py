@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import httpx
 import pytest
-from edge_harness import CANARY, STABLE, Load, RealEdge, wait_until
+from edge_harness import CANARY, STABLE, Load, RealEdge, one_edge, wait_until
 
 from fleet.canonical import short
 from traffic.edges import observe, shift
@@ -23,14 +23,8 @@ PIN = "x-convoy-revision"
 @pytest.fixture(scope="module")
 def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealEdge]:
     """One edge for all tests here, with a stable revision and a canary in two regions."""
-    real = RealEdge(tmp_path_factory.mktemp("edge"))
-    try:
-        real.start()
-        real.serve(STABLE)
-        real.serve(CANARY)
+    with one_edge(tmp_path_factory.mktemp("edge")) as real:
         yield real
-    finally:
-        real.close()
 
 
 class Hand:

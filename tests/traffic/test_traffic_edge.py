@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from edge_harness import CANARY, STABLE, TOKEN, Load, RealEdge, wait_until
+from edge_harness import CANARY, STABLE, TOKEN, Load, RealEdge, one_edge, wait_until
 
 from fleet.errors import Denied, InputError, Refused, TooLate, UnknownName, Unreachable
 from fleet.headers import DRILL_HEADER
@@ -24,14 +24,8 @@ from traffic.table import Backend, Share
 @pytest.fixture(scope="module")
 def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealEdge]:
     """One edge for the tests that leave it whole, with a stable revision and a canary in two regions."""
-    real = RealEdge(tmp_path_factory.mktemp("edge"))
-    try:
-        real.start()
-        real.serve(STABLE)
-        real.serve(CANARY)
+    with one_edge(tmp_path_factory.mktemp("edge")) as real:
         yield real
-    finally:
-        real.close()
 
 
 @pytest.fixture
