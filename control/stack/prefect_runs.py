@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Mapping
 
 from pydantic import TypeAdapter
@@ -39,7 +40,9 @@ def run_now(site: Site, deployment: str, parameters: Mapping[str, str | float], 
     known = {each.name: each.id for each in known_deployments(site)}
     if deployment not in known:
         raise UnknownName(f"deployment '{deployment}'", f"Prefect has {', '.join(sorted(known)) or 'none'}", "Run `convoy up`.")
-    run = _read(ask(site, "POST", f"/deployments/{known[deployment]}/create_flow_run", {"parameters": dict(parameters)}).content)
+    # With the key, a request that is asked again makes no second run
+    wish = {"parameters": dict(parameters), "idempotency_key": str(uuid.uuid4())}
+    run = _read(ask(site, "POST", f"/deployments/{known[deployment]}/create_flow_run", wish).content)
     subject, deadline = f"run {run.name} of {deployment}", time.monotonic() + seconds
     while run.state.type not in ENDED:
         if time.monotonic() > deadline:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from functools import cache
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import httpx
 from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter, ValidationError
@@ -12,7 +12,12 @@ from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter, ValidationEr
 from control.stack.components import ROOT, Site
 from fleet.errors import OperationFailed, Unreachable
 
+if TYPE_CHECKING:
+    from tenacity import RetryCallState
+
 ANSWER_SECONDS = 10.0
+BUSY_SECONDS = 30.0
+"""How long Prefect may answer 503: its word for a database that another of its writers holds just now."""
 TAG = "convoy"
 OURS = "flows/"
 PAGE = 200
@@ -139,14 +144,35 @@ def automations(site: Site) -> tuple[Automation, ...]:
 
 
 def ask(site: Site, method: str, path: str, body: object = None) -> httpx.Response:
-    """Return Prefect's answer; raises Unreachable, and OperationFailed with Prefect's words."""
+    """Return Prefect's answer, asked for again while Prefect is busy, as Prefect's own client does.
+
+    Raises Unreachable, and OperationFailed with Prefect's words.
+    """
+    from tenacity import Retrying, retry_if_result, stop_after_delay, wait_random_exponential
+
     url = f"{site.stack.prefect_url}/api{path}"
+    patience = Retrying(
+        retry=retry_if_result(_is_busy),
+        wait=wait_random_exponential(multiplier=0.2, max=3),
+        stop=stop_after_delay(BUSY_SECONDS),
+        retry_error_callback=_last,
+    )
     try:
-        answer = httpx.request(method, url, json=body, timeout=ANSWER_SECONDS, trust_env=False)
+        answer: httpx.Response = patience(httpx.request, method, url, json=body, timeout=ANSWER_SECONDS, trust_env=False)
     except httpx.TransportError as problem:
         raise Unreachable("Prefect", f"does not answer at {url} ({type(problem).__name__})", "Run `convoy up` again.") from problem
     if not answer.is_success:
         raise OperationFailed("Prefect", f"answered {answer.status_code} to {method} {path}: {answer.text[:300]}", "Look at its log.")
+    return answer
+
+
+def _is_busy(answer: httpx.Response) -> bool:
+    return answer.status_code == httpx.codes.SERVICE_UNAVAILABLE
+
+
+def _last(state: RetryCallState) -> httpx.Response:
+    assert state.outcome is not None
+    answer: httpx.Response = state.outcome.result()
     return answer
 
 
