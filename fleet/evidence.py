@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from enum import StrEnum
 
 
@@ -189,14 +190,44 @@ class GateOutcome(StrEnum):
 
     PASSED = "passed"
     FAILED = "failed"
+    INCONCLUSIVE = "inconclusive"
     NOT_APPLICABLE = "not applicable"
+
+    @property
+    def refuses(self) -> bool:
+        """Whether a release may not go on: it is not passed by what could not be told."""
+        return self in (GateOutcome.FAILED, GateOutcome.INCONCLUSIVE)
+
+
+@dataclass(frozen=True, slots=True)
+class GateTable:
+    """Rows that a gate's report shows, each with one text per column."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GateChart:
+    """Values that a gate's report draws as bars, each beside its name; `limit` is where they must end (None: nowhere)."""
+
+    title: str
+    bars: tuple[tuple[str, Decimal], ...]
+    limit: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class GateResult:
-    """One gate's answer, with its reasons and the figures it looked at."""
+    """One gate's answer, with its reasons, the figures it looked at, and how long that took.
+
+    `figures` are names and values, `tables` and `charts` what the report shows beside them.
+    """
 
     gate: str
     outcome: GateOutcome
     reasons: tuple[str, ...]
     figures: tuple[tuple[str, str], ...] = ()
+    tables: tuple[GateTable, ...] = ()
+    charts: tuple[GateChart, ...] = ()
+    took_ms: int = 0

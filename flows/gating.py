@@ -10,14 +10,14 @@ from prefect.cache_policies import NO_CACHE
 
 from bentos.build import MODEL_FOLDER
 from fleet.errors import IntegrityError
-from fleet.evidence import GateOutcome, GateResult
 from fleet.phases import ReleasePhase
 from fleet.versions import DataLineage, ModelVersion
 from flows import effects
+from flows.gate_report import as_payload, refusals
 from flows.retrying import on_transient
 from flows.showing import show_gates
 from flows.work import Work
-from policies.gates import ALL_GATES, Candidate, evaluate_all, may_go_on
+from policies.gates import STAGES, Candidate, evaluate_all
 from registry.ledger import JSON
 from registry.lineage import describe, fetch, read_tags
 
@@ -60,27 +60,19 @@ def resolve(work: Work) -> Source:
 def validate(work: Work, source: Source) -> tuple[str, ...]:
     """Let the gates look at the version; returns why it may not go on, or nothing."""
     decided = work.journal.effect(effects.GATES, lambda: _decide(work, source))
-    refusals = decided.get("refusals", [])
-    return tuple(str(reason) for reason in refusals) if isinstance(refusals, list) else ("the gates' answer cannot be read",)
+    found = decided.get("refusals", [])
+    return tuple(str(reason) for reason in found) if isinstance(found, list) else ("the gates' answer cannot be read",)
 
 
 def _decide(work: Work, source: Source) -> dict[str, JSON]:
     evaluation = _evaluation_lineage(work)
-    results = evaluate_all(ALL_GATES, _candidate(work, source, evaluation))
+    results = evaluate_all(STAGES, _candidate(work, source, evaluation))
     show_gates(work, results)
-    failed = [result for result in results if result.outcome is GateOutcome.FAILED]
-    refusals = [f"{result.gate}: {reason}" for result in failed for reason in result.reasons]
-    if not refusals and not may_go_on(results):
-        refusals = ["no gate gave an answer"]
     return {
-        "refusals": refusals,
-        "results": [_as_payload(result) for result in results],
+        "refusals": refusals(results),
+        "results": [as_payload(result) for result in results],
         "evaluation": None if evaluation is None else _lineage_payload(evaluation),
     }
-
-
-def _as_payload(result: GateResult) -> JSON:
-    return {"gate": result.gate, "outcome": result.outcome.value, "reasons": list(result.reasons), "figures": dict(result.figures)}
 
 
 def _lineage_payload(lineage: DataLineage) -> JSON:

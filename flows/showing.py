@@ -14,6 +14,7 @@ from prefect.settings import PREFECT_API_REQUEST_TIMEOUT, PREFECT_CLIENT_MAX_RET
 from fleet.canonical import short
 from fleet.evidence import GateResult, Outcome, RegionEvidence, Verdict
 from fleet.phases import ReleasePhase
+from flows.gate_report import report
 from flows.orders import FREE, Order, Turn
 from flows.work import Work
 from monitoring.shadowed import Copies
@@ -41,9 +42,8 @@ class Progress:
 
 
 def show_gates(work: Work, results: Sequence[GateResult]) -> None:
-    """Show what each gate said."""
-    rows = [{"gate": found.gate, "outcome": found.outcome.value, "why": "; ".join(found.reasons)} for found in results]
-    table(rows, key=key(work, "gates"), description=f"Gates of {title(work)}")
+    """Show the report of the gates."""
+    markdown(report(title(work), results), key=key(work, "gates"), description=f"Gates of {title(work)}")
 
 
 def show_progress(work: Work, progress: Progress) -> None:

@@ -3,28 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from itertools import chain
 
+from fleet.declared import Model
 from fleet.evidence import GateResult
-from policies.candidate import Candidate, failed, not_applicable, passed
+from policies.candidate import Candidate, Gate, failed, not_applicable, passed
 from policies.signature import Column, Signature, read_signature
 
 REMEDY = "Register a model with another schema under a new name: callers of this one would break"
 
 
-class CallersKept:
+@dataclass(frozen=True, slots=True)
+class Signatures:
+    """The stable version's signature (None: nothing is stable) and the candidate's, each with why there is none."""
+
+    before: tuple[Signature, str] | None
+    after: tuple[Signature, str]
+
+
+class CallersKept(Gate[Signatures]):
     """Fails a version whose signature would break those who call the stable one; without a stable one it does not apply."""
 
     name = "callers kept"
 
-    def evaluate(self, candidate: Candidate) -> GateResult:
+    def gather(self, candidate: Candidate) -> Signatures:
+        """Return both signatures."""
+        before = None if candidate.champion is None else read_signature(candidate.champion / "MLmodel")
+        return Signatures(before, read_signature(candidate.folder / "MLmodel"))
+
+    def judge(self, declared: Model, evidence: Signatures) -> GateResult:
         """Return whether whoever calls the stable version can call this one without changing anything."""
-        if candidate.champion is None:
+        if evidence.before is None:
             return not_applicable(self, "no version of this model is stable yet, so nobody calls it")
-        before, unknown = read_signature(candidate.champion / "MLmodel")
+        before, unknown = evidence.before
         if unknown:
             return failed(self, f"what callers of the stable version send cannot be told: {unknown}")
-        after, unknown = read_signature(candidate.folder / "MLmodel")
+        after, unknown = evidence.after
         if unknown:
             return failed(self, f"{unknown}. {REMEDY}")
         breaks = breaking(before, after)

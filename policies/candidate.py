@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 from fleet.declared import Model
 from fleet.evidence import GateOutcome, GateResult
 
 Figures = tuple[tuple[str, str], ...]
+Evidence = TypeVar("Evidence")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,29 +33,45 @@ class Candidate:
     seconds: float
 
 
-class Gate(Protocol):
-    """Something that may say no. It runs no code of a model in its own process."""
+class Gate(Protocol[Evidence]):
+    """Something that may say no, called by its name in results, reports and the ledger.
 
-    @property
-    def name(self) -> str:
-        """What the gate is called in results, reports and the ledger."""
+    It runs no code of a model in its own process.
+    """
+
+    name: str
+
+    def gather(self, candidate: Candidate) -> Evidence:
+        """Return what the gate looks at; raises InputError where what was declared (a contract, rows) is itself wrong."""
+        ...
+
+    def judge(self, declared: Model, evidence: Evidence) -> GateResult:
+        """Return the verdict over gathered evidence; pure, so that it can be given again."""
         ...
 
     def evaluate(self, candidate: Candidate) -> GateResult:
-        """Return the gate's answer; raises InputError where what was declared (contract, evaluation) is itself wrong."""
-        ...
+        """Gather and judge."""
+        return self.judge(candidate.declared, self.gather(candidate))
 
 
-def passed(gate: Gate, reason: str, figures: Figures = ()) -> GateResult:
+AnyGate = Gate[Any]
+
+
+def passed(gate: AnyGate, reason: str, figures: Figures = ()) -> GateResult:
     """Return that the candidate may go on."""
     return GateResult(gate.name, GateOutcome.PASSED, (reason,), figures)
 
 
-def failed(gate: Gate, *reasons: str, figures: Figures = ()) -> GateResult:
+def failed(gate: AnyGate, *reasons: str, figures: Figures = ()) -> GateResult:
     """Return that the candidate may not go on."""
     return GateResult(gate.name, GateOutcome.FAILED, reasons, figures)
 
 
-def not_applicable(gate: Gate, reason: str, figures: Figures = ()) -> GateResult:
+def inconclusive(gate: AnyGate, *reasons: str, figures: Figures = ()) -> GateResult:
+    """Return that the gate's question could not be answered, so that the candidate may not go on."""
+    return GateResult(gate.name, GateOutcome.INCONCLUSIVE, reasons, figures)
+
+
+def not_applicable(gate: AnyGate, reason: str, figures: Figures = ()) -> GateResult:
     """Return that the gate's question does not arise, as the gate declares."""
     return GateResult(gate.name, GateOutcome.NOT_APPLICABLE, (reason,), figures)

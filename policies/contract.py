@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
+from fleet.declared import Model
 from fleet.errors import InputError, OperationFailed
 from fleet.evidence import GateResult
-from policies.candidate import Candidate, failed, not_applicable, passed
+from policies.candidate import Candidate, Figures, Gate, failed, not_applicable, passed
 from policies.sandbox import Job, Limits, run
 from policies.workers.messages import ContractReport, ContractRequest, Frame
 
@@ -48,7 +50,20 @@ class _Suite(_Known):
     id: str | None = None
 
 
-class DataContract:
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What the check of the rows gave: its report (None: `problem` says why there is none), and what kept it in.
+
+    `frames` are the names of the rows that were checked, in the report's order.
+    """
+
+    problem: str = ""
+    frames: tuple[str, ...] = ()
+    report: ContractReport | None = None
+    barriers: Figures = ()
+
+
+class DataContract(Gate[Checked | None]):
     """Passes rows that meet every expectation of the suite, whatever its severity.
 
     Not applicable only where fleet.yaml declares no contract for the model. A declared contract needs the training
@@ -57,33 +72,44 @@ class DataContract:
 
     name = "data contract"
 
-    def evaluate(self, candidate: Candidate) -> GateResult:
-        """Return whether the rows meet the contract; raises InputError for a suite that says what nobody can check."""
+    def gather(self, candidate: Candidate) -> Checked | None:
+        """Return what the check of the rows found, None where no contract is declared.
+
+        Raises InputError for a suite that says what nobody can check.
+        """
         if candidate.contract is None:
-            if candidate.declared.contract is None:
-                return not_applicable(self, f"fleet.yaml declares no contract for {candidate.model}")
-            return failed(self, f"fleet.yaml declares the contract {candidate.declared.contract}, but it was not found")
+            declared = candidate.declared.contract
+            return None if declared is None else Checked(f"fleet.yaml declares the contract {declared}, but it was not found")
         suite = _read(candidate.contract)
         if candidate.training is None:
-            return failed(self, "there are no training rows to check. Record the data's lineage with the model version")
+            return Checked("there are no training rows to check. Record the data's lineage with the model version")
         named = (("training", candidate.training), ("evaluation", candidate.evaluation))
         frames = tuple(Frame(name, path.absolute()) for name, path in named if path is not None)
         return self._check(candidate, suite, frames)
 
-    def _check(self, candidate: Candidate, suite: str, frames: tuple[Frame, ...]) -> GateResult:
+    def judge(self, declared: Model, evidence: Checked | None) -> GateResult:
+        """Return whether the rows meet the contract."""
+        if evidence is None:
+            return not_applicable(self, "fleet.yaml declares no contract for this model")
+        report, barriers = evidence.report, evidence.barriers
+        if report is None:
+            return failed(self, evidence.problem, figures=barriers)
+        figures = (*((f"{frame} rows", str(rows)) for frame, rows in zip(evidence.frames, report.rows, strict=True)), *barriers)
+        if report.breaches:
+            return failed(self, *_reasons(report), figures=figures)
+        return passed(self, f"{' and '.join(evidence.frames)} rows meet every expectation", figures)
+
+    def _check(self, candidate: Candidate, suite: str, frames: tuple[Frame, ...]) -> Checked:
         job = Job("contract", ContractRequest(suite, frames), tuple(frame.rows for frame in frames), candidate.work)
         done = run(job, ContractReport, Limits(candidate.seconds))
         if done.answer is None:
-            return failed(self, f"the rows could not be checked: {done.failure}", figures=done.barriers.figures)
+            return Checked(f"the rows could not be checked: {done.failure}", barriers=done.barriers.figures)
         report = done.answer
         if report.wrong_suite:
             raise InputError(str(candidate.contract), "; ".join(report.wrong_suite), f"{REMEDY}.")
         if len(report.rows) != len(frames):
-            raise OperationFailed("data contract", "not every frame was checked", "Run the release again.")
-        figures = (*((f"{frame.name} rows", str(rows)) for frame, rows in zip(frames, report.rows, strict=True)), *done.barriers.figures)
-        if report.breaches:
-            return failed(self, *_reasons(report), figures=figures)
-        return passed(self, f"{' and '.join(frame.name for frame in frames)} rows meet every expectation", figures)
+            raise OperationFailed(self.name, "not every frame was checked", "Run the release again.")
+        return Checked(frames=tuple(frame.name for frame in frames), report=report, barriers=done.barriers.figures)
 
 
 def _reasons(report: ContractReport) -> list[str]:

@@ -1,44 +1,53 @@
-"""The gates of a release, the cheap ones first."""
+"""The gates of a release in stages, the cheap ones first."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from itertools import takewhile
 
-from fleet.evidence import GateOutcome, GateResult
+from fleet.evidence import GateResult
 from policies.callers import CallersKept
-from policies.candidate import Candidate, Gate
+from policies.candidate import AnyGate, Candidate
 from policies.contract import DataContract
 from policies.metric import MetricAgainstChampion
 from policies.schema import SchemaPresent
 
-__all__ = ["ALL_GATES", "Candidate", "Gate", "evaluate_all", "may_go_on"]
+__all__ = ["STAGES", "Candidate", "Stage", "evaluate_all", "may_go_on"]
 
-ALL_GATES: tuple[Gate, ...] = (SchemaPresent(), CallersKept(), DataContract(), MetricAgainstChampion())
+Stage = tuple[AnyGate, ...]
+
+STAGES: tuple[Stage, ...] = (
+    # What is read without loading anything
+    (SchemaPresent(),),
+    # Data, and the model in sandboxes
+    (CallersKept(), DataContract(), MetricAgainstChampion()),
+)
+AT_ONCE = 4
 
 
-def evaluate_all(gates: Sequence[Gate], candidate: Candidate) -> tuple[GateResult, ...]:
-    """Ask every gate and return all answers in their order; a candidate without a schema is asked nothing further.
+def evaluate_all(stages: Sequence[Stage], candidate: Candidate) -> tuple[GateResult, ...]:
+    """Ask every gate and return all answers in their order; what one stage refuses is not shown to the next.
 
-    What comes after the schema is asked at the same time, each gate in a scratch folder of its own: most of it is
-    waiting for models and libraries to load. Raises InputError where the contract or the evaluation that was declared
-    is itself wrong.
+    The gates of a stage are asked side by side, each in a scratch folder of its own: most of it is waiting for models
+    and libraries to load. Raises InputError where the contract or the evaluation that was declared is itself wrong.
     """
-    first = list(takewhile(lambda gate: isinstance(gate, SchemaPresent), gates))
-    results = [gate.evaluate(candidate) for gate in first]
-    rest = gates[len(first) :]
-    if not rest or any(result.outcome is GateOutcome.FAILED for result in results):
-        return tuple(results)
-
-    def ask(position: int) -> GateResult:
-        return rest[position].evaluate(replace(candidate, work=candidate.work / str(position)))
-
-    with ThreadPoolExecutor(len(rest)) as pool:
-        return (*results, *pool.map(ask, range(len(rest))))
+    results: list[GateResult] = []
+    for stage in stages:
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            results += pool.map(lambda gate: _ask(gate, candidate), stage)
+        if any(result.outcome.refuses for result in results):
+            break
+    return tuple(results)
 
 
 def may_go_on(results: Sequence[GateResult]) -> bool:
-    """Return whether no gate said no; no answer at all is a no."""
-    return bool(results) and all(result.outcome is not GateOutcome.FAILED for result in results)
+    """Return whether every gate passed or did not apply; no answer at all is a no."""
+    return bool(results) and not any(result.outcome.refuses for result in results)
+
+
+def _ask(gate: AnyGate, candidate: Candidate) -> GateResult:
+    began = time.monotonic()
+    result = gate.evaluate(replace(candidate, work=candidate.work / gate.name.replace(" ", "-")))
+    return replace(result, took_ms=round((time.monotonic() - began) * 1000))

@@ -8,10 +8,10 @@ from decimal import Decimal
 from pathlib import Path
 from typing import assert_never
 
-from fleet.declared import Evaluation
+from fleet.declared import Evaluation, Model
 from fleet.errors import InputError
 from fleet.evidence import GateResult
-from policies.candidate import Candidate, Figures, failed, not_applicable, passed
+from policies.candidate import Candidate, Figures, Gate, failed, not_applicable, passed
 from policies.sandbox import Job, Limits, Run, run
 from policies.workers.messages import Measurements, MeasureRequest, Metric, Predictions, PredictRequest
 
@@ -26,7 +26,16 @@ class _Scores:
     champion: Decimal | None
 
 
-class MetricAgainstChampion:
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """What the evaluation gave: the scores (None: `problem` says why there are none), and what kept the models in."""
+
+    scores: _Scores | None
+    problem: str = ""
+    barriers: Figures = ()
+
+
+class MetricAgainstChampion(Gate[Scored]):
     """Passes a candidate within the declared bounds and no worse than the champion by more than the tolerance.
 
     The models predict in sandboxes of their own, at the same time, and see no label; a third process, which never
@@ -36,38 +45,42 @@ class MetricAgainstChampion:
 
     name = "metric against champion"
 
-    def evaluate(self, candidate: Candidate) -> GateResult:
-        """Return how the candidate compares; raises InputError where the evaluation's rows or label are wrong."""
+    def gather(self, candidate: Candidate) -> Scored:
+        """Return how both score; raises InputError where the evaluation's rows or label are wrong."""
         declared = candidate.declared.evaluation
         if declared is None:
-            return not_applicable(self, f"fleet.yaml declares no evaluation for {candidate.model}")
+            return Scored(None)
         if candidate.evaluation is None:
-            return failed(self, "fleet.yaml declares an evaluation, but its rows were not found")
+            return Scored(None, "fleet.yaml declares an evaluation, but its rows were not found")
         unlabelled = _without_label(candidate.evaluation, declared.label, candidate.work)
         folders = [candidate.folder] + ([candidate.champion] if candidate.champion else [])
         runs = _predict(folders, unlabelled, candidate)
-        figures = runs[0].barriers.figures
+        barriers = runs[0].barriers.figures
         for who, done in zip(("candidate", "champion"), runs, strict=False):
             if done.answer is None:
-                return failed(self, f"the {who} could not be scored: {done.failure}", figures=figures)
+                return Scored(None, f"the {who} could not be scored: {done.failure}", barriers)
         scores, problem = _measure(candidate, declared, tuple(done.answer for done in runs if done.answer is not None))
-        if scores is None:
-            return failed(self, problem, figures=figures)
-        return self._compare(declared, scores, figures)
+        return Scored(scores, problem, barriers)
 
-    def _compare(self, declared: Evaluation, scores: _Scores, barriers: Figures) -> GateResult:
-        shown: Figures = ((f"candidate {declared.metric}", str(scores.candidate)),)
-        shown += ((f"champion {declared.metric}", str(scores.champion)),) if scores.champion is not None else ()
-        figures = shown + barriers
-        reasons = _out_of_bounds(declared, scores.candidate)
-        if scores.champion is not None and _worse_by(declared.metric, scores.candidate, scores.champion) > declared.tolerance:
-            allowed = f"more than the tolerance {declared.tolerance}"
-            reasons.append(f"{declared.metric} {scores.candidate} is worse than the champion's {scores.champion} by {allowed}")
+    def judge(self, declared: Model, evidence: Scored) -> GateResult:
+        """Return how the candidate compares."""
+        evaluation, scores = declared.evaluation, evidence.scores
+        if evaluation is None:
+            return not_applicable(self, "fleet.yaml declares no evaluation for this model")
+        if scores is None:
+            return failed(self, evidence.problem, figures=evidence.barriers)
+        shown: Figures = ((f"candidate {evaluation.metric}", str(scores.candidate)),)
+        shown += ((f"champion {evaluation.metric}", str(scores.champion)),) if scores.champion is not None else ()
+        figures = shown + evidence.barriers
+        reasons = _out_of_bounds(evaluation, scores.candidate)
+        if scores.champion is not None and _worse_by(evaluation.metric, scores.candidate, scores.champion) > evaluation.tolerance:
+            allowed = f"more than the tolerance {evaluation.tolerance}"
+            reasons.append(f"{evaluation.metric} {scores.candidate} is worse than the champion's {scores.champion} by {allowed}")
         if reasons:
             return failed(self, *reasons, figures=figures)
         if scores.champion is None:
-            return not_applicable(self, f"there is no champion to compare with; {_bounds(declared, scores.candidate)}", figures)
-        return passed(self, f"{declared.metric} {scores.candidate} against the champion's {scores.champion}", figures)
+            return not_applicable(self, f"there is no champion to compare with; {_bounds(evaluation, scores.candidate)}", figures)
+        return passed(self, f"{evaluation.metric} {scores.candidate} against the champion's {scores.champion}", figures)
 
 
 def _without_label(rows: Path, label: str, work: Path) -> Path:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from fleet.declared import Model
 from fleet.evidence import GateResult
-from policies.candidate import Candidate, failed, passed
-from policies.signature import Column, read_signature
+from policies.candidate import Candidate, Gate, failed, passed
+from policies.signature import Column, Signature, read_signature
 
 REMEDY = (
     "Log the model with a signature: "
@@ -12,7 +13,7 @@ REMEDY = (
 )
 
 
-class SchemaPresent:
+class SchemaPresent(Gate[tuple[Signature, str]]):
     """Passes a model whose MLmodel file has a signature: every input named and typed, every output typed.
 
     A single output needs no name (MLflow gives none to an array).
@@ -20,9 +21,13 @@ class SchemaPresent:
 
     name = "schema present"
 
-    def evaluate(self, candidate: Candidate) -> GateResult:
+    def gather(self, candidate: Candidate) -> tuple[Signature, str]:
+        """Return the signature, or why there is none."""
+        return read_signature(candidate.folder / "MLmodel")
+
+    def judge(self, declared: Model, evidence: tuple[Signature, str]) -> GateResult:
         """Return whether the schema is there; it always applies."""
-        found, problem = read_signature(candidate.folder / "MLmodel")
+        found, problem = evidence
         if problem:
             return failed(self, f"{problem}. {REMEDY}")
         inputs, outputs = found.inputs, found.outputs

@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 from fleet.evidence import GateOutcome
 from policies.callers import CallersKept, breaking
 from policies.candidate import Candidate
-from policies.gates import ALL_GATES
+from policies.gates import STAGES
 from policies.signature import Column, Signature, read_signature
 
 GATE = CallersKept()
@@ -89,7 +89,7 @@ def with_signature(folder: Path, inputs: list[dict[str, Any]], outputs: list[dic
 
 def test_a_first_version_has_no_callers(candidate: Candidate) -> None:
     assert GATE.evaluate(candidate).outcome is GateOutcome.NOT_APPLICABLE
-    assert GATE in ALL_GATES or any(isinstance(gate, CallersKept) for gate in ALL_GATES)
+    assert any(isinstance(gate, CallersKept) for stage in STAGES for gate in stage)
 
 
 def test_a_version_of_the_same_schema_passes_and_another_one_hears_of_a_new_name(candidate: Candidate, tmp_path: Path) -> None:

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from fleet.declared import Model
 from fleet.evidence import GateOutcome, GateResult
-from policies.candidate import Candidate, passed
-from policies.gates import ALL_GATES, evaluate_all, may_go_on
+from policies.candidate import Candidate, Gate, passed
+from policies.gates import STAGES, evaluate_all, may_go_on
 from policies.schema import SchemaPresent
 
 GATE = SchemaPresent()
@@ -32,7 +33,7 @@ def test_a_model_with_a_signature_passes(candidate: Candidate) -> None:
 
 
 def test_a_model_without_a_signature_fails_and_hears_how_to_add_one(candidate: Candidate, models: dict[str, Path]) -> None:
-    results = evaluate_all(ALL_GATES, replace(candidate, folder=models["unsigned"]))
+    results = evaluate_all(STAGES, replace(candidate, folder=models["unsigned"]))
     assert [result.gate for result in results] == ["schema present"], "nothing else is asked"
     assert results[0].outcome is GateOutcome.FAILED
     assert "the model has no signature" in results[0].reasons[0]
@@ -43,18 +44,41 @@ def test_a_model_without_a_signature_fails_and_hears_how_to_add_one(candidate: C
 def test_what_comes_after_the_schema_is_asked_at_once_each_in_a_folder_of_its_own_and_told_in_order(candidate: Candidate) -> None:
     met, folders = threading.Barrier(2, timeout=20), set()
 
-    class Waits:
+    class Waits(Gate[None]):
         def __init__(self, name: str) -> None:
             self.name = name
 
-        def evaluate(self, candidate: Candidate) -> GateResult:
+        def gather(self, candidate: Candidate) -> None:
             folders.add(candidate.work)
             met.wait()
+
+        def judge(self, declared: Model, evidence: None) -> GateResult:
             return passed(self, "met the other one")
 
-    results = evaluate_all((GATE, Waits("one"), Waits("two")), candidate)
+    results = evaluate_all(((GATE,), (Waits("one"), Waits("two"))), candidate)
     assert [result.gate for result in results] == ["schema present", "one", "two"]
     assert len(folders) == 2
+
+
+class Says(Gate[None]):
+    """A gate that gives one answer to everything."""
+
+    def __init__(self, outcome: GateOutcome) -> None:
+        self.name, self.outcome = outcome.value, outcome
+
+    def gather(self, candidate: Candidate) -> None:
+        pass
+
+    def judge(self, declared: Model, evidence: None) -> GateResult:
+        return GateResult(self.name, self.outcome, ("so it is",))
+
+
+@pytest.mark.parametrize("outcome", GateOutcome)
+def test_only_what_passed_or_did_not_apply_goes_on_to_the_next_stage(candidate: Candidate, outcome: GateOutcome) -> None:
+    good = outcome in (GateOutcome.PASSED, GateOutcome.NOT_APPLICABLE)
+    results = evaluate_all(((Says(outcome),), (Says(GateOutcome.PASSED),)), candidate)
+    assert len(results) == (2 if good else 1)
+    assert may_go_on(results) is good
 
 
 @pytest.mark.parametrize(

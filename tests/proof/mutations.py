@@ -95,8 +95,8 @@ MUTANTS = (
     Mutant(
         "a rejected version goes on",
         "flows/gating.py",
-        "return tuple(str(reason) for reason in refusals) if isinstance(refusals, list)",
-        "return () if isinstance(refusals, list)",
+        "return tuple(str(reason) for reason in found) if isinstance(found, list)",
+        "return () if isinstance(found, list)",
         (f"{JOURNAL}::test_a_version_that_was_refused_before_the_kill_is_refused_after_it",),
     ),
     Mutant(
@@ -178,9 +178,16 @@ MUTANTS = (
         (f"{JUDGE}::test_counts_that_ended_too_long_ago_never_promote_but_still_roll_back",),
     ),
     Mutant(
+        "a gate that could not tell lets a version through",
+        "fleet/evidence.py",
+        "return self in (GateOutcome.FAILED, GateOutcome.INCONCLUSIVE)",
+        "return self is GateOutcome.FAILED",
+        ("tests/policies/test_policies_schema.py",),
+    ),
+    Mutant(
         "a failed gate does not stop a version",
         "policies/gates.py",
-        "return bool(results) and all(result.outcome is not GateOutcome.FAILED for result in results)",
+        "return bool(results) and not any(result.outcome.refuses for result in results)",
         "return True",
         ("tests/policies/test_policies_schema.py",),
     ),
