@@ -136,7 +136,7 @@ def operate(
     reason: Annotated[str, typer.Option("--reason", help="Why; it stays in the ledger beside the command.")],
     seconds: Annotated[int | None, typer.Option("--seconds", help="By how much the canary is extended.")] = None,
     release: ReleaseName = None,
-    digest: Annotated[str | None, typer.Option("--digest", help="For approve and deny: the revision that you looked at.")] = None,
+    digest: Annotated[str | None, typer.Option("--digest", help="For approve, deny and revoke: the revision that you looked at.")] = None,
     command_id: Annotated[str | None, typer.Option("--id", help="For scripts: sent again with the same id, it is one command.")] = None,
     token_file: TokenFile = None,
     as_json: AsJson = False,
@@ -287,6 +287,18 @@ def operator_pass(
     from flows.operating import Wish
 
     print_pass(Wish(model, command.value, "", release=release), minutes, token_file)
+
+
+@operator_app.command("claim")
+def operator_claim(
+    model: ModelName,
+    version: Annotated[str, typer.Option("--version", help="The MLflow version that you built.")],
+    token_file: TokenFile = None,
+) -> None:
+    """Say that you built a version, in a tag of MLflow: where several people must approve, its builder may not."""
+    from control.operate_commands import claim_version
+
+    claim_version(model, version, token_file)
 
 
 def _leave(code: ExitCode) -> NoReturn:

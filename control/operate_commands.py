@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 import time
 import uuid
 from pathlib import Path
@@ -10,10 +11,11 @@ from pathlib import Path
 from control.printing import out, print_json, progress
 from control.stack.records import record_operators
 from control.views import CommandedView
+from fleet.builders import TAG, Built, claim
 from fleet.commands import Command
 from fleet.errors import InputError
 from fleet.home import Home
-from fleet.operators import DEFAULT, NAME, Pass, make_pass, new_token, read_operators
+from fleet.operators import DEFAULT, NAME, Pass, is_pass, make_pass, new_token, presented, read_operators
 from fleet.settings import settings
 from flows.house import House
 from flows.operating import Wish, operate, under_way
@@ -52,6 +54,21 @@ def print_pass(wish: Wish, minutes: float, token_file: Path | None) -> None:
     wanted = Pass(release, Command(wish.command), int(time.time() + minutes * 60), uuid.uuid4().hex)
     sys.stdout.write(make_pass(token, wanted) + "\n")
     progress.print(f"Good once, for '{wish.command}' to {release}, for {minutes:g} minutes.", markup=False)
+
+
+def claim_version(model: str, version: str, token_file: Path | None) -> None:
+    """Tag a version with an operator's claim to have built its very files; raises UnknownName, Unreachable, Refused."""
+    house = House.open()
+    house.model(model)
+    operators, token = read_operators(house.home), token_from(house.home, token_file)
+    if is_pass(token):
+        raise InputError("the token", "is a pass, and a claim is made with an operator's own token", "Give its file with --token-file.")
+    name = presented(operators, token, time.time()).operator
+    found = house.models.version(model, version)
+    with tempfile.TemporaryDirectory(prefix="claim-", dir=house.home.root) as folder:
+        digest = house.models.download(found, Path(folder) / "model").digest
+    house.models.tag(found, TAG, claim(name, token, Built(model, version, digest)))
+    out.print(f"Operator {name} claims to have built version {version} of {model} ({digest}).", markup=False)
 
 
 def add_operator(name: str, again: bool) -> None:

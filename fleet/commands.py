@@ -22,6 +22,7 @@ class Command(StrEnum):
     EXTEND = "extend"
     APPROVE = "approve"
     DENY = "deny"
+    REVOKE = "revoke"
 
     @property
     def meaning(self) -> str:
@@ -41,8 +42,9 @@ MEANING: dict[Command, str] = {
     C.ABORT: "All traffic goes back to the stable revision, and the release ends as rolled back.",
     C.PROMOTE: "The release is promoted now, without a bake, unless harm was found; it waits until the way back is warm.",
     C.EXTEND: "The canary, or the bake, may last so many seconds longer.",
-    C.APPROVE: "The revision that is named may get traffic.",
+    C.APPROVE: "The revision that is named may get traffic, once as many people as are needed say so.",
     C.DENY: "The revision gets no traffic, and the release ends as rejected.",
+    C.REVOKE: "Your own approval is taken back; a revision that has traffic by it loses it, and the release ends as rolled back.",
 }
 
 _JUDGED = frozenset({P.SHADOWING, P.CANARY, P.BAKING})
@@ -56,4 +58,5 @@ FITS: dict[Command, frozenset[ReleasePhase]] = {
     C.EXTEND: frozenset({P.CANARY, P.BAKING}),
     C.APPROVE: frozenset({P.AWAITING_APPROVAL}),
     C.DENY: frozenset({P.AWAITING_APPROVAL}),
+    C.REVOKE: frozenset({P.AWAITING_APPROVAL}) | _JUDGED,
 }

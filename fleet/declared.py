@@ -211,10 +211,33 @@ class Predictions(Declared):
 
 
 class Approval(Declared):
-    """Whether a person must say yes before any traffic moves, and within which time; without an answer it is rejected."""
+    """Whether people must say yes before any traffic moves, how many, and within which time; without an answer it is rejected.
+
+    With `people` of two or more they are different ones, and none of them built the version: whoever did must have
+    claimed it. An approval counts for `valid_seconds` until the traffic begins.
+    """
 
     required: bool = False
+    people: Annotated[int, Field(ge=1, le=5)] = 1
     within_seconds: Annotated[float, Field(gt=0, le=2_592_000)] = 86_400
+    valid_seconds: Annotated[float, Field(gt=0, le=2_592_000)] = 86_400
+
+    @model_validator(mode="after")
+    def _people_are_asked(self) -> Self:
+        if not self.required and {"people", "valid_seconds"} & self.model_fields_set:
+            raise ValueError("approval.people and approval.valid_seconds mean something only with approval.required: true")
+        return self
+
+    @property
+    def apart(self) -> bool:
+        """Whether whoever built a version may not approve it."""
+        return self.required and self.people > 1
+
+
+class Tier(Declared):
+    """What models of one importance have in common."""
+
+    approval: Approval
 
 
 class Evaluation(Declared):
@@ -260,7 +283,7 @@ class Model(Declared):
     releases the survivors may lag behind. `contract` is a Great Expectations suite (JSON) that the data must meet.
     `forecast` says per region what it is expected to cost; without one, what it cost before is expected again.
     Without `predictions` what it answers is not judged, only whether and how fast.
-    `traffic` says how requests are dealt out.
+    `traffic` says how requests are dealt out. `tier` is one of the fleet's tiers, whose approval it then has.
     """
 
     owner: Text
@@ -272,6 +295,7 @@ class Model(Declared):
     rpo_releases: Annotated[int, Field(ge=0)]
     rollback: Rollback
     canary: Canary = Canary()
+    tier: Name | None = None
     approval: Approval = Approval()
     contract: RelativePath | None = None
     evaluation: Evaluation | None = None
@@ -329,6 +353,7 @@ class Fleet(Declared):
     name: Name
     regions: Annotated[dict[Name, Region], Field(min_length=1)]
     models: Annotated[dict[ModelName, Model], Field(min_length=1)]
+    tiers: dict[Name, Tier] = Field(default_factory=dict)
     costs: Costs = Costs()
 
     @model_validator(mode="after")
@@ -337,6 +362,18 @@ class Fleet(Declared):
             unknown = [region for region in model.regions if region not in self.regions]
             if unknown:
                 raise ValueError(f"models.{name}.regions names {', '.join(unknown)} (known: {', '.join(self.regions)})")
+        return self
+
+    @model_validator(mode="after")
+    def _tiers_say_who_approves(self) -> Self:
+        for name, model in self.models.items():
+            if model.tier is None:
+                continue
+            if model.tier not in self.tiers:
+                raise ValueError(f"models.{name}.tier names {model.tier} (known: {', '.join(self.tiers) or 'none'})")
+            if "approval" in model.model_fields_set and model.approval != self.tiers[model.tier].approval:
+                raise ValueError(f"models.{name}.approval and the one of tiers.{model.tier} contradict each other: declare one of them")
+            self.models[name] = model.model_copy(update={"approval": self.tiers[model.tier].approval})
         return self
 
     @model_validator(mode="after")

@@ -72,8 +72,9 @@ def roll_back(work: Work, *reasons: str) -> ReleasePhase:
 
 
 def abort(work: Work, why: str) -> ReleasePhase:
-    """End a release because an operator wants it: as rolled back, with who and why, whatever it had begun."""
+    """End a release because an operator wants it, or took back the approval: as rolled back, with who and why, whatever it had begun."""
     _obeyed(work, Command.ABORT)
+    _obeyed(work, Command.REVOKE)
     return roll_back(work, why)
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from prefect import task
+from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from bentos.build import MODEL_FOLDER
+from fleet.builders import TAG, Built, builder_of
 from fleet.errors import IntegrityError
+from fleet.operators import read_operators
 from fleet.phases import ReleasePhase
 from fleet.versions import DataLineage, ModelVersion
 from flows import effects
@@ -24,11 +26,12 @@ from registry.lineage import describe, fetch, read_tags
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The version's model files on this machine; `digest` names their bytes."""
+    """The version's model files on this machine; `digest` names their bytes, `builder` is whose claim to them was checked."""
 
     version: ModelVersion
     folder: Path
     digest: str
+    builder: str | None
 
 
 @task(cache_policy=NO_CACHE, **on_transient)
@@ -44,6 +47,7 @@ def resolve(work: Work) -> Source:
         lambda: {
             "source_digest": manifest.digest,
             "lineage": None if lineage is None else _lineage_payload(lineage),
+            "builder": _builder(work, version, manifest.digest),
         },
         version=version.version,
     )
@@ -53,7 +57,18 @@ def resolve(work: Work) -> Source:
             f"its files changed during the release ({seen['source_digest']} became {manifest.digest})",
             "Register them as a new version.",
         )
-    return Source(version, folder, manifest.digest)
+    builder = seen.get("builder")
+    return Source(version, folder, manifest.digest, None if builder is None else str(builder))
+
+
+def _builder(work: Work, version: ModelVersion, digest: str) -> str | None:
+    """Return whose claim to have built the version holds, None where nobody claims it."""
+    if (text := version.tags.get(TAG)) is None:
+        return None
+    found = builder_of(read_operators(work.house.home), text, Built(version.model, version.version, digest))
+    if found is None:
+        get_run_logger().warning("%s: the claim to have built it is of nobody who is known, or of other files", work.desire.release)
+    return found
 
 
 @task(cache_policy=NO_CACHE, **on_transient)
@@ -95,6 +110,7 @@ def _candidate(work: Work, source: Source, evaluation: DataLineage | None) -> Ca
         contract=fleet_file.parent / contract if contract else None,
         work=work.folder / "gates",
         seconds=house.settings.gate_seconds,
+        builder=source.builder,
     )
 
 

@@ -13,13 +13,11 @@ from fleet.errors import ConvoyError
 from fleet.evidence import Outcome, Verdict
 from fleet.phases import ReleasePhase
 from fleet.versions import Revision
+from flows.approvals import counting
 from flows.desk import close_desk, open_desk
 from flows.orders import Order, Turn, shadow_turn, turn
 from flows.parking import answerable_until
-from flows.work import DeniedError, Work
-
-AFTERWARDS = (ReleasePhase.SHADOWING, ReleasePhase.CANARY, ReleasePhase.BAKING, ReleasePhase.PROMOTING)
-"""Phases that are only reached with an approval, where one is needed."""
+from flows.work import APPROVED, DeniedError, Work
 
 
 class PausedError(ConvoyError):
@@ -91,24 +89,32 @@ def _decision(order: Order) -> str:
 
 
 def may_have_traffic(work: Work, revision: Revision) -> bool:
-    """Whether the release may go on to its first traffic; False while it waits for a person, which it then enters.
+    """Whether the release may go on to its first traffic; False while it waits for people, which it then enters.
 
-    A rollback is not asked for: the way back must be quick. Raises DeniedError once somebody said no, nobody said yes
-    in time, or the yes was to another revision.
+    A rollback is not asked for: the way back must be quick. Raises DeniedError once somebody said no, too few said yes
+    in time, or a yes was to another revision.
     """
     declared = work.declared.approval
-    if not declared.required or work.proven is not None or work.phase in AFTERWARDS:
+    if not declared.required or work.proven is not None or work.phase in APPROVED:
         return True
     work.journal.enter(ReleasePhase.AWAITING_APPROVAL, f"revision {revision.digest} needs an operator's approval")
     work.check()
-    order, until = work.orders.approved, answerable_until(work.house, work.desire)
-    if order is None and until is not None and work.house.ledger.now() <= until:
+    now, until = work.house.ledger.now(), answerable_until(work.house, work.desire)
+    given = counting(declared, work.orders, now)
+    other = next((order for order in given if order.digest != revision.digest), None)
+    short = declared.people - len(given)
+    if other is None and short > 0 and until is not None and now <= until:
         open_desk(work.desire, revision.digest, until)
         return False
     close_desk(work.desire)
-    if order is None:
-        raise DeniedError(work.desire.release, f"nobody approved it within {declared.within_seconds:.0f} s")
-    if order.digest != revision.digest:
-        raise DeniedError(work.desire.release, f"{order.digest} was approved, and this is {revision.digest}")
-    work.obeyed(order)
+    if other is not None:
+        raise DeniedError(work.desire.release, f"{other.digest} was approved, and this is {revision.digest}")
+    if short > 0:
+        raise DeniedError(work.desire.release, f"{_who_approved(given)} approved it within {declared.within_seconds:.0f} s")
+    for order in given:
+        work.obeyed(order)
     return True
+
+
+def _who_approved(given: Sequence[Order]) -> str:
+    return f"only {', '.join(order.operator for order in given)}" if given else "nobody"

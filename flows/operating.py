@@ -13,15 +13,19 @@ from dataclasses import dataclass, replace
 from fleet.commands import LONGEST_REASON, MOST_SECONDS, Command
 from fleet.errors import Busy, InputError, Refused, UnknownName, Unreachable
 from fleet.operators import Operators, Presented, presented, read_operators
+from flows import effects
 from flows.announcing import announce
+from flows.approvals import awaited, refused
 from flows.desires import Desire, desires, phase_of, release_stream, unfinished
 from flows.house import House
 from flows.orders import COMMANDED, OBEYED, Order, Orders, fold, order_of, payload_of
-from flows.parking import answerable_until
+from flows.parking import answerable_until, parked
 from flows.work import release_revision
 from registry.ledger import NewEvent
 
 TRIES = 20
+OF_A_REVISION = (Command.APPROVE, Command.DENY, Command.REVOKE)
+"""Commands that are bound to the digest that was looked at."""
 ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
 
 
@@ -77,7 +81,7 @@ def operate(house: House, wish: Wish, token: str, door: str) -> Commanded:
         door=door,
         at=house.ledger.now(),
         seconds=wish.seconds or 0,
-        digest=_digest(house, desire, wish) if command in (Command.APPROVE, Command.DENY) else None,
+        digest=_digest(house, desire, wish) if command in OF_A_REVISION else None,
     )
     return _appended(house, desire, order)
 
@@ -96,8 +100,8 @@ def read_command(wish: Wish) -> Command:
         raise InputError("seconds", f"go with '{Command.EXTEND}' and with nothing else", "Say by how many seconds it is extended.")
     if wish.seconds is not None and not 0 < wish.seconds <= MOST_SECONDS:
         raise InputError("seconds", f"are {wish.seconds}", f"Give from 1 to {MOST_SECONDS}.")
-    if wish.digest is not None and command not in (Command.APPROVE, Command.DENY):
-        raise InputError("digest", f"goes with '{Command.APPROVE}' and '{Command.DENY}' alone", "Leave it out.")
+    if wish.digest is not None and command not in OF_A_REVISION:
+        raise InputError("digest", f"goes with {', '.join(OF_A_REVISION)} alone", "Leave it out.")
     if wish.id is not None and not ID.fullmatch(wish.id):
         raise InputError("id", "is no command's id", "Give 8 to 64 letters, digits, - or _, or none.")
     return command
@@ -165,7 +169,7 @@ def _appended(house: House, desire: Desire, order: Order) -> Commanded:
             event = house.ledger.append(new, expected=position)
         except Busy:
             continue
-        return Commanded(desire.release, order_of(event), _woken(house, desire))
+        return Commanded(desire.release, order_of(event), _next(house, desire))
     raise Busy(f"release '{desire.release}'", "its stream of events moves faster than it can be read", "Try again.")
 
 
@@ -179,17 +183,34 @@ def _check_it_fits(house: House, desire: Desire, order: Order, orders: Orders) -
         raise Refused(subject, f"is {phase}, where '{order.command}' means nothing", f"Commands now: {fitting}.")
     if why := _contradiction(orders, order):
         raise Refused(subject, why, "Nothing was done. See `convoy status --watch`.")
-    if order.command is Command.APPROVE and (until := answerable_until(house, desire)) is not None and order.at > until:
+    if order.command is Command.APPROVE:
+        _check_approval(house, desire, order, orders)
+
+
+def _check_approval(house: House, desire: Desire, order: Order, orders: Orders) -> None:
+    """Raise Refused for an approval that comes too late, or of somebody who may not give it, or not once more."""
+    subject = f"release '{desire.release}'"
+    if (until := answerable_until(house, desire)) is not None and order.at > until:
         raise Refused(subject, f"could be approved until {until:%Y-%m-%d %H:%M:%S} UTC", "Ask for the release again.")
+    if why := refused(house.model(desire.model).approval, orders, order, builder(house, desire)):
+        raise Refused(subject, why, "Nothing was done. Somebody else must approve it.")
+
+
+def builder(house: House, desire: Desire) -> str | None:
+    """Return the operator who built the version that a release is of, as the ledger has it; None where nobody is known to."""
+    events = house.ledger.stream(release_stream(desire.release), "effect.completed")
+    found = [event.payload.get("builder") for event in events if event.effect_key == effects.RESOLVE]
+    return str(found[-1]) if found and found[-1] is not None else None
 
 
 def _contradiction(orders: Orders, order: Order) -> str:
     """Return which earlier order leaves nothing to do for this one, empty when none does."""
     if orders.aborted is not None:
         return f"was aborted already, {orders.aborted.by}"
-    answer = orders.denied or orders.approved
-    if order.command in (Command.APPROVE, Command.DENY) and answer is not None:
-        return f"was answered already ('{answer.command}'), {answer.by}"
+    if order.command in (Command.APPROVE, Command.DENY) and orders.denied is not None:
+        return f"was denied already, {orders.denied.by}"
+    if order.command is Command.REVOKE and not any(given.operator == order.operator for given in orders.approvals):
+        return f"has no approval of {order.operator} that could be revoked"
     if order.command is Command.PAUSE and orders.paused is not None:
         return f"is paused already, {orders.paused.by}"
     if order.command is Command.RESUME and orders.paused is None:
@@ -206,6 +227,14 @@ def _digest(house: House, desire: Desire, wish: Wish) -> str | None:
     if wish.digest not in (None, digest):
         raise Refused(f"release '{desire.release}'", f"is of revision {digest}, not of {wish.digest}", "Look at it again.")
     return digest
+
+
+def _next(house: House, desire: Desire) -> str:
+    """Return what happens next; whoever is needed to obey is woken."""
+    if parked(house, desire):
+        now, orders = house.ledger.now(), fold(house.ledger.stream(release_stream(desire.release), COMMANDED))
+        return f"recorded; {awaited(house.model(desire.model).approval, orders, now)} more must approve it"
+    return _woken(house, desire)
 
 
 def _woken(house: House, desire: Desire) -> str:

@@ -20,7 +20,7 @@ OBEYED: Final = "operator.obeyed"
 class Order:
     """One command as the ledger has it: who gave it, through which door, and why; `id` makes it one however often it was sent.
 
-    `seconds` is by how much the canary is extended, `digest` the revision that was approved or denied.
+    `seconds` is by how much the canary is extended, `digest` the revision that was approved, denied or no longer is.
     """
 
     id: str
@@ -44,14 +44,18 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Orders:
-    """What holds for a release now. `pauses` are those that ended, `pending` what the release has not obeyed yet."""
+    """What holds for a release now. `pauses` are those that ended, `pending` what the release has not obeyed yet.
+
+    `approvals` are those that nobody took back, the last one of each operator; `revoked` is the last that was taken back.
+    """
 
     paused: Order | None = None
     pauses: tuple[tuple[datetime, datetime], ...] = ()
     aborted: Order | None = None
     promoted: Order | None = None
     extended: int = 0
-    approved: Order | None = None
+    approvals: tuple[Order, ...] = ()
+    revoked: Order | None = None
     denied: Order | None = None
     pending: tuple[Order, ...] = ()
 
@@ -118,9 +122,15 @@ def _after(found: Orders, order: Order) -> Orders:
         case Command.EXTEND:
             return replace(found, extended=found.extended + order.seconds)
         case Command.APPROVE:
-            return replace(found, approved=order)
+            return replace(found, approvals=(*_of_others(found, order), order))
+        case Command.REVOKE:
+            return replace(found, approvals=_of_others(found, order), revoked=order)
         case Command.DENY:
             return replace(found, denied=order)
+
+
+def _of_others(found: Orders, order: Order) -> tuple[Order, ...]:
+    return tuple(each for each in found.approvals if each.operator != order.operator)
 
 
 def _resumed(found: Orders, order: Order) -> Orders:

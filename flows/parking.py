@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from fleet.phases import ReleasePhase
+from flows.approvals import awaited
 from flows.desires import Desire, desires, phase_of, release_stream, unfinished
 from flows.house import House
 from flows.orders import COMMANDED, fold
@@ -16,13 +17,15 @@ def to_tell(house: House, model: str) -> tuple[Desire, ...]:
 
 
 def parked(house: House, desire: Desire) -> bool:
-    """Whether a release only waits for approval: nobody answered, its time is not up, and nothing newer is wanted."""
-    if phase_of(house.ledger, desire.release) is not ReleasePhase.AWAITING_APPROVAL or not house.model(desire.model).approval.required:
+    """Whether a release only waits for approval: too few gave it, its time is not up, and nothing newer is wanted."""
+    declared = house.model(desire.model).approval
+    if phase_of(house.ledger, desire.release) is not ReleasePhase.AWAITING_APPROVAL or not declared.required:
         return False
-    orders = fold(house.ledger.stream(release_stream(desire.release), COMMANDED))
-    until = answerable_until(house, desire)
-    newest = desires(house.ledger, desire.model)[-1]
-    return not orders.pending and newest.release == desire.release and until is not None and house.ledger.now() <= until
+    orders, now = fold(house.ledger.stream(release_stream(desire.release), COMMANDED)), house.ledger.now()
+    if orders.aborted is not None or orders.denied is not None or not awaited(declared, orders, now):
+        return False
+    until, newest = answerable_until(house, desire), desires(house.ledger, desire.model)[-1]
+    return newest.release == desire.release and until is not None and now <= until
 
 
 def answerable_until(house: House, desire: Desire) -> datetime | None:

@@ -24,6 +24,9 @@ from flows.journal import CrashPoint, Journal
 from flows.orders import COMMANDED, OBEYED, Order, Orders, fold
 from registry.leases import Held, Lease
 
+APPROVED = (ReleasePhase.SHADOWING, ReleasePhase.CANARY, ReleasePhase.BAKING, ReleasePhase.PROMOTING)
+"""Phases that are only reached with an approval, where one is needed."""
+
 
 class SupersededError(ConvoyError):
     """A newer version is wanted; this release leaves the stage."""
@@ -153,6 +156,8 @@ class Work:
             raise AbortedError(self.desire.release, f"aborted {orders.aborted.by}")
         if orders.denied is not None:
             raise DeniedError(self.desire.release, f"denied {orders.denied.by}")
+        if orders.revoked is not None and self.phase in APPROVED and len(orders.approvals) < self.declared.approval.people:
+            raise AbortedError(self.desire.release, f"an approval was revoked {orders.revoked.by}")
         newest = desires(self.house.ledger, self.model)[-1]
         if newest.release != self.desire.release:
             raise SupersededError(self.desire.release, f"version {newest.version} is wanted now (release {newest.release})")

@@ -19,7 +19,7 @@ class Candidate:
 
     `folder` and `champion` are downloaded MLflow models (no champion: None), `training` and `evaluation` parquet files
     of rows (`evaluation` with the label), `contract` a Great Expectations suite, `work` a folder for scratch files.
-    `seconds` is how long a model may run inside a gate.
+    `seconds` is how long a model may run inside a gate. `builder` is the operator whose claim to have built it was checked.
     """
 
     model: str
@@ -31,6 +31,7 @@ class Candidate:
     contract: Path | None
     work: Path
     seconds: float
+    builder: str | None = None
 
 
 class Gate(Protocol[Evidence]):

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from fleet.evidence import GateResult
+from policies.builder import BuilderKnown
 from policies.callers import CallersKept
 from policies.candidate import AnyGate, Candidate
 from policies.contract import DataContract
@@ -20,7 +21,7 @@ Stage = tuple[AnyGate, ...]
 
 STAGES: tuple[Stage, ...] = (
     # What is read without loading anything
-    (SchemaPresent(),),
+    (SchemaPresent(), BuilderKnown()),
     # Data, and the model in sandboxes
     (CallersKept(), DataContract(), MetricAgainstChampion()),
 )

@@ -120,7 +120,7 @@ def test_the_three_doors_write_the_same_event(house: House, api: TestClient, mon
 
 
 WRONG: list[tuple[dict[str, Any], type[ConvoyError], str]] = [
-    ({"command": "stop"}, InputError, "Known: pause, resume, abort, promote, extend, approve, deny"),
+    ({"command": "stop"}, InputError, "Known: pause, resume, abort, promote, extend, approve, deny, revoke"),
     ({"reason": ""}, InputError, "the reason"),
     ({"reason": " \n\t"}, InputError, "the reason"),
     ({"reason": "x" * (LONGEST_REASON + 1)}, InputError, "501 characters"),
@@ -312,8 +312,11 @@ def test_an_approval_names_the_revision_and_comes_in_time(house: House) -> None:
         given(House(house.settings, house.home), approve)
     done = given(house, replace(approve, digest=DIGEST))
     assert done.order.digest == DIGEST
-    with pytest.raises(Refused, match=r"was answered already \('approve'\)"):
-        given(house, replace(approve, command="deny"))
+    with pytest.raises(Refused, match="was approved by operator already"):
+        given(house, approve)
+    assert given(house, replace(approve, command="deny")).order.digest == DIGEST, "a no after a yes is heard"
+    with pytest.raises(Refused, match="was denied already"):
+        given(house, approve)
 
 
 def test_a_release_that_nobody_holds_is_woken_and_otherwise_left_to_its_tick(house: House) -> None:

@@ -21,6 +21,7 @@ STORE, JUDGE = "tests/registry/test_registry_store.py", "tests/monitoring/test_m
 EDGE, JOURNAL = "tests/traffic/test_traffic_edge.py", "tests/flows/test_flows_journal.py"
 EDGES, BACK = "tests/traffic/test_traffic_three_edges.py", "tests/flows/test_flows_withdrawing.py"
 WEBHOOKS = "tests/control/test_control_webhooks.py"
+APPROVALS = "tests/flows/test_flows_approvals.py"
 OBEYING, OPERATING = "tests/flows/test_flows_obeying.py", "tests/control/test_control_operating.py"
 STAGES, WEIGHTS = "tests/flows/test_flows_stages.py", "tests/traffic/test_traffic_weights.py"
 CHOICE, WEIGHTS = "tests/traffic/test_traffic_choice.py", "tests/traffic/test_traffic_weights.py"
@@ -439,8 +440,8 @@ MUTANTS = (
     Mutant(
         "an approval of one revision lets another one have traffic",
         "flows/obeying.py",
-        "if order.digest != revision.digest:",
-        "if False:",
+        "other = next((order for order in given if order.digest != revision.digest), None)",
+        "other = None",
         (f"{OBEYING}::test_an_approval_of_another_digest_is_none",),
     ),
     Mutant(
@@ -512,6 +513,34 @@ MUTANTS = (
         "held = max(0.0, now - began - told.orders.paused_seconds(began, now))",
         "held = 0.0",
         (f"{OVERTAKEN}::test_a_bake_that_another_controller_takes_up_goes_on_from_where_it_was",),
+    ),
+    Mutant(
+        "whoever built a version may approve it",
+        "flows/approvals.py",
+        "if declared.apart and builder == order.operator:",
+        "if False:",
+        (f"{APPROVALS}::test_two_different_people_who_did_not_build_it_let_it_go_on",),
+    ),
+    Mutant(
+        "one person's approval counts twice",
+        "flows/orders.py",
+        "return replace(found, approvals=(*_of_others(found, order), order))",
+        "return replace(found, approvals=(*found.approvals, order))",
+        (f"{APPROVALS}::test_whoever_approved_may_take_it_back_and_nobody_else",),
+    ),
+    Mutant(
+        "an approval never runs out",
+        "flows/approvals.py",
+        "if now <= order.at + timedelta(seconds=declared.valid_seconds)",
+        "if True",
+        (f"{APPROVALS}::test_an_approval_counts_until_it_runs_out",),
+    ),
+    Mutant(
+        "a revision keeps its traffic when its approval is taken back",
+        "flows/work.py",
+        "if orders.revoked is not None and self.phase in APPROVED",
+        "if False and self.phase in APPROVED",
+        (f"{APPROVALS}::test_a_revision_that_lost_an_approval_loses_its_traffic",),
     ),
     Mutant(
         "nobody is asked for an approval",
