@@ -116,6 +116,17 @@ def rollback(
 
 
 @app.command()
+def gates(
+    release: Annotated[str, typer.Argument(help="A release, as `convoy status` and the ledger name it.")],
+    as_json: AsJson = False,
+) -> None:
+    """Show what each gate said of a release, with reasons and figures, out of the ledger; exit 3 where they refused."""
+    from control.gates_command import show_gates
+
+    _leave(show_gates(release, as_json))
+
+
+@app.command()
 def judge(
     release: Annotated[str, typer.Argument(help="A release with a canary, as `convoy status` and the ledger name it.")],
     changes: Annotated[

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
 
+from pydantic import BaseModel
+
 from fleet.evidence import GateChart, GateOutcome, GateResult, GateTable
 from registry.ledger import JSON
 
@@ -15,6 +17,28 @@ SIGNS = {
     GateOutcome.NOT_APPLICABLE: "⚪",
 }
 BAR = 30
+
+
+class _Table(BaseModel):
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+class _Chart(BaseModel):
+    title: str
+    bars: dict[str, Decimal]
+    limit: Decimal | None
+
+
+class _Kept(BaseModel):
+    gate: str
+    outcome: GateOutcome
+    reasons: tuple[str, ...]
+    figures: dict[str, str] = {}
+    tables: tuple[_Table, ...] = ()
+    charts: tuple[_Chart, ...] = ()
+    took_ms: int = 0
 
 
 def refusals(results: Sequence[GateResult]) -> list[JSON]:
@@ -46,6 +70,24 @@ def as_payload(result: GateResult) -> JSON:
         ],
         "took_ms": result.took_ms,
     }
+
+
+def of_payload(told: JSON) -> tuple[GateResult, ...]:
+    """Return the answers that the ledger keeps; what an older release did not tell of them is empty."""
+    return tuple(map(_result, told)) if isinstance(told, list) else ()
+
+
+def _result(told: JSON) -> GateResult:
+    kept = _Kept.model_validate(told)
+    return GateResult(
+        kept.gate,
+        kept.outcome,
+        kept.reasons,
+        tuple(kept.figures.items()),
+        tuple(GateTable(each.title, each.columns, each.rows) for each in kept.tables),
+        tuple(GateChart(each.title, tuple(each.bars.items()), each.limit) for each in kept.charts),
+        kept.took_ms,
+    )
 
 
 def report(title: str, results: Sequence[GateResult]) -> str:

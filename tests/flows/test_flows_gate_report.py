@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from fleet.canonical import canonical_json
 from fleet.evidence import GateChart, GateOutcome, GateResult, GateTable
-from flows.gate_report import as_payload, refusals, report
+from flows.gate_report import as_payload, of_payload, refusals, report
 
 PASSED = GateResult("schema present", GateOutcome.PASSED, ("30 inputs",), (("inputs", "30"),), took_ms=4)
 FAILED = GateResult(
@@ -54,6 +54,13 @@ def test_what_a_model_author_wrote_stays_text() -> None:
     assert "\n# [click" not in told
     assert "<script>" not in told.replace("\\<script", "")
     assert all("](http" not in line.replace("\\]", "") for line in told.splitlines())
+
+
+def test_what_the_ledger_kept_is_the_same_again() -> None:
+    kept = json.loads(canonical_json([as_payload(each) for each in (PASSED, FAILED, UNSURE)]))
+    assert of_payload(kept) == (PASSED, FAILED, UNSURE)
+    older = of_payload([{"gate": "schema present", "outcome": "passed", "reasons": ["30 inputs"], "figures": {}}])
+    assert older[0].took_ms == 0
 
 
 def test_the_ledger_keeps_all_of_it_without_a_float() -> None:
