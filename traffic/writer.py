@@ -95,7 +95,11 @@ class Writer:
 
     def drop_leftovers(self, wanted: Wanted) -> None:
         """Write the clusters without those that have lingered long enough; Envoy must have reported the present routes."""
-        self._leaving = {name: until for name, until in self._leaving.items() if until > time.monotonic()}
+        staying = {name: until for name, until in self._leaving.items() if until > time.monotonic()}
+        if staying == self._leaving:
+            # Twice a second there is nothing to drop, and to work out all clusters for that would be felt by requests
+            return
+        self._leaving = staying
         kept = self._written.keys() & (wanted.clusters().keys() | self._leaving.keys())
         self._written = {name: self._written[name] for name in kept}
         self.write_clusters(wanted)

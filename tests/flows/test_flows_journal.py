@@ -91,13 +91,13 @@ def test_a_newer_desire_takes_a_release_off_the_stage(work: Work) -> None:
 def test_a_version_that_was_refused_before_the_kill_is_refused_after_it(work: Work, tmp_path: Path) -> None:
     refused = {"refusals": ["schema present: it has none"], "results": [], "evaluation": None}
     work.journal.effect(effects.GATES, lambda: refused)
-    source = Source(SimpleNamespace(), tmp_path, "sha256:unread")  # type: ignore[arg-type]
+    source = Source(SimpleNamespace(), tmp_path, "sha256:unread", None)  # type: ignore[arg-type]
     assert validate.fn(work, source) == ("schema present: it has none",)
 
 
 def test_a_gates_answer_that_cannot_be_read_is_a_no(work: Work, tmp_path: Path) -> None:
     work.journal.effect(effects.GATES, lambda: {"refusals": "lost"})
-    source = Source(SimpleNamespace(), tmp_path, "sha256:unread")  # type: ignore[arg-type]
+    source = Source(SimpleNamespace(), tmp_path, "sha256:unread", None)  # type: ignore[arg-type]
     assert validate.fn(work, source) != ()
 
 

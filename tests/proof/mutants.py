@@ -59,9 +59,9 @@ def run(given: argparse.Namespace, report: Report) -> None:
     began, done = time.monotonic(), Progress[Judged](len(chosen))
     with copied() as tree:
         everything = sorted({test for mutant in chosen for test in mutant.tests})
-        status, _ = pytest_on(tree, everything, seconds=3 * SECONDS)
+        status, failed = pytest_on(tree, everything, seconds=3 * SECONDS)
         if status != 0:
-            raise AssertionError(f"the tests do not pass on the tree as it is (pytest says {status})")
+            raise AssertionError(f"the tests do not pass on the tree as it is: {failed or f'pytest says {status}'}")
         done.say(f"{len(everything)} tests or files pass on the tree as it is")
         for mutant in chosen:
             found = judged(tree, mutant)
