@@ -1,0 +1,1 @@
+"""Rego policies: read, looked through for what is forbidden, decided in process, tested."""
