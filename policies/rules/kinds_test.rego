@@ -1,0 +1,26 @@
+package convoy.kinds_test
+
+import data.convoy.kinds
+import rego.v1
+
+test_a_fleet_is_told_by_its_models_and_regions if {
+	kinds.fleet with input as {"models": {}, "regions": {}}
+	not kinds.release with input as {"models": {}, "regions": {}}
+	kinds.release with input as {"models": {}, "regions": {}, "release": {}}
+}
+
+test_a_manifest_is_told_by_its_version_and_kind if {
+	kinds.kubernetes with input as {"apiVersion": "v1", "kind": "Pod"}
+}
+
+test_terraform_is_told_by_its_blocks if {
+	kinds.terraform with input as {"resource": {}, "variable": {}}
+	not kinds.terraform with input as {"resource": {}, "models": {}}
+	not kinds.terraform with input as []
+}
+
+test_anything_else_is_refused if {
+	kinds.deny["the document: is neither a fleet, nor a Kubernetes manifest, nor Terraform. Check one of these"] with input as {"services": {}}
+	count(kinds.deny) == 1 with input as "text"
+	count(kinds.deny) == 0 with input as {"models": {}, "regions": {}}
+}
