@@ -23,12 +23,20 @@ ledger_app = typer.Typer(help="Read and check the ledger.", no_args_is_help=True
 app.add_typer(ledger_app, name="ledger")
 costs_app = typer.Typer(help="Reconcile what serving costs.", no_args_is_help=True)
 app.add_typer(costs_app, name="costs")
+policy_app = typer.Typer(help="Ask and test the policies (Rego).", no_args_is_help=True)
+app.add_typer(policy_app, name="policy")
 operator_app = typer.Typer(help="Who may command releases.", no_args_is_help=True)
 app.add_typer(operator_app, name="operator")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 ModelName = Annotated[str, typer.Argument(help="The model's name in fleet.yaml and MLflow.")]
 Wait = Annotated[bool, typer.Option("--wait", help="Wait until the release has ended; the exit code says how.")]
+
+PolicyFolder = Annotated[Path | None, typer.Option("--policy", help="A folder of one's own Rego files; Convoy's are asked besides.")]
+PolicyData = Annotated[
+    Path | None, typer.Option("--data", help="What the rules go by (YAML, JSON); a key that it has replaces the shipped one whole.")
+]
+PolicySeconds = Annotated[float, typer.Option("--seconds", min=1, max=600, help="How long one's own policy may take.")]
 
 CommandName = Annotated[Command, typer.Argument(help="What it shall do.")]
 ReleaseName = Annotated[str | None, typer.Option("--release", help="Its name, such as employment-3; if absent, the one under way.")]
@@ -256,6 +264,34 @@ def costs_reconcile(
         reconcile_bills(bill, totals, as_json)
     else:
         reconcile_regions(totals, as_json)
+
+
+@policy_app.command("check")
+def policy_check(
+    files: Annotated[list[Path], typer.Argument(help="fleet.yaml, Kubernetes manifests (YAML, JSON), Terraform (*.tf).", metavar="FILE...")],
+    policy: PolicyFolder = None,
+    package: Annotated[str, typer.Option("--package", help="The package of --policy that is asked.")] = "main",
+    data: PolicyData = None,
+    seconds: PolicySeconds = 30.0,
+    as_json: AsJson = False,
+) -> None:
+    """Ask Convoy's policies, and one's own beside them, about files before they leave Git; exit 3 when one is refused."""
+    from control.policy_commands import Asking, check_files
+
+    _leave(check_files(files, Asking(policy, package, data, seconds), as_json))
+
+
+@policy_app.command("test")
+def policy_test(
+    path: Annotated[Path | None, typer.Argument(help="A folder of Rego files with *_test.rego; if absent, Convoy's own policies.")] = None,
+    data: PolicyData = None,
+    seconds: PolicySeconds = 30.0,
+    as_json: AsJson = False,
+) -> None:
+    """Run the tests of policies and say which lines of the rules they reached; exit 5 when one does not hold."""
+    from control.policy_commands import Asking, run_tests_of
+
+    _leave(run_tests_of(path, Asking(data=data, seconds=seconds), as_json))
 
 
 @operator_app.command("add")

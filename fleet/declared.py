@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
+from fleet.declared_gates import Gates
 from fleet.declared_traffic import Traffic, residency_problems
-from fleet.declaring import Declared
+from fleet.declaring import Declared, RelativePath
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")]
 ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9_-]{0,62}[A-Za-z0-9])?$")]
@@ -19,16 +19,6 @@ Milliseconds = Annotated[int, Field(gt=0, le=600_000)]
 Seconds = Annotated[float, Field(gt=0)]
 HarmBudget = Annotated[int, Field(ge=1)]
 Stake = Annotated[float, Field(ge=0, le=1000)]
-
-
-def _inside(path: Path) -> Path:
-    """Refuse a path that would leave the folder of fleet.yaml."""
-    if path.is_absolute() or ".." in path.parts:
-        raise ValueError("must be a path below the folder of fleet.yaml")
-    return path
-
-
-RelativePath = Annotated[Path, AfterValidator(_inside)]
 
 
 def _exact(value: object) -> object:
@@ -303,6 +293,7 @@ class Model(Declared):
     forecast: dict[Name, Forecast] = Field(default_factory=dict)
     predictions: Predictions | None = None
     traffic: Traffic = Traffic()
+    gates: Gates = Gates()
 
     @model_validator(mode="after")
     def _steps_are_those_of_a_canary(self) -> Self:

@@ -58,6 +58,12 @@ def desires(ledger: Ledger, model: str) -> tuple[Desire, ...]:
     return _desires(model, ledger.stream(model_stream(model)))
 
 
+def asked_by(ledger: Ledger, desire: Desire) -> str:
+    """Return who opened a desire, as the ledger names actors; nobody where it has no such event."""
+    opened = (event for event in ledger.stream(model_stream(desire.model)) if event.type == OBSERVED)
+    return next((event.actor for event in opened if event.payload.get("release") == desire.release), "")
+
+
 def phase_of(ledger: Ledger, release: str) -> ReleasePhase:
     """Return where a release stands: the fold of its events."""
     entered = ledger.last(release_stream(release), "phase.entered")

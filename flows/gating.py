@@ -15,6 +15,7 @@ from fleet.operators import read_operators
 from fleet.phases import ReleasePhase
 from fleet.versions import DataLineage, ModelVersion
 from flows import effects
+from flows.desires import asked_by
 from flows.gate_report import as_payload, refusals
 from flows.retrying import on_transient
 from flows.showing import show_gates
@@ -111,6 +112,12 @@ def _candidate(work: Work, source: Source, evaluation: DataLineage | None) -> Ca
         work=work.folder / "gates",
         seconds=house.settings.gate_seconds,
         builder=source.builder,
+        version=source.version.version,
+        actor=asked_by(house.ledger, work.desire),
+        tags=source.version.tags,
+        lineage=training,
+        regions=house.fleet.regions,
+        fleet_folder=fleet_file.parent,
     )
 
 

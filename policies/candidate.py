@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from fleet.declared import Model
+from fleet.declared import Model, Region
 from fleet.evidence import GateOutcome, GateResult
+from fleet.versions import DataLineage
 
 Figures = tuple[tuple[str, str], ...]
 Evidence = TypeVar("Evidence")
@@ -19,7 +21,9 @@ class Candidate:
 
     `folder` and `champion` are downloaded MLflow models (no champion: None), `training` and `evaluation` parquet files
     of rows (`evaluation` with the label), `contract` a Great Expectations suite, `work` a folder for scratch files.
-    `seconds` is how long a model may run inside a gate. `builder` is the operator whose claim to have built it was checked.
+    `seconds` is how long a model may run inside a gate. `version` and `tags` are MLflow's, `lineage` says where the
+    training rows are from, `actor` is who asked for the release as the ledger names it, `regions` are those of the fleet,
+    and `fleet_folder` is where fleet.yaml lies. `builder` is the operator whose claim to have built it was checked.
     """
 
     model: str
@@ -32,6 +36,12 @@ class Candidate:
     work: Path
     seconds: float
     builder: str | None = None
+    version: str = ""
+    actor: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    lineage: DataLineage | None = None
+    regions: Mapping[str, Region] = field(default_factory=dict)
+    fleet_folder: Path | None = None
 
 
 class Gate(Protocol[Evidence]):

@@ -13,6 +13,7 @@ from policies.callers import CallersKept
 from policies.candidate import AnyGate, Candidate
 from policies.contract import DataContract
 from policies.metric import MetricAgainstChampion
+from policies.policy import PolicyAllows
 from policies.schema import SchemaPresent
 
 __all__ = ["STAGES", "Candidate", "Stage", "evaluate_all", "may_go_on"]
@@ -23,7 +24,7 @@ STAGES: tuple[Stage, ...] = (
     # What is read without loading anything
     (SchemaPresent(), BuilderKnown()),
     # Data, and the model in sandboxes
-    (CallersKept(), DataContract(), MetricAgainstChampion()),
+    (CallersKept(), DataContract(), MetricAgainstChampion(), PolicyAllows()),
 )
 AT_ONCE = 4
 

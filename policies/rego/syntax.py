@@ -144,10 +144,10 @@ def _problems(module: Module, functions: set[tuple[str, str]]) -> Iterator[str]:
         if "Call" in node:
             yield from _call(module, functions, node["Call"]["fcn"], node["Call"]["span"]["line"])
         elif "RefDot" in node or "RefBrack" in node:
-            path = _path(node)
-            if path and ".".join(path) in FORBIDDEN:
+            used = ".".join(_path(node) or ())
+            if used in FORBIDDEN:
                 line = next(iter(node.values()))["span"]["line"]
-                yield f"{module.path}, line {line}: {'.'.join(path)} is forbidden: {why_not('.'.join(path))}"
+                yield f"{module.path}, line {line}: {used} is forbidden: {why_not(used)}"
     for name in _names(module, "Func"):
         if name in ALLOWED or name.partition(".")[0] in NAMESPACES:
             yield f"{module.path}: defines {name}, which is what a built-in function is called: give it another name"

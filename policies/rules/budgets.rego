@@ -20,12 +20,16 @@ rounded(decimals) := 1 if {
 	regex.match(`[1-9]`, substring(decimals, 6, -1))
 } else := 0
 
+currency_of(region) := input.regions[region].prices.currency if {
+	is_string(input.regions[region].prices.currency)
+} else := "no currency"
+
 amounts contains {"model": model, "region": region, "currency": currency, "text": text} if {
 	kinds.fleet
 	some model, declared in input.models
 	some region, forecast in declared.forecast
 	text := forecast.per_day
-	currency := object.get(object.get(object.get(input.regions, region, {}), "prices", {}), "currency", "no currency")
+	currency := currency_of(region)
 }
 
 limited contains {"subject": subject, "currency": currency, "spent": spent, "limit": limit} if {

@@ -2,6 +2,7 @@
 package convoy.encryption
 
 import data.convoy.kinds
+import data.convoy.manifest
 import data.convoy.names
 import data.convoy.terraform
 import rego.v1
@@ -78,16 +79,15 @@ refers(value, resource, companion) if {
 }
 
 # Kubernetes
-name := object.get(object.get(input, "metadata", {}), "name", "without a name")
-
 deny contains message if {
 	kinds.kubernetes
 	input.kind == "Secret"
 	some key in ["data", "stringData"]
-	count(object.get(input, key, {})) > 0
+	is_object(input[key])
+	count(input[key]) > 0
 	message := sprintf(
 		"Secret %v: carries its values, and base64 hides nothing from who reads the file. Let an operator fetch them (ExternalSecret, SealedSecret)",
-		[name],
+		[manifest.name],
 	)
 }
 
@@ -97,29 +97,34 @@ deny contains message if {
 	is_object(value)
 	is_array(value.env)
 	some variable in value.env
+	is_string(variable.name)
 	is_string(variable.value)
 	variable.value != ""
 	regex.match(data.encryption.secret_names, variable.name)
 	message := sprintf(
 		"%v %v: its variable %v holds a secret as plain text. Take it from a Secret with valueFrom.secretKeyRef",
-		[input.kind, name, variable.name],
+		[input.kind, manifest.name, variable.name],
 	)
 }
 
 deny contains message if {
 	kinds.kubernetes
 	input.kind == "Ingress"
-	count(object.get(object.get(input, "spec", {}), "tls", [])) == 0
-	message := sprintf("Ingress %v: has no tls, so what passes it can be read on the way. Add spec.tls", [name])
+	not encrypted
+	message := sprintf("Ingress %v: has no tls, so what passes it can be read on the way. Add spec.tls", [manifest.name])
+}
+
+encrypted if {
+	is_array(manifest.spec.tls)
+	count(manifest.spec.tls) > 0
 }
 
 deny contains message if {
 	kinds.kubernetes
 	input.kind == "StorageClass"
 	some parameter, value in data.encryption.storage_classes[input.provisioner]
-	found := object.get(object.get(input, "parameters", {}), parameter, null)
-	found != value
-	message := sprintf("StorageClass %v: its volumes are not encrypted. Set parameters.%v: \"%v\"", [name, parameter, value])
+	not input.parameters[parameter] == value
+	message := sprintf("StorageClass %v: its volumes are not encrypted. Set parameters.%v: \"%v\"", [manifest.name, parameter, value])
 }
 
 deny contains message if {

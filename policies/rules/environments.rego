@@ -2,6 +2,7 @@
 package convoy.environments
 
 import data.convoy.kinds
+import data.convoy.manifest
 import data.convoy.names
 import rego.v1
 
@@ -68,12 +69,12 @@ deny contains message if {
 
 deny contains message if {
 	kinds.kubernetes
-	namespace := object.get(object.get(input, "metadata", {}), "namespace", "default")
+	namespace := object.get(manifest.metadata, "namespace", "default")
 	belongs := data.environments.namespaces[namespace]
-	labelled := input.metadata.labels.environment
+	labelled := manifest.labels.environment
 	labelled != belongs
 	message := sprintf(
 		"%v %v: is labelled environment=%v, but its namespace %v belongs to %v. Correct the label or the namespace",
-		[input.kind, object.get(input.metadata, "name", "without a name"), labelled, namespace, belongs],
+		[input.kind, manifest.name, labelled, namespace, belongs],
 	)
 }

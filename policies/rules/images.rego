@@ -2,6 +2,7 @@
 package convoy.images
 
 import data.convoy.kinds
+import data.convoy.manifest
 import data.convoy.names
 import data.convoy.terraform
 import rego.v1
@@ -25,7 +26,7 @@ found contains {"where": where, "image": image} if {
 	some container in containers
 	image := container.image
 	is_string(image)
-	where := sprintf("%v %v, container %v", [input.kind, name_of(input), object.get(container, "name", "without a name")])
+	where := sprintf("%v %v, container %v", [input.kind, manifest.name, object.get(container, "name", "without a name")])
 }
 
 found contains {"where": where, "image": image} if {
@@ -37,7 +38,7 @@ found contains {"where": where, "image": image} if {
 	some volume in volumes
 	image := volume.image.reference
 	is_string(image)
-	where := sprintf("%v %v, volume %v", [input.kind, name_of(input), object.get(volume, "name", "without a name")])
+	where := sprintf("%v %v, volume %v", [input.kind, manifest.name, object.get(volume, "name", "without a name")])
 }
 
 found contains {"where": where, "image": image} if {
@@ -83,5 +84,3 @@ deny contains message if {
 		[each.where, each.image, names.listed(data.images.registries)],
 	)
 }
-
-name_of(manifest) := object.get(object.get(manifest, "metadata", {}), "name", "without a name")

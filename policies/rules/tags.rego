@@ -2,6 +2,7 @@
 package convoy.tags
 
 import data.convoy.kinds
+import data.convoy.manifest
 import data.convoy.names
 import data.convoy.terraform
 import rego.v1
@@ -68,11 +69,9 @@ deny contains message if {
 deny contains message if {
 	kinds.kubernetes
 	input.kind in data.tags.kubernetes
-	metadata := object.get(input, "metadata", {})
-	labels := object.get(metadata, "labels", {})
-	missing := {key | some key in data.tags.required} - keys(labels)
+	missing := {key | some key in data.tags.required} - keys(manifest.labels)
 	count(missing) > 0
-	message := sprintf("%v %v: its labels lack %v. Add them to metadata.labels", [input.kind, object.get(metadata, "name", "without a name"), names.listed(missing)])
+	message := sprintf("%v %v: its labels lack %v. Add them to metadata.labels", [input.kind, manifest.name, names.listed(missing)])
 }
 
 deny contains message if {

@@ -15,6 +15,7 @@ from ruamel.yaml import YAML
 from fleet import errors
 from fleet.commands import Command
 from fleet.declared import Approval, Canary
+from fleet.declared_policy import PolicyFiles
 from fleet.declared_traffic import RegionChoice, RequestLimits, ResidencyRules, ShadowPlan, StickyBy, Traffic
 from fleet.errors import ExitCode
 from fleet.settings import PREFIX, Settings
@@ -119,6 +120,16 @@ def test_every_command_of_people_is_told_where_one_operates_it() -> None:
 def test_every_key_of_a_section_is_documented(section: str, kind: type[Canary | Approval]) -> None:
     text = (ROOT / "docs/settings.md").read_text()
     assert [name for name in kind.model_fields if f"`{section}.{name}`" not in text] == []
+
+
+def test_every_key_of_a_models_policies_is_documented() -> None:
+    text = (ROOT / "docs/settings.md").read_text()
+    assert [name for name in PolicyFiles.model_fields if f"`gates.policy.{name}`" not in text] == []
+
+
+def test_every_subject_of_the_shipped_policies_is_documented() -> None:
+    told = set(re.findall(r"`(\w+)` \|$", (ROOT / "docs/policy.md").read_text(), re.MULTILINE))
+    assert told == {file.stem for file in (ROOT / "policies/data").iterdir()}
 
 
 def test_every_exit_code_is_where_one_operates_it() -> None:

@@ -20,7 +20,7 @@ MLMODEL = "flavors:\n  python_function:\n    loader_module: mlflow.pyfunc.model\
 
 
 def test_a_bento_that_a_killed_controller_left_half_built_is_built_anew_with_the_same_digest(tmp_path: Path) -> None:
-    source = Source(SimpleNamespace(version="1"), tmp_path / "source", "sha256:unread")  # type: ignore[arg-type]
+    source = Source(SimpleNamespace(version="1"), tmp_path / "source", "sha256:unread", None)  # type: ignore[arg-type]
     source.folder.mkdir()
     (source.folder / "MLmodel").write_text(MLMODEL)
     (source.folder / "requirements.txt").write_text("")

@@ -13,6 +13,7 @@ import pandas
 import pytest
 from policies_world import declared
 
+from fleet.declared import Region
 from policies.candidate import Candidate
 
 HOSTILE = """
@@ -109,6 +110,9 @@ def candidate(tmp_path: Path, rows: pandas.DataFrame, models: dict[str, Path]) -
         contract=None,
         work=tmp_path / "work",
         seconds=60,
+        version="3",
+        actor="release-team",
+        regions={"here": Region(target="local", provider="aws", place="Dublin", jurisdiction="IE")},
     )
 
 

@@ -1,0 +1,1 @@
+"""What the gates cost and find, case by case."""
