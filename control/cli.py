@@ -268,7 +268,9 @@ def costs_reconcile(
 
 @policy_app.command("check")
 def policy_check(
-    files: Annotated[list[Path], typer.Argument(help="fleet.yaml, Kubernetes manifests (YAML, JSON), Terraform (*.tf).", metavar="FILE...")],
+    files: Annotated[
+        list[Path], typer.Argument(help="fleet.yaml, Kubernetes manifests (YAML, JSON), Terraform (*.tf).", metavar="FILE...")
+    ],
     policy: PolicyFolder = None,
     package: Annotated[str, typer.Option("--package", help="The package of --policy that is asked.")] = "main",
     data: PolicyData = None,

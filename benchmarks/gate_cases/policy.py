@@ -18,8 +18,8 @@ from typing import Any
 
 from benchmarks.form import Row, interleaved, measured, skipped
 from policies.rego.bundle import Bundle, shipped_bundle, shipped_data
-from policies.rego.decision import Policy, add_data, decide, load, set_input
-from policies.rego.engine import parsed
+from policies.rego.decision import Policy, decide, load
+from policies.rego.engine import add_data, parsed, set_input
 
 DECISIONS, QUICK_DECISIONS = 10_000, 600
 ROUNDS, QUICK_ROUNDS = 5, 3

@@ -44,7 +44,16 @@ WHY = {
 NAMESPACES = frozenset(name.partition(".")[0] for name in ALLOWED if "." in name) | {name for name in WHY if "." not in name}
 
 FORBIDDEN = frozenset(
-    ["http.send", "opa.runtime", "rego.parse_module", "rego.metadata.chain", "rego.metadata.rule", "time.now_ns", "rand.intn", "uuid.rfc4122"]
+    [
+        "http.send",
+        "opa.runtime",
+        "rego.parse_module",
+        "rego.metadata.chain",
+        "rego.metadata.rule",
+        "time.now_ns",
+        "rand.intn",
+        "uuid.rfc4122",
+    ]
 ) | {f"net.{name}" for name in ("lookup_ip_addr", "cidr_contains", "cidr_contains_matches", "cidr_expand", "cidr_intersects", "cidr_merge")}
 """Names that may not be used otherwise than by a call either, as what `with` puts in a function's place."""
 

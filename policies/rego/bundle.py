@@ -45,7 +45,9 @@ def read_bundle(folder: Path) -> Bundle:
     if not paths:
         raise InputError(f"policy folder {folder}", "holds no *.rego file, so nothing in it could refuse", REMEDY)
     if len(paths) > MOST_FILES:
-        raise InputError(f"policy folder {folder}", f"holds {len(paths)} files, more than {MOST_FILES}", "Name the folder of the policy alone.")
+        raise InputError(
+            f"policy folder {folder}", f"holds {len(paths)} files, more than {MOST_FILES}", "Name the folder of the policy alone."
+        )
     inside = folder.resolve()
     for path in paths:
         if not path.resolve().is_relative_to(inside):

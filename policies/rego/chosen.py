@@ -29,7 +29,9 @@ class Own:
         if files is None:
             return cls()
         if folder is None:
-            raise InputError("gates.policy", "names paths below the folder of fleet.yaml, which is not known here", "Say where fleet.yaml lies.")
+            raise InputError(
+                "gates.policy", "names paths below the folder of fleet.yaml, which is not known here", "Say where fleet.yaml lies."
+            )
         return cls(folder / files.rules if files.rules else None, files.package, folder / files.data if files.data else None)
 
 
@@ -53,4 +55,6 @@ def _check_known(added: Mapping[str, Any], shipped: Mapping[str, Any], file: Pat
     unknown = sorted(set(added) - set(shipped))
     if unknown:
         known = ", ".join(sorted(shipped))
-        raise InputError(f"policy data {file}", f"has {', '.join(unknown)}, which no rule reads (known: {known})", "Correct or remove the key.")
+        raise InputError(
+            f"policy data {file}", f"has {', '.join(unknown)}, which no rule reads (known: {known})", "Correct or remove the key."
+        )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from fleet.canonical import canonical_json, digest_of
 from fleet.errors import InputError
 from policies.rego.bundle import REMEDY, Bundle
-from policies.rego.engine import EngineError, parsed, syntax_of, told
+from policies.rego.engine import EngineError, add_data, ask_rule, parsed, set_input, syntax_of
 from policies.rego.syntax import Syntax, read_syntax
 
 if TYPE_CHECKING:
@@ -128,22 +128,6 @@ def canonical(value: Any, subject: str) -> bytes:
         raise InputError(subject, f"is no JSON that has canonical bytes ({why})", "Write large or exact numbers as strings.") from problem
 
 
-def add_data(engine: Engine, data: str) -> None:
-    """Tell an engine the data; raises EngineError."""
-    try:
-        engine.add_data_json(data)
-    except BaseException as problem:
-        raise told(problem) from problem
-
-
-def set_input(engine: Engine, document: str) -> None:
-    """Hand an engine the document; raises EngineError."""
-    try:
-        engine.set_input_json(document)
-    except BaseException as problem:
-        raise told(problem) from problem
-
-
 _local = threading.local()
 
 
@@ -186,10 +170,7 @@ def _messages(loaded: Loaded, package: str, rules: tuple[str, ...]) -> tuple[str
     """Return the messages of some rules, sorted; raises EngineError where a rule fails or gives something else."""
     found: set[str] = set()
     for rule in rules:
-        try:
-            answer = json.loads(loaded.engine.eval_rule_as_json(f"data.{package}.{rule}"))
-        except BaseException as problem:
-            raise told(problem) from problem
+        answer = ask_rule(loaded.engine, f"data.{package}.{rule}")
         if not isinstance(answer, list):
             raise EngineError(f"{package}.{rule} is no set of messages but {json.dumps(answer)[:100]}")
         found |= {_message(each, f"{package}.{rule}") for each in answer}

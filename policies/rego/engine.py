@@ -38,6 +38,30 @@ def parsed(bundle: Bundle) -> Engine:
     return engine
 
 
+def add_data(engine: Engine, data: str) -> None:
+    """Tell an engine the data (JSON); raises EngineError."""
+    try:
+        engine.add_data_json(data)
+    except BaseException as problem:
+        raise told(problem) from problem
+
+
+def set_input(engine: Engine, document: str) -> None:
+    """Hand an engine the document (JSON); raises EngineError."""
+    try:
+        engine.set_input_json(document)
+    except BaseException as problem:
+        raise told(problem) from problem
+
+
+def ask_rule(engine: Engine, rule: str) -> Any:
+    """Return the value of a rule, such as data.main.deny; what is undefined is a text. Raises EngineError."""
+    try:
+        return json.loads(engine.eval_rule_as_json(rule))
+    except BaseException as problem:
+        raise told(problem) from problem
+
+
 def told(problem: BaseException) -> EngineError:
     """Return what an engine raised in one line, without its stack; what is not the engine's is raised on.
 

@@ -139,7 +139,7 @@ def _path(node: Node) -> tuple[str, ...] | None:
 def _problems(module: Module, functions: set[tuple[str, str]]) -> Iterator[str]:
     for name, path in module.imports.items():
         if name in NAMESPACES:
-            yield f"{module.path}: imports {'.'.join(path)} as {name}, which is what built-in functions are called: import it as another name"
+            yield f"{module.path}: imports {'.'.join(path)} as {name}, as built-in functions are called: import it as another name"
     for node in _walked(module.rules):
         if "Call" in node:
             yield from _call(module, functions, node["Call"]["fcn"], node["Call"]["span"]["line"])
@@ -178,4 +178,3 @@ def _walked(node: Node) -> Iterator[Mapping[str, Node]]:
             waiting += here.values()
         elif isinstance(here, (list, tuple)):
             waiting += here
-

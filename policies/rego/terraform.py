@@ -16,6 +16,7 @@ BLOCK = "__is_block__"
 MARKS = frozenset([BLOCK, "__comments__", "__inline_comments__"])
 ESCAPE = re.compile(r'\\(?:([nrt"\\])|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8}))')
 ESCAPES = {"n": "\n", "r": "\r", "t": "\t", '"': '"', "\\": "\\"}
+TYPES = ("string", "number", "bool", "list", "set", "map", "object", "tuple")
 HEREDOC = re.compile(r"<<(-?)[^\n]*\n(.*?)\n?[ \t]*\S+\s*\Z", re.DOTALL)
 
 
@@ -73,7 +74,14 @@ def _value(value: Any) -> Any:
         return {_text(key): _value(each) for key, each in value.items() if key not in MARKS}
     if isinstance(value, list):
         return [_value(each) for each in value]
-    return _text(value) if isinstance(value, str) else value
+    return _expression(value) if isinstance(value, str) else value
+
+
+def _expression(value: str) -> str:
+    """Return a text, or an expression as hcl2json marks it; the names of types stand as they are."""
+    if value.startswith(('"', "${", *TYPES)):
+        return _text(value)
+    return f"${{{value}}}"
 
 
 def _text(value: str) -> str:

@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fleet.canonical import canonical_json
 from policies.rego.bundle import TEST, Bundle
-from policies.rego.decision import add_data, canonical, look_through
-from policies.rego.engine import EngineError, told
+from policies.rego.decision import canonical, look_through
+from policies.rego.engine import EngineError, add_data, ask_rule, set_input, told
 
 if TYPE_CHECKING:
     from regorus import Engine
@@ -66,7 +65,7 @@ def run_tests(bundle: Bundle, data: Mapping[str, Any]) -> TestReport:
     engine, syntax = look_through(bundle)
     try:
         add_data(engine, canonical(data, "policy data").decode())
-        engine.set_input_json(canonical_json({}).decode())
+        set_input(engine, "{}")
         engine.set_enable_coverage(True)
         tests = tuple(TestRun(path, f"data.{package}.{name}", _problem(engine, package, name)) for path, package, name in syntax.tests())
         coverage = _coverage(engine)
@@ -77,9 +76,9 @@ def run_tests(bundle: Bundle, data: Mapping[str, Any]) -> TestReport:
 
 def _problem(engine: Engine, package: str, name: str) -> str:
     try:
-        answer = json.loads(engine.eval_rule_as_json(f"data.{package}.{name}"))
-    except BaseException as problem:
-        return str(told(problem))
+        answer = ask_rule(engine, f"data.{package}.{name}")
+    except EngineError as problem:
+        return str(problem)
     return "" if answer is True else "it did not hold"
 
 

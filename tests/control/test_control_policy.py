@@ -259,7 +259,9 @@ def test_policies_are_tested_with_their_coverage_and_exit_codes(tmp_path: Path) 
 
 def test_the_command_prints_to_people_and_exits_as_it_says(tmp_path: Path) -> None:
     file = written(tmp_path, "app.yaml", deployment("model:1"))
-    found = subprocess.run([sys.executable, "-m", "control.cli", "policy", "check", str(file)], cwd=ROOT, capture_output=True, text=True, check=False)
+    found = subprocess.run(
+        [sys.executable, "-m", "control.cli", "policy", "check", str(file)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert found.returncode == ExitCode.REJECTED
     assert "refused " in found.stdout
     assert "its image model:1 is not pinned by its digest" in found.stdout

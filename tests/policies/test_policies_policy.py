@@ -127,7 +127,9 @@ def test_a_policy_that_gives_no_answer_is_inconclusive_and_passes_nothing(
 
 
 def test_data_of_ones_own_tells_the_shipped_rules(candidate: Candidate, tmp_path: Path) -> None:
-    grants = "rights: {tiers: {}, default_tier: standard, grants: [{who: [night-shift], models: ['*'], tiers: ['*'], environments: ['*']}]}\n"
+    grants = (
+        "rights: {tiers: {}, default_tier: standard, grants: [{who: [night-shift], models: ['*'], tiers: ['*'], environments: ['*']}]}\n"
+    )
     asked = told(candidate, tmp_path, data=grants)
     result = GATE.evaluate(asked)
     assert result.outcome is GateOutcome.FAILED

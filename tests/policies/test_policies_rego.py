@@ -277,7 +277,9 @@ def test_tests_hold_fail_and_reach_lines(guard: Guard) -> None:
         'test_bad if deny["it is bad"] with input as {"bad": true}\ntest_false if 1 == 2\ntest_no_boolean := "true"\n'
         "test_fails if 1 / 0 == 1\n"
     )
-    report = ask_tests(Bundle((("own.rego", ALLOWS + 'deny contains "rare" if {\n\tinput.rare\n\tinput.x == 1\n}\n'), ("own_test.rego", tests))), {}, guard)
+    report = ask_tests(
+        Bundle((("own.rego", ALLOWS + 'deny contains "rare" if {\n\tinput.rare\n\tinput.x == 1\n}\n'), ("own_test.rego", tests))), {}, guard
+    )
     assert {test.name.rpartition(".")[2]: test.problem for test in report.tests} == {
         "test_bad": "",
         "test_false": "it did not hold",
