@@ -288,7 +288,7 @@ def test_tests_hold_fail_and_reach_lines(guard: Guard) -> None:
     }
     assert not report.held
     (coverage,) = report.coverage
-    assert (coverage.file, coverage.missed) == ("own.rego", (8,))
+    assert (coverage.file, coverage.missed) == ("own.rego", (6, 8))
 
 
 def test_a_bundle_without_tests_holds_nothing() -> None:
