@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,15 @@ from fleet.operators import Operators
 from fleet.phases import ReleasePhase
 from flows import effects
 from flows.approvals import counting, refused
-from flows.desires import Desire, observe_candidate
+from flows.desires import Desire, observe_candidate, release_stream
 from flows.house import House
 from flows.journal import Journal
 from flows.operating import Commanded, Wish, operate
-from flows.orders import Order, Orders
+from flows.orders import COMMANDED, Order, Orders, fold, payload_of
 from flows.parking import parked
 from flows.work import AbortedError, Work
 from flows.work import claim as hold
+from registry.ledger import NewEvent
 from support.stack import house_without_servers, toy_fleet, write_fleet
 
 P, C = ReleasePhase, Command
@@ -114,6 +116,16 @@ def test_two_different_people_who_did_not_build_it_let_it_go_on(house: House, re
         says("ben", digest="sha256:1")
     says("ben", digest=DIGEST)
     assert not parked(house, release.desire)
+
+
+def test_of_each_operator_the_last_approval_counts_alone(house: House, release: Journal) -> None:
+    """Nothing but the fold stands between two events of one operator, however they came to be there."""
+    stream = release_stream(release.desire.release)
+    for number, who in enumerate(("anna", "anna", "ben")):
+        order = replace(approval(who, house.ledger.now()), id=f"approval-{number}")
+        house.ledger.append(NewEvent(stream, COMMANDED, payload_of(order), f"operator {who}", intent_id=order.id, model="toy"))
+        given = counting(TWO, fold(house.ledger.stream(stream, COMMANDED)), house.ledger.now())
+        assert [each.operator for each in given] == ["anna", "ben"][: 1 + (who == "ben")]
 
 
 def test_whoever_approved_may_take_it_back_and_nobody_else(house: House, release: Journal, says: Callable[..., Commanded]) -> None:

@@ -526,7 +526,7 @@ MUTANTS = (
         "flows/orders.py",
         "return replace(found, approvals=(*_of_others(found, order), order))",
         "return replace(found, approvals=(*found.approvals, order))",
-        (f"{APPROVALS}::test_whoever_approved_may_take_it_back_and_nobody_else",),
+        (f"{APPROVALS}::test_of_each_operator_the_last_approval_counts_alone",),
     ),
     Mutant(
         "an approval never runs out",
