@@ -14,6 +14,7 @@ from benchmarks.judging.picture import draw
 from fleet.settings import silence_telemetry
 
 SUBJECTS = {
+    "gates": "what the gates refuse and let through, and how long each takes",
     "judge": "whether the canary judge can be trusted, beside its peers' rules",
     "release": "what a release, the stack and the command take",
     "traffic": "what the edge costs beside a bare Envoy, and what callers notice when weights, servers and configurations change",

@@ -27,7 +27,7 @@ class _Table(BaseModel):
 
 class _Chart(BaseModel):
     title: str
-    bars: dict[str, Decimal]
+    bars: tuple[tuple[str, Decimal], ...]
     limit: Decimal | None
 
 
@@ -63,7 +63,8 @@ def as_payload(result: GateResult) -> JSON:
         "charts": [
             {
                 "title": each.title,
-                "bars": {name: str(value) for name, value in each.bars},
+                # Not a mapping: canonical JSON sorts its names
+                "bars": [[name, str(value)] for name, value in each.bars],
                 "limit": None if each.limit is None else str(each.limit),
             }
             for each in result.charts
@@ -85,7 +86,7 @@ def _result(told: JSON) -> GateResult:
         kept.reasons,
         tuple(kept.figures.items()),
         tuple(GateTable(each.title, each.columns, each.rows) for each in kept.tables),
-        tuple(GateChart(each.title, tuple(each.bars.items()), each.limit) for each in kept.charts),
+        tuple(GateChart(each.title, each.bars, each.limit) for each in kept.charts),
         kept.took_ms,
     )
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from benchmarks.form import RESULTS, ROOT
 from flows.effects import Ending
+from proof import mutants
 from proof.cases import Case
-from proof.mutants import mutated
+from proof.mutants import Judged, mutated
 from proof.mutations import MUTANTS, Mutant
 from proof.results import PAGE, PARTS, page
 from proof.sweep import kept, key_of
@@ -47,6 +48,16 @@ def test_a_committed_result_is_of_a_known_part_and_of_a_committed_tree(file: Pat
 @pytest.mark.parametrize("part", PARTS)
 def test_every_part_of_the_proof_has_a_result(part: str) -> None:
     assert (RESULTS / f"proof-{part}.json").is_file()
+
+
+def test_the_rest_of_the_mutants_are_those_that_are_new_made_otherwise_or_survived() -> None:
+    first, second = MUTANTS[:2]
+    ran = {"convoy": "abc", "cases": [Judged(first, 1, "a_test", 1.0).as_json(), Judged(second, 0, "", 1.0).as_json()]}
+    found = mutants.kept(ran)
+    assert list(found) == [mutants.key_of(first)]
+    assert found[mutants.key_of(first)]["convoy"] == "abc"
+    assert mutants.key_of(replace(first, instead="pass")) not in found
+    assert mutants.kept(None) == {}
 
 
 def test_the_rest_of_a_sweep_is_what_is_missing_or_was_wrong_and_says_of_which_commit_the_others_are() -> None:

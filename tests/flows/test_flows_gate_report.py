@@ -66,5 +66,5 @@ def test_what_the_ledger_kept_is_the_same_again() -> None:
 def test_the_ledger_keeps_all_of_it_without_a_float() -> None:
     kept = json.loads(canonical_json(as_payload(FAILED)))
     assert kept["took_ms"] == 2110
-    assert kept["charts"] == [{"title": "Loss by slice", "bars": {"SEX=2": "0.03", "SEX=1": "0.01"}, "limit": "0.02"}]
+    assert kept["charts"] == [{"title": "Loss by slice", "bars": [["SEX=2", "0.03"], ["SEX=1", "0.01"]], "limit": "0.02"}]
     assert kept["tables"][0]["rows"][0] == ["SEX=2", "-0.03"]

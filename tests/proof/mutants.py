@@ -10,7 +10,7 @@ import sys
 import sysconfig
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +19,12 @@ from typing import Any
 from benchmarks.form import ROOT, Row
 from fleet.settings import inherited_environment
 from proof.mutations import MUTANTS, Mutant
-from proof.results import Progress, Report
+from proof.results import Progress, Report, committed_result
 
 TESTS_FAILED = 1
 """pytest's own status for failed tests; any other than this and 0 means that they did not run."""
 SECONDS = 300
+TIME = "time"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,18 +45,23 @@ class Judged:
 
     def as_json(self) -> dict[str, Any]:
         """Return it as the results have it."""
-        told = {"mutant": self.mutant.name, "file": self.mutant.file, "tests": list(self.mutant.tests)}
+        made = {"text": self.mutant.text, "instead": self.mutant.instead}
+        told = {"mutant": self.mutant.name, "file": self.mutant.file, **made, "tests": list(self.mutant.tests)}
         return {**told, "right": not self.wrong, "by": self.by, "wrong": list(self.wrong), "seconds": round(self.seconds, 1)}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the mutants' options."""
     parser.add_argument("--only", default="", help="mutants whose name or file holds this text")
+    parser.add_argument("--rest", action="store_true", help="only what the committed result has not, or has as wrong; the two together")
 
 
 def run(given: argparse.Namespace, report: Report) -> None:
     """Judge the mutants and write down each."""
-    chosen = [mutant for mutant in MUTANTS if given.only in mutant.name or given.only in mutant.file]
+    committed = committed_result("mutants") if given.rest else None
+    before = kept(committed)
+    named = [mutant for mutant in MUTANTS if given.only in mutant.name or given.only in mutant.file]
+    chosen = [mutant for mutant in named if key_of(mutant) not in before]
     began, done = time.monotonic(), Progress[Judged](len(chosen))
     with copied() as tree:
         everything = sorted({test for mutant in chosen for test in mutant.tests})
@@ -67,13 +73,30 @@ def run(given: argparse.Namespace, report: Report) -> None:
             found = judged(tree, mutant)
             done.step(found, mutant.name, not found.wrong)
             done.result(found)
-    report.cases = [each.as_json() for each in done.results]
-    survived = sum(bool(each.wrong) for each in done.results)
+    found = {key_of(each.mutant): each.as_json() for each in done.results}
+    report.cases = [(found | before)[key_of(mutant)] for mutant in named]
+    survived = sum(not case["right"] for case in report.cases)
+    spent = time.monotonic() - began + sum(float(row["figure"]) for row in (committed or {"rows": []})["rows"] if row["row"] == TIME)
     report.rows = [
-        Row("mutants", "Convoy's safety code", len(chosen), "mutants"),
+        Row("mutants", "Convoy's safety code", len(named), "mutants"),
         Row("mutants that no test saw", "Convoy's tests", survived, "mutants", target=0),
-        Row("time", "all mutants", round(time.monotonic() - began, 1), "s"),
+        Row(TIME, "all mutants", round(spent, 1), "s"),
     ]
+
+
+def kept(committed: Mapping[str, Any] | None) -> dict[tuple[Any, ...], dict[str, Any]]:
+    """Return the mutants of a committed result that were caught, as they were made then, each with the commit that it was of."""
+    found = committed or {"cases": [], "convoy": ""}
+    caught = (case for case in found["cases"] if case["right"] and "text" in case)
+    return {
+        (case["mutant"], case["file"], case["text"], case["instead"], tuple(case["tests"])): {"convoy": found["convoy"]} | case
+        for case in caught
+    }
+
+
+def key_of(mutant: Mutant) -> tuple[Any, ...]:
+    """Return what a mutant is: one that is made otherwise, or seen by other tests, is another one."""
+    return mutant.name, mutant.file, mutant.text, mutant.instead, tuple(mutant.tests)
 
 
 def judged(tree: Path, mutant: Mutant) -> Judged:

@@ -69,6 +69,12 @@ class Progress(Generic[T]):
             self.results.append(found)
 
 
+def committed_result(part: str) -> dict[str, Any] | None:
+    """Return a part's result as it is committed, None without one."""
+    file = RESULTS / f"proof-{part}.json"
+    return dict(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else None
+
+
 def write_results(found: Report) -> None:
     """Write a part's results, and the page anew."""
     write(found.document())

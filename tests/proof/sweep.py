@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import queue
 import signal
 import threading
@@ -15,11 +14,11 @@ from typing import Any
 
 import httpx
 
-from benchmarks.form import RESULTS, Row
+from benchmarks.form import Row
 from flows.effects import Course, Effect, Ending, weight
 from flows.work import stable_of
 from proof.cases import ANY, COURSES, NEVER, Case, boundaries, moments, named, sampled
-from proof.results import Progress, Report
+from proof.results import Progress, Report, committed_result
 from proof.stage import KINDS, TOLD_SECONDS, Stage, staged
 from proof.world import SAID, Expected, refs, wrong
 from support.stack import Load, request
@@ -209,12 +208,6 @@ def key_of(case: Mapping[str, Any]) -> tuple[Any, ...]:
     return case["ending"], case["point"], case.get("effect", ""), case.get("fraction", 0.0)
 
 
-def committed_result() -> dict[str, Any] | None:
-    """Return the sweep's result as it is committed, None without one."""
-    file = RESULTS / "proof-sweep.json"
-    return dict(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else None
-
-
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the sweep's options."""
     parser.add_argument("--cases", type=int, help="so many boundaries, chosen by the seed; without it, every one")
@@ -238,7 +231,7 @@ def at_once(jobs: Sequence[threading.Thread]) -> Iterator[None]:
 
 def run(given: argparse.Namespace, report: Report) -> None:
     """Sweep as asked for and write down every case."""
-    committed = committed_result() if given.rest else None
+    committed = committed_result("sweep") if given.rest else None
     before = kept(committed)
     cases = tuple(case for case in plan(given) if key_of(asdict(case)) not in before)
     runner = given.runner and not all(key_of(asdict(case)) in before for case in IN_THE_RUNNER)
