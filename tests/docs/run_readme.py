@@ -66,6 +66,8 @@ def main() -> int:
     failed = []
     with tempfile.TemporaryDirectory(prefix="convoy-readme-") as name:
         folder = Path(name)
+        # The README is read where the repository is; what its commands write goes elsewhere
+        (folder / "examples").symlink_to(ROOT / "examples")
         with (HOME / "demo" / "requests.jsonl").open(encoding="utf-8") as lines:
             (folder / "rows.json").write_text(next(lines), encoding="utf-8")
         wanted = [[".venv/bin/convoy", "rollback", "employment", "--wait"], *everyday_commands()]
