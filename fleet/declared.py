@@ -214,8 +214,8 @@ class Approval(Declared):
 
     @model_validator(mode="after")
     def _people_are_asked(self) -> Self:
-        if not self.required and {"people", "valid_seconds"} & self.model_fields_set:
-            raise ValueError("approval.people and approval.valid_seconds mean something only with approval.required: true")
+        if self.people > 1 and not self.required:
+            raise ValueError(f"approval.people is {self.people}, and approval.required is false: declare it true")
         return self
 
     @property

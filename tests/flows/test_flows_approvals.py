@@ -41,6 +41,12 @@ def approval(operator: str, at: datetime = NOON, digest: str = DIGEST) -> Order:
     return Order(f"id-{operator}", C.APPROVE, operator, "looked at it", "a test", at, digest=digest)
 
 
+def test_several_people_are_asked_or_none_and_what_was_read_can_be_read_again() -> None:
+    assert Approval.model_validate(Approval().model_dump()) == Approval()
+    with pytest.raises(ValueError, match=r"approval.people is 2, and approval.required is false"):
+        Approval(people=2)
+
+
 def test_an_approval_counts_until_it_runs_out() -> None:
     orders = Orders(approvals=(approval("anna"), approval("ben", NOON + timedelta(seconds=50))))
     assert [each.operator for each in counting(TWO, orders, NOON + timedelta(seconds=60))] == ["anna", "ben"]
