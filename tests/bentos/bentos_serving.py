@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ import httpx
 from bentos.build import build
 from fleet.canonical import digest_of_file
 from fleet.settings import inherited_environment
+from support.ports import free_port
 
 READY_SECONDS = 90
 
@@ -29,11 +29,6 @@ def wait_until(condition: Callable[[], bool], seconds: float, about: str) -> Non
     while not condition():
         assert time.monotonic() < end, f"not within {seconds} s: {about}"
         time.sleep(0.02)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return probe.getsockname()[1]
 
 
 def environment(root: Path, port: int, **more: str) -> dict[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from clouds.local.meter import EVERY_SECONDS, LATE_TURNS, Meter
 from clouds.local.samples import Samples
 from fleet.home import Home
 from fleet.settings import inherited_environment
+from support.ports import free_port
 from support.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -129,9 +129,7 @@ def test_a_region_that_cannot_be_written_is_told_of_and_keeps_no_other(home: Hom
 
 
 def test_the_meter_tells_its_health_and_what_is_wrong(home: Home) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-P", "-m", "clouds.local.meter", "--regions", str(home.regions), "--port", str(port), "--every", "0.1"]
     with subprocess.Popen(command, env=inherited_environment()) as process:
         try:

@@ -7,7 +7,6 @@ import http.server
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -24,6 +23,7 @@ from fleet.settings import inherited_environment
 from fleet.versions import ModelVersion
 from registry.models import Column, MlflowModels
 from registry.schema import read_schema
+from support.ports import free_port
 
 MODEL = "employment"
 QUIET = {
@@ -55,12 +55,6 @@ with mlflow.start_run():
                             pip_requirements=["mlflow"], registered_model_name="employment")
 mlflow.pyfunc.log_model(name="m", python_model=Doubled(), pip_requirements=["mlflow"], registered_model_name="employment")
 """
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from itertools import count
 from pathlib import Path
 
 from fleet.settings import inherited_environment
+from support.ports import free_port
 
 MISSING = "PostgreSQL's server is not installed: sudo apt-get install postgresql"
 USER, PASSWORD = "convoy", "p%7-s3cret;# x"
@@ -70,7 +70,7 @@ def running_postgresql() -> Iterator[PostgresqlServer | None]:
     try:
         if os.getuid() == 0:
             shutil.chown(folder, "nobody")
-        port = _free_port()
+        port = free_port()
         _initialise(programs, folder)
         server = subprocess.Popen(_command(programs, folder, port), stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT, **_owner(folder))
         try:
@@ -113,9 +113,3 @@ def _await(programs: Path, port: int, server: subprocess.Popen[bytes]) -> None:
         return subprocess.run(asked, check=False).returncode == 0
 
     wait_until(ready, 30, what="PostgreSQL answers")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

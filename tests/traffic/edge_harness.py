@@ -20,6 +20,7 @@ import httpx
 
 from fleet.errors import ConvoyError
 from fleet.settings import inherited_environment
+from support.ports import free_port
 from traffic.agent import AgentOptions, agent_command
 from traffic.edge_client import Edge
 from traffic.edge_state import ModelState
@@ -40,12 +41,6 @@ def wait_until(condition: Callable[[], object], seconds: float, what: str = "the
     while not condition():
         assert time.monotonic() < deadline, f"{what} was not met within {seconds} s"
         threading.Event().wait(0.02)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass
@@ -125,6 +120,9 @@ class RealEdge:
         wait_until(self._ready, 60, "the edge to be ready")
 
     def _ready(self) -> bool:
+        for process in (self.envoy, self.agent):
+            ended = process.running is None or process.running.poll() is not None
+            assert not ended, f"{self.name}: {process.log.name} ends with {process.log.read_text(errors='replace')[-800:]}"
         try:
             return self.client.state().envoy_ready
         except ConvoyError:

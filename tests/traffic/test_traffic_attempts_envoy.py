@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from fleet.evidence import AttemptCount
+from support.ports import free_port
 from traffic.attempts.fold import Fold
 from traffic.attempts.folder import Folder, Limits
 from traffic.attempts.formats import ACCESS_LOG, ACCESS_LOG_FORMAT, ATTEMPTS_LOG, ENVOY_LOG_FLAGS, METADATA, ROUTER_LOG_FORMAT
@@ -36,12 +37,6 @@ def wait_until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
     while not condition():
         assert time.monotonic() < end, "not in time"
         threading.Event().wait(0.02)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Server:

@@ -131,8 +131,10 @@ def sides(edge: RealEdge, sticky: Sticky, callers: int, times: int = 2) -> dict[
             value = f"caller {caller}" if sticky.kind == "header" else f"other=1; {sticky.name}=caller{caller}"
             given = {sticky.name if sticky.kind == "header" else "cookie": value}
             answers = [client.post(f"{edge.url}/v2/models/employment/infer", content=b"{}", headers=given) for _ in range(times)]
+            assert [answer.status_code for answer in answers] == [200] * times, f"caller {caller}: {answers[0].text}"
             found[caller] = {named(answer) for answer in answers}
     assert [caller for caller, revisions in found.items() if len(revisions) != 1] == []
+    assert edge.model().safe_because == "", "the table stayed in force all the time"
     return {caller: revisions.pop() for caller, revisions in found.items()}
 
 

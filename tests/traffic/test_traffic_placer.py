@@ -9,9 +9,10 @@ from typing import Any
 
 import orjson
 import pytest
-from edge_harness import CANARY, STABLE, free_port
+from edge_harness import CANARY, STABLE
 from test_traffic_attempts_lines import attempt_line
 
+from support.ports import free_port
 from traffic.attempts.fold import Fold
 from traffic.attempts.terms import Terms
 from traffic.attempts.timings import Timings

@@ -13,10 +13,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
-from edge_harness import CANARY, STABLE, TOKEN, Load, RealEdge, begin_anew, edges_in, envoy_percent, free_port, wait_until
+from edge_harness import CANARY, STABLE, TOKEN, Load, RealEdge, begin_anew, edges_in, envoy_percent, wait_until
 
 from fleet.errors import Refused, Unreachable
 from monitoring.share import measured_share
+from support.ports import free_port
 from traffic import edge_client
 from traffic.edge_client import Edge
 from traffic.edges import look, make_safe, observe, observe_answering, shift, shift_alone
