@@ -20,9 +20,9 @@ from .worker import Worker
 READS = ("GET", "HEAD")
 MODELS = "/v2/models/"
 NOT_READY = (b"x-convoy-not-ready", b"1")
-NOBODYS = (b"drill", b"shadow")
-"""Traffic whose rows are not kept: a drill's are made up, a shadow's are kept where they were answered."""
 """Tells the edge that this is no answer: a process that is only starting refuses, and another place may answer."""
+NOBODYS = (b"drill", b"shadow", b"golden")
+"""Traffic whose rows are not kept: a drill's are made up, golden ones always the same, a shadow's are kept where they were answered."""
 
 
 class App:
@@ -98,7 +98,7 @@ class App:
 
     def _ready(self) -> dict[str, Any]:
         self._readiness.ready()
-        return {"ready": True}
+        return {"ready": True, "took_ms": self._readiness.took_ms}
 
     def _server(self) -> dict[str, Any]:
         return {"name": "convoy_service", "version": SERVICE_VERSION, "extensions": []}

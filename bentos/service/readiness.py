@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 from .capture import Capture, capturing
 from .errors import NotReady, Unfit, told
@@ -19,13 +21,15 @@ class Readiness:
     """Written by the starting thread, read by the event loop.
 
     `revision` is the digest that answers carry: the one asked for, else the one measured. `capture` keeps answered rows,
-    where they are wanted. `scorer` is set last, and only for files that were verified.
+    where they are wanted. `took_ms` says how long each step of the start took. `scorer` is set last, and only for files
+    that were verified.
     """
 
     revision: str
     reason: str = "starting"
     exit_code: int = 0
     capture: Capture | None = None
+    took_ms: dict[str, float] = field(default_factory=dict)
     scorer: Scorer | None = None
 
     def ready(self) -> Scorer:
@@ -51,18 +55,27 @@ def start(settings: ServiceSettings, readiness: Readiness, failed: Callable[[], 
 
 
 def _prepared(settings: ServiceSettings, readiness: Readiness) -> Scorer:
-    readiness.reason = "the files are being checked"
-    if settings.revision is None:
-        readiness.revision = digest_of_folder(settings.root)
-    else:
-        verify(settings.root, settings.manifest_file, settings.revision)
-    readiness.reason = "the model is being loaded"
-    label = read_label(settings.label_file)
-    scorer = load(settings.model_folder, label, settings.model or label.model)
-    readiness.reason = "the model makes its first prediction"
-    made_from = warm(scorer)
+    with _step(readiness, "check", "the files are being checked"):
+        if settings.revision is None:
+            readiness.revision = digest_of_folder(settings.root)
+        else:
+            verify(settings.root, settings.manifest_file, settings.revision)
+    with _step(readiness, "load", "the model is being loaded"):
+        label = read_label(settings.label_file)
+        scorer = load(settings.model_folder, label, settings.model or label.model)
+    with _step(readiness, "warm_up", "the model makes its first prediction"):
+        made_from = warm(scorer)
     say(f"ready: {scorer.name} version {scorer.version}, revision {readiness.revision}, warmed with {made_from}")
     return scorer
+
+
+@contextmanager
+def _step(readiness: Readiness, name: str, reason: str) -> Iterator[None]:
+    """Take one step of the start: why it is not ready yet, and afterwards how long it took."""
+    readiness.reason = reason
+    began = time.monotonic()
+    yield
+    readiness.took_ms[name] = round((time.monotonic() - began) * 1000, 1)
 
 
 def _fail(readiness: Readiness, reason: str, exit_code: int, failed: Callable[[], None]) -> None:

@@ -25,8 +25,11 @@ from .log import say
 from .settings import ServiceSettings
 
 MAGIC = b"CONVOYU1"
-TRAFFIC = ("live", "canary", "drill", "unlabelled", "shadow", "pinned")
-"""What the edge writes into the request's header, and `unlabelled` for what did not come through an edge; new ones go to the end."""
+TRAFFIC = ("live", "canary", "drill", "unlabelled", "shadow", "pinned", "golden")
+"""What the request's header says: the edge writes it, whoever asks for golden answers says so, and `unlabelled` is the rest.
+
+New ones go to the end.
+"""
 FIGURES = 4
 FIRST = 3
 LABEL_AT = 512

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 SUFFIX = ".counters"
 MAGIC = b"CONVOYU1"
-TRAFFIC = ("live", "canary", "drill", "unlabelled", "shadow", "pinned")
+TRAFFIC = ("live", "canary", "drill", "unlabelled", "shadow", "pinned", "golden")
 LABEL_AT = 512
 SIZE = 4096
 _WORDS = struct.Struct(f"={3 + 4 * len(TRAFFIC)}Q")

@@ -65,12 +65,14 @@ def test_answered_rows_are_kept_with_their_predictions_and_flushed_when_told_to_
     with serving(logistic_bento, tmp_path / "log", capture=str(folder), revision=revision, region="eu-west") as service:
         answers = [ask(service, age, **{"x-request-id": f"request-{age}"}).json()["outputs"][0]["data"] for age in (30, 40, 50)]
         assert service.infer("employment", tensor("age", "INT64", 1)).status_code == 400
-        for nobodys in ("drill", "shadow"):
+        for nobodys in ("drill", "shadow", "golden"):
             assert ask(service, 60, **{"x-convoy-traffic": nobodys}).status_code == 200
         assert service.stop() == 0
 
     rows = read_all(folder)
-    assert rows["age"].tolist() == [30, 30, 40, 40, 50, 50], "a row of the warm-up, of a refused request, a drill or a shadow was captured"
+    assert rows["age"].tolist() == [30, 30, 40, 40, 50, 50], (
+        "a row of the warm-up, of a refused request, a drill, a shadow or a golden one was captured"
+    )
     assert rows["hours"].tolist() == [38.0, 20.5] * 3
     assert rows["convoy.request_id"].tolist() == [f"request-{age}" for age in (30, 30, 40, 40, 50, 50)]
     assert set(rows["convoy.revision"]) == {revision}

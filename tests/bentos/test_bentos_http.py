@@ -122,6 +122,12 @@ def test_a_client_that_leaves_while_its_prediction_runs_does_not_break_the_serve
     assert "Traceback" not in echo.text()
 
 
+def test_readiness_tells_how_long_each_step_of_the_start_took(echo):
+    took = echo.get("/v2/health/ready").json()["took_ms"]
+    assert list(took) == ["check", "load", "warm_up"]
+    assert all(value > 0 for value in took.values())
+
+
 def test_health_answers_quickly_while_a_slow_prediction_runs_and_waiting_is_bounded(echo, tmp_path):
     import orjson
 

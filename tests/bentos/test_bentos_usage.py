@@ -40,14 +40,14 @@ def ask(service: Service, traffic: str | None, city: str = "Oslo") -> tuple[int,
 def test_what_was_answered_survives_a_kill_and_the_next_process_goes_on_adding(echo_bento: Path, tmp_path: Path) -> None:
     file = tmp_path / "usage" / "one.counters"
     with serving(echo_bento, tmp_path / "log", usage=str(file), model="echo", region="eu-west") as service:
-        sizes = [ask(service, traffic) for traffic in ("live", "live", "canary", "drill", "shadow", "pinned", None, "made up")]
+        sizes = [ask(service, traffic) for traffic in ("live", "live", "canary", "drill", "shadow", "pinned", "golden", None, "made up")]
         refused = ask(service, "live", city="raise")
         os.kill(service.process.pid, signal.SIGKILL)
         service.process.wait(20)
 
     found = counted(file)
     assert found.figures["live"] == Figures(3, 1, 2 * sizes[0][0] + refused[0], 2 * sizes[0][1] + refused[1])
-    assert {found.figures[label] for label in ("canary", "drill", "shadow", "pinned")} == {Figures(1, 0, *sizes[0])}
+    assert {found.figures[label] for label in ("canary", "drill", "shadow", "pinned", "golden")} == {Figures(1, 0, *sizes[0])}
     assert found.figures["unlabelled"].requests == 2
     assert (found.model, found.region, found.pid) == ("echo", "eu-west", service.process.pid)
 
