@@ -45,22 +45,11 @@ class Placement:
         return program_name(self.deployment)
 
     def program(self, home: Home, stack_id: str) -> Program:
-        """Return the program that serves it: no credential in its environment, one thread per library."""
+        """Return the program that serves it, keeps the rows that it answers and counts what it uses."""
         wanted = self.deployment
         root = revision_root(home, wanted)
         environment = {
-            **inherited_environment(),
-            STACK_MARK: stack_id,
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "OMP_NUM_THREADS": "1",
-            "OPENBLAS_NUM_THREADS": "1",
-            "MKL_NUM_THREADS": "1",
-            PREFIX + "ROOT": str(root),
-            PREFIX + "HOST": HOST,
-            PREFIX + "PORT": str(self.port),
-            PREFIX + "MODEL": wanted.model,
-            PREFIX + "REVISION": wanted.digest,
-            PREFIX + "REGION": wanted.region,
+            **serving_environment(wanted, root, self.port, stack_id),
             PREFIX + "CAPTURE": str(home.captured(wanted.region) / wanted.model),
             PREFIX + "USAGE": str(home.usage(wanted.region) / f"{self.program_name}.counters"),
         }
@@ -75,6 +64,24 @@ class Placement:
             stop_seconds=STOP_SECONDS,
             final_statuses=UNFIT,
         )
+
+
+def serving_environment(deployment: Deployment, root: Path, port: int, stack_id: str) -> dict[str, str]:
+    """Return the environment in which an unpacked revision serves: no credential, one thread per library."""
+    return {
+        **inherited_environment(),
+        STACK_MARK: stack_id,
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1",
+        PREFIX + "ROOT": str(root),
+        PREFIX + "HOST": HOST,
+        PREFIX + "PORT": str(port),
+        PREFIX + "MODEL": deployment.model,
+        PREFIX + "REVISION": deployment.digest,
+        PREFIX + "REGION": deployment.region,
+    }
 
 
 def program_name(deployment: Deployment) -> str:
