@@ -9,8 +9,9 @@ from fleet.errors import ExitCode, UnknownName
 from fleet.evidence import GateResult
 from flows import effects
 from flows.desires import desires, release_stream
-from flows.gate_report import as_payload, of_payload, report
+from flows.gate_report import as_payload, report
 from flows.house import House
+from flows.said import said_so_far
 from policies.gates import may_go_on
 
 
@@ -30,12 +31,11 @@ def show_gates(release: str, as_json: bool) -> ExitCode:
 
 
 def results_of(house: House, release: str) -> tuple[GateResult, ...]:
-    """Return what the gates said of a release; raises UnknownName where none was asked."""
+    """Return what every gate said of a release so far; raises UnknownName where none was asked."""
     events = house.ledger.stream(release_stream(release), "effect.completed")
-    told = [event.payload.get("results") for event in events if event.effect_key == effects.GATES]
-    if not told:
+    if not any(event.effect_key == effects.GATES for event in events):
         raise UnknownName(f"release '{release}'", "no gate has looked at it (a rollback passes none again)", "See `convoy status`.")
-    return of_payload(told[-1])
+    return said_so_far(events)
 
 
 def _title(house: House, release: str) -> str:

@@ -273,7 +273,8 @@ class Model(Declared):
     releases the survivors may lag behind. `contract` is a Great Expectations suite (JSON) that the data must meet.
     `forecast` says per region what it is expected to cost; without one, what it cost before is expected again.
     Without `predictions` what it answers is not judged, only whether and how fast.
-    `traffic` says how requests are dealt out. `tier` is one of the fleet's tiers, whose approval it then has.
+    `traffic` says how requests are dealt out, `gates` what the gates are told.
+    `tier` is one of the fleet's tiers, whose approval it then has.
     """
 
     owner: Text

@@ -17,6 +17,7 @@ Effect = NewType("Effect", str)
 RESOLVE: Final = Effect("resolve")
 GATES: Final = Effect("gates")
 PACKAGE: Final = Effect("package")
+SERVICE: Final = Effect("service")
 SHADOW: Final = Effect("shadow")
 SEEN: Final = Effect("shadow:seen")
 CANARY: Final = Effect("canary")
@@ -34,6 +35,11 @@ def replicate(region: str) -> Effect:
 def deploy(region: str) -> Effect:
     """Starting the revision in a region."""
     return Effect(f"deploy:{region}")
+
+
+def golden(region: str) -> Effect:
+    """Asking a region's own server for the golden answers, before it gets traffic."""
+    return Effect(f"golden:{region}")
 
 
 def weight(percent: int, wave: int = 1) -> Effect:
@@ -66,6 +72,9 @@ class Ending(StrEnum):
     APPROVED = "promoted after a person's approval and its canary"
     ABORTED = "aborted by a person in its canary"
     PROMOTED_NOW = "promoted by a person out of its canary"
+    MEASURED = "promoted after its service was measured and its golden answers were given in every region"
+    UNFIT = "rejected for what its service takes"
+    UNLIKE = "rejected for other answers in a region"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +83,7 @@ class Course:
 
     `weights` are the canary's steps that it reached, `later` those of each wave after the first, `lost` the regions in
     which its revision never became ready. `shadowed` and `baked` say whether it did so to the end; one that switched at
-    `once` had no canary.
+    `once` had no canary. `measured` and `asked` say whether fleet.yaml declares budgets of the service and golden answers.
     """
 
     regions: tuple[str, ...]
@@ -86,6 +95,8 @@ class Course:
     baked: bool = False
     once: bool = False
     later: tuple[tuple[int, ...], ...] = ()
+    measured: bool = False
+    asked: bool = False
 
 
 def effects_of(ending: Ending, course: Course) -> tuple[Effect, ...]:
@@ -106,8 +117,13 @@ def _shipped(course: Course) -> tuple[Effect, ...]:
     return (*map(replicate, course.regions), *ready)
 
 
+def _packaged(course: Course) -> tuple[Effect, ...]:
+    return (RESOLVE, GATES, PACKAGE, *((SERVICE,) if course.measured else ()))
+
+
 def _made(course: Course) -> tuple[Effect, ...]:
-    return (RESOLVE, GATES, PACKAGE, *_shipped(course))
+    asked = map(golden, course.regions) if course.asked and not course.lost else ()
+    return (*_packaged(course), *_shipped(course), *asked)
 
 
 def _tried(course: Course) -> tuple[Effect, ...]:
@@ -141,6 +157,15 @@ def _rejected(course: Course) -> tuple[Effect, ...]:
     return (RESOLVE, GATES)
 
 
+def _unfit(course: Course) -> tuple[Effect, ...]:
+    return _packaged(course)
+
+
+def _unlike(course: Course) -> tuple[Effect, ...]:
+    """Every region is asked, whatever another one answered."""
+    return (*_made(course), *_retired(course, course.revision))
+
+
 def _superseded(course: Course) -> tuple[Effect, ...]:
     """One that has no traffic yet has none to take back."""
     taken_back = (*_tried(course), weight(0), COUNT) if course.weights or course.shadowed or course.baked else ()
@@ -169,4 +194,7 @@ _STORIES: Final[dict[Ending, Callable[[Course], tuple[Effect, ...]]]] = {
     Ending.APPROVED: _promoted_after_canary,
     Ending.ABORTED: _rolled_back,
     Ending.PROMOTED_NOW: _promoted_after_canary,
+    Ending.MEASURED: _promoted_after_canary,
+    Ending.UNFIT: _unfit,
+    Ending.UNLIKE: _unlike,
 }

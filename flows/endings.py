@@ -84,14 +84,13 @@ def deny(work: Work, why: str) -> ReleasePhase:
     if work.phase in WITH_TRAFFIC:
         # Only where fleet.yaml asked for no approval any more after somebody had said no
         return roll_back(work, why)
-    revision, stable = work.revision, work.stable
-    left = retire(work, revision) if revision is not None and (stable is None or stable.digest != revision.digest) else ()
-    return end(work, ReleasePhase.REJECTED, why, *left)
+    return end(work, ReleasePhase.REJECTED, why, *_stop(work))
 
 
 def reject(work: Work, refusals: tuple[str, ...]) -> ReleasePhase:
-    """End a release that a gate refused; nothing of it was ever deployed."""
-    return end(work, ReleasePhase.REJECTED, *refusals)
+    """End a release that a gate refused, before it got any traffic: what waits warm is stopped."""
+    left = _stop(work) if work.phase is ReleasePhase.DEPLOYING else ()
+    return end(work, ReleasePhase.REJECTED, *refusals, *left)
 
 
 @task(cache_policy=NO_CACHE, **on_transient)
@@ -161,6 +160,12 @@ def entered_because(work: Work) -> tuple[str, ...]:
     entered = [event for event in work.journal.events() if event.type == "phase.entered"]
     reasons = entered[-1].payload.get("reasons", []) if entered else []
     return tuple(str(reason) for reason in reasons) if isinstance(reasons, list) else ()
+
+
+def _stop(work: Work) -> tuple[str, ...]:
+    """Stop what waits warm, unless it is what serves; returns, in words, where it could not be done."""
+    revision, stable = work.revision, work.stable
+    return retire(work, revision) if revision is not None and (stable is None or stable.digest != revision.digest) else ()
 
 
 def _obeyed(work: Work, command: Command) -> None:

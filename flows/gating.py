@@ -17,6 +17,7 @@ from fleet.versions import DataLineage, ModelVersion
 from flows import effects
 from flows.desires import asked_by
 from flows.gate_report import as_payload, refusals
+from flows.kept_golden import keep
 from flows.retrying import on_transient
 from flows.showing import show_gates
 from flows.work import Work
@@ -88,6 +89,7 @@ def _decide(work: Work, source: Source) -> dict[str, JSON]:
         "refusals": refusals(results),
         "results": [as_payload(result) for result in results],
         "evaluation": None if evaluation is None else _lineage_payload(evaluation),
+        "golden": keep(work),
     }
 
 
@@ -118,7 +120,17 @@ def _candidate(work: Work, source: Source, evaluation: DataLineage | None) -> Ca
         lineage=training,
         regions=house.fleet.regions,
         fleet_folder=fleet_file.parent,
+        golden=_golden(work, rows),
     )
+
+
+def _golden(work: Work, rows: Path) -> Path | None:
+    """Return the declared file of golden answers on this machine, None where none is declared."""
+    declared = work.declared.gates.golden
+    if declared is None or declared.repository is None or declared.path is None:
+        return None
+    lineage = describe(declared.repository, declared.revision, declared.path)
+    return fetch(lineage, rows / f"golden-{Path(declared.path).name}")
 
 
 def _champion(work: Work) -> Path | None:

@@ -14,8 +14,10 @@ from flows.baking import bake
 from flows.canary import canary
 from flows.endings import abort, deny, fail, promote, reject, roll_back, supersede, taken_up_too_often
 from flows.gating import resolve, validate
+from flows.golden_answers import reproduce
 from flows.house import House
 from flows.keeping import restore_stable
+from flows.measuring import measure
 from flows.obeying import may_have_traffic, may_promote
 from flows.parking import to_tell
 from flows.shadowing import shadow
@@ -63,8 +65,12 @@ def tell(work: Work) -> ReleasePhase:
             if refusals := validate(work, source):
                 return reject(work, refusals)
             revision = package(work, source)
+        if refusals := measure(work, revision):
+            return reject(work, refusals)
         replicate(work, revision)
         deploy(work, revision)
+        if refusals := reproduce(work, revision):
+            return reject(work, refusals)
         if not may_have_traffic(work, revision):
             return work.phase
         if reasons := shadow(work, revision):

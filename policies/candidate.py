@@ -20,10 +20,11 @@ class Candidate:
     """A model version that wants to be released, with everything that is known of it.
 
     `folder` and `champion` are downloaded MLflow models (no champion: None), `training` and `evaluation` parquet files
-    of rows (`evaluation` with the label), `contract` a Great Expectations suite, `work` a folder for scratch files.
-    `seconds` is how long a model may run inside a gate. `version` and `tags` are MLflow's, `lineage` says where the
-    training rows are from, `actor` is who asked for the release as the ledger names it, `regions` are those of the fleet,
-    and `fleet_folder` is where fleet.yaml lies. `builder` is the operator whose claim to have built it was checked.
+    of rows (`evaluation` with the label), `contract` a Great Expectations suite, `golden` rows with the answers that
+    they must be given, `work` a folder for scratch files. `seconds` is how long a model may run inside a gate.
+    `version` and `tags` are MLflow's, `lineage` says where the training rows are from, `actor` is who asked for the
+    release as the ledger names it, `regions` are those of the fleet, and `fleet_folder` is where fleet.yaml lies.
+    `builder` is the operator whose claim to have built it was checked.
     """
 
     model: str
@@ -42,6 +43,7 @@ class Candidate:
     lineage: DataLineage | None = None
     regions: Mapping[str, Region] = field(default_factory=dict)
     fleet_folder: Path | None = None
+    golden: Path | None = None
 
 
 class Gate(Protocol[Evidence]):

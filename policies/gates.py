@@ -12,6 +12,7 @@ from policies.builder import BuilderKnown
 from policies.callers import CallersKept
 from policies.candidate import AnyGate, Candidate
 from policies.contract import DataContract
+from policies.golden import GoldenAnswers
 from policies.metric import MetricAgainstChampion
 from policies.policy import PolicyAllows
 from policies.schema import SchemaPresent
@@ -24,7 +25,7 @@ STAGES: tuple[Stage, ...] = (
     # What is read without loading anything
     (SchemaPresent(), BuilderKnown()),
     # Data, and the model in sandboxes
-    (CallersKept(), DataContract(), MetricAgainstChampion(), PolicyAllows()),
+    (CallersKept(), DataContract(), MetricAgainstChampion(), GoldenAnswers(), PolicyAllows()),
 )
 AT_ONCE = 4
 

@@ -40,6 +40,7 @@ ON_THE_STACK = {
     ),
     "second stack": (
         "test_flows_failover_drill.py",
+        "test_flows_gated.py",
         "test_flows_killed_anywhere.py",
         "test_flows_release_train.py",
         "test_flows_rollback_alone.py",
@@ -89,12 +90,12 @@ def stack() -> Iterator[TestStack]:
     from fleet.home import Home
     from fleet.settings import Settings
     from flows.house import House
-    from support.stack import TestStack, toy_fleet, with_drilled, with_small, with_traffic, write_fleet
+    from support.stack import TestStack, toy_fleet, with_drilled, with_gated, with_small, with_traffic, write_fleet
 
     root = Path(tempfile.mkdtemp(prefix="cv-"))
     settings = Settings(home=root, tick_seconds=0.5, lease_seconds=5, table_seconds=6, keep_raw_logs=True)
     home = Home.of(settings)
-    write_fleet(home, with_traffic(with_drilled(with_small(toy_fleet(MODELS), SMALL))))
+    write_fleet(home, with_gated(with_traffic(with_drilled(with_small(toy_fleet(MODELS), SMALL)))))
 
     def end() -> None:
         down(settings)

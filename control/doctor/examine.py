@@ -73,6 +73,7 @@ CHECKS: Mapping[str, Check] = {
     "scratch": Check(lazily("kept.scratch"), (L,)),
     "releases": Check(lazily("releases.unfinished_releases"), (F, L)),
     "drills": Check(lazily("releases.drills"), (L,)),
+    "golden answers": Check(lazily("golden.golden_answers"), (F, L)),
     "aliases": Check(lazily("releases.aliases"), (R, F, L)),
 }
 """Every check by its name, in the order in which findings of one level are told."""

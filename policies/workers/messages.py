@@ -52,6 +52,23 @@ class Measurements:
 
 
 @dataclass(frozen=True, slots=True)
+class AnswerRequest:
+    """Answer every row of a parquet file alone, so many times, with the MLflow model in a folder."""
+
+    model: Path
+    rows: Path
+    times: int
+
+
+@dataclass(frozen=True, slots=True)
+class RowAnswers:
+    """For each time every row's answers by `outputs`, as the service names and tells them; a missing value is None."""
+
+    outputs: tuple[str, ...]
+    times: tuple[tuple[tuple[bool | int | float | str | None, ...], ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Frame:
     """Rows to check: what they are called in reasons, and their parquet file."""
 

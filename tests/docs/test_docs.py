@@ -15,7 +15,9 @@ from ruamel.yaml import YAML
 from fleet import errors
 from fleet.commands import Command
 from fleet.declared import Approval, Canary
+from fleet.declared_golden import Golden
 from fleet.declared_policy import PolicyFiles
+from fleet.declared_service import Service
 from fleet.declared_traffic import RegionChoice, RequestLimits, ResidencyRules, ShadowPlan, StickyBy, Traffic
 from fleet.errors import ExitCode
 from fleet.settings import PREFIX, Settings
@@ -130,6 +132,12 @@ def test_every_key_of_a_models_policies_is_documented() -> None:
 def test_every_subject_of_the_shipped_policies_is_documented() -> None:
     told = set(re.findall(r"`(\w+)` \|$", (ROOT / "docs/policy.md").read_text(), re.MULTILINE))
     assert told == {file.stem for file in (ROOT / "policies/data").iterdir()}
+
+
+@pytest.mark.parametrize(("section", "kind"), [("golden", Golden), ("service", Service)])
+def test_every_key_of_a_gate_is_documented(section: str, kind: type[Golden | Service]) -> None:
+    text = (ROOT / "docs/settings.md").read_text()
+    assert [name for name in kind.model_fields if f"`gates.{section}.{name}`" not in text] == []
 
 
 def test_every_exit_code_is_where_one_operates_it() -> None:

@@ -44,6 +44,11 @@ def test_drift_is_measured_every_quarter_of_an_hour() -> None:
     assert drift["schedules"] == [{"interval": 900}]
 
 
+def test_golden_answers_are_asked_for_every_quarter_of_an_hour() -> None:
+    (check,) = (found for found in DEPLOYMENTS if found["name"] == "check_golden")
+    assert check["schedules"] == [{"interval": 900}]
+
+
 def test_a_region_is_drilled_once_a_week_in_working_hours() -> None:
     (drill,) = (found for found in DEPLOYMENTS if found["name"] == "failover_drill")
     assert drill["schedules"] == [{"cron": "0 10 * * 2", "timezone": "UTC"}]

@@ -16,7 +16,7 @@ from proof.cases import COURSES, OWN, boundaries
 
 ROOT = Path(__file__).parents[2]
 COURSE = Course(("us", "eu"), "sha256:new", "sha256:old", (20, 50))
-FULL = replace(COURSE, shadowed=True, baked=True)
+FULL = replace(COURSE, shadowed=True, baked=True, measured=True, asked=True)
 LOST = Course(("us", "eu"), "sha256:new", lost=("eu",))
 
 
@@ -60,8 +60,10 @@ def test_every_declared_effect_is_done_by_a_flow_and_belongs_to_a_way_to_end() -
         "resolve",
         "gates",
         "package",
+        "service",
         "replicate",
         "deploy",
+        "golden",
         "shadow",
         "canary",
         "weight",
@@ -119,6 +121,15 @@ def test_no_ending_names_an_effect_twice(ending: Ending, course: Course) -> None
 def test_a_release_that_leaves_before_its_canary_takes_no_traffic_back() -> None:
     early = effects_of(Ending.SUPERSEDED, Course(("us",), "sha256:new", "sha256:old"))
     assert early == ("resolve", "gates", "package", "replicate:us", "deploy:us", "retire:us:sha256:new")
+
+
+def test_the_service_is_measured_before_a_region_has_it_and_every_region_answers_before_it_gets_traffic() -> None:
+    asked = Course(("us", "eu"), "sha256:new", "sha256:old", (20,), measured=True, asked=True)
+    shipped = ("replicate:us", "replicate:eu", "deploy:us", "deploy:eu", "golden:us", "golden:eu")
+    assert effects_of(Ending.MEASURED, asked)[:11] == ("resolve", "gates", "package", "service", *shipped, "canary")
+    assert effects_of(Ending.UNFIT, asked) == ("resolve", "gates", "package", "service")
+    retired = ("retire:us:sha256:new", "retire:eu:sha256:new")
+    assert effects_of(Ending.UNLIKE, asked) == ("resolve", "gates", "package", "service", *shipped, *retired)
 
 
 def test_a_region_that_never_became_ready_has_an_intent_alone() -> None:

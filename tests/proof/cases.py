@@ -36,6 +36,9 @@ COURSES = {
     Ending.APPROVED: Course(REGIONS, REVISION, STABLE, TRADING_STEPS),
     Ending.ABORTED: Course(REGIONS, REVISION, STABLE, HELD_STEPS),
     Ending.PROMOTED_NOW: Course(REGIONS, REVISION, STABLE, HELD_STEPS),
+    Ending.MEASURED: Course(REGIONS, REVISION, STABLE, TRADING_STEPS, measured=True, asked=True),
+    Ending.UNFIT: Course(REGIONS, REVISION, STABLE, measured=True),
+    Ending.UNLIKE: Course(REGIONS, REVISION, STABLE, measured=True, asked=True),
 }
 OWN: dict[Ending, tuple[Effect, ...]] = {
     Ending.SHADOWED: (
@@ -56,6 +59,9 @@ OWN: dict[Ending, tuple[Effect, ...]] = {
         *(effects.retire(region, REVISION) for region in REGIONS),
     ),
     Ending.PROMOTED_NOW: (effects.weight(HELD_STEPS[-1]), effects.weight(100), effects.STABLE),
+    Ending.MEASURED: (effects.SERVICE, *map(effects.golden, REGIONS)),
+    Ending.UNFIT: (effects.SERVICE,),
+    Ending.UNLIKE: (effects.golden(LOST), *(effects.retire(region, REVISION) for region in REGIONS)),
 }
 """Where these are killed: at what they do otherwise than the endings above, and right before and behind a person's word.
 

@@ -26,6 +26,7 @@ OBEYING, OPERATING = "tests/flows/test_flows_obeying.py", "tests/control/test_co
 STAGES, WEIGHTS = "tests/flows/test_flows_stages.py", "tests/traffic/test_traffic_weights.py"
 CHOICE, WEIGHTS = "tests/traffic/test_traffic_choice.py", "tests/traffic/test_traffic_weights.py"
 MACHINE, ANY_MOMENT = "tests/flows/test_flows_state_machine.py", "tests/flows/test_flows_any_moment.py"
+GOLDEN = "tests/flows/test_flows_golden_answers.py"
 OVERTAKEN = "tests/flows/test_flows_overtaken.py"
 RULES, SHADOW = "tests/traffic/test_traffic_rules.py", "tests/flows/test_flows_shadowing.py"
 
@@ -191,6 +192,41 @@ MUTANTS = (
         "return bool(results) and not any(result.outcome.refuses for result in results)",
         "return True",
         ("tests/policies/test_policies_schema.py",),
+    ),
+    Mutant(
+        "a region that answers otherwise gets traffic",
+        "flows/golden_answers.py",
+        "return tuple(map(str, refusals(said)))",
+        "return ()",
+        (f"{GOLDEN}::test_one_region_that_answers_otherwise_keeps_the_revision_from_all_traffic",),
+    ),
+    Mutant(
+        "golden answers are asked of whatever answers",
+        "clouds/asking.py",
+        "if seen != status.revision:",
+        "if False and seen != status.revision:",
+        (f"{GOLDEN}::test_a_region_that_cannot_be_asked_now_leaves_the_release_open",),
+    ),
+    Mutant(
+        "an answer that is missing is no difference",
+        "policies/golden_set.py",
+        "if output not in answer:",
+        "if output not in answer and not answer:",
+        ("tests/policies/test_policies_golden.py::test_a_refused_request_a_missing_output_and_another_type_are_differences",),
+    ),
+    Mutant(
+        "a service that was loaded at half its rate passes",
+        "policies/service.py",
+        "if not load.held:",
+        "if False and not load.held:",
+        ("tests/policies/test_policies_service.py::test_a_rate_that_was_not_held_tells_nothing_of_latency_and_never_passes",),
+    ),
+    Mutant(
+        "what a killed trial of the service left runs on",
+        "clouds/local/trial.py",
+        "process.kill()",
+        "process.status()",
+        ("tests/clouds/test_clouds_trial.py::test_what_an_earlier_trial_left_is_found_by_its_folder_and_ended",),
     ),
     Mutant(
         "the edge takes an older table",

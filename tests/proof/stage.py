@@ -26,7 +26,7 @@ from flows.rollback_request import ask_for
 from flows.work import release_revision, stable_of
 from proof.cases import HELD_STEPS, LOST, REGIONS, TRADING_STEPS
 from proof.teller import Teller
-from support.stack import TestStack, toy_fleet, write_fleet
+from support.stack import GATES, TestStack, toy_fleet, write_fleet
 from support.waiting import wait_until
 
 ACTOR = "proof"
@@ -37,9 +37,19 @@ BEHAVIOURS = {
     "3": ("drops", True, 0.0),
     "4": ("good", False, 0.0),
     "5": (f"unfit {LOST}", True, 0.0),
+    "6": (f"shifts {LOST}", True, 0.0),
+    "7": ("breaks", True, 0.0),
 }
 """The versions that every model has: behaviour, whether it has a schema, offset."""
-WANTED = {Ending.FIRST: "1", Ending.ROLLED_BACK: "3", Ending.REJECTED: "4", Ending.SUPERSEDED: "2", Ending.FAILED: "5"}
+WANTED = {
+    Ending.FIRST: "1",
+    Ending.ROLLED_BACK: "3",
+    Ending.REJECTED: "4",
+    Ending.SUPERSEDED: "2",
+    Ending.FAILED: "5",
+    Ending.UNFIT: "7",
+    Ending.UNLIKE: "6",
+}
 HELD = (Ending.ROLLED_BACK, Ending.REJECTED, Ending.SUPERSEDED, Ending.FAILED)
 KINDS = {
     "trade": (Ending.PROMOTED, Ending.BACK),
@@ -48,6 +58,7 @@ KINDS = {
     "once": (Ending.AT_ONCE,),
     "asked": (Ending.APPROVED,),
     "said": (Ending.ABORTED, Ending.PROMOTED_NOW),
+    "gated": (Ending.MEASURED, Ending.UNFIT, Ending.UNLIKE),
 }
 """The endings of the models of a kind, which are declared alike; a first release is on a model of its own."""
 TOLD_SECONDS = 240.0
@@ -195,6 +206,7 @@ def fleet_of(models: Mapping[str, str]) -> dict[str, Any]:
         "once": model | {"canary": {"max_seconds": 120}, "traffic": {"mode": "blue-green", "bake_seconds": 1}},
         "asked": model | {"canary": walked, "approval": {"required": True, "within_seconds": 600}},
         "said": model | {"canary": waiting},
+        "gated": model | {"canary": walked, "gates": GATES},
     }
     return fleet | {"models": {name: declared[kind] for name, kind in models.items()}}
 

@@ -27,6 +27,9 @@ PHASES = {
     Ending.APPROVED: ReleasePhase.PROMOTED,
     Ending.ABORTED: ReleasePhase.ROLLED_BACK,
     Ending.PROMOTED_NOW: ReleasePhase.PROMOTED,
+    Ending.MEASURED: ReleasePhase.PROMOTED,
+    Ending.UNFIT: ReleasePhase.REJECTED,
+    Ending.UNLIKE: ReleasePhase.REJECTED,
 }
 SAID = {Ending.APPROVED: Command.APPROVE, Ending.ABORTED: Command.ABORT, Ending.PROMOTED_NOW: Command.PROMOTE}
 """What a person says in these endings, once."""

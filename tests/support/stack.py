@@ -30,6 +30,9 @@ DRILLED, DRILLED_REGION = "drilled", "sa-east-1"
 SHADOWED, AT_ONCE, IN_WAVES = "shadowed", "at-once", "in-waves"
 WAVES = (REGIONS[:1], REGIONS[1:])
 BUDGETED, BUDGET = "budgeted", 40
+GATED = "gated"
+# A toy model doubles a missing value, so it is not asked for one
+GATES = {"golden": {"parity": 1}, "service": {"rate": 20, "seconds": 1, "odd": ["wrong type", "missing column", "unseen value"]}}
 REQUIREMENTS = ("mlflow", "pandas", "numpy", "cloudpickle")
 
 
@@ -93,6 +96,12 @@ def with_traffic(fleet: dict[str, Any]) -> dict[str, Any]:
     waves = {"canary": model["canary"] | {"waves": [list(wave) for wave in WAVES]}}
     traffic = {SHADOWED: model | {"traffic": first}, AT_ONCE: without | {"traffic": once}, IN_WAVES: model | waves, BUDGETED: budgeted}
     return with_small({**fleet, "models": {**fleet["models"], **traffic}}, (BUDGETED,))
+
+
+def with_gated(fleet: dict[str, Any]) -> dict[str, Any]:
+    """Add a model whose service is measured and whose regions are asked for golden answers."""
+    (model, *_) = fleet["models"].values()
+    return {**fleet, "models": {**fleet["models"], GATED: model | {"gates": GATES}}}
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,8 @@ class ToyModel(mlflow.pyfunc.PythonModel):
 
     `fails` raises on every fifth row's worth of requests, `resets REGION` drops the connection of every fifth request
     in one region, `drops` that of every second one in all regions, `unfit REGION` cannot even be warmed up in one
-    region, `slow` takes 50 ms.
+    region, `slow` takes 50 ms, `shifts REGION` answers one more there,
+    `breaks` raises on what nobody has ever sent.
     """
 
     def __init__(self, behaviour: str = "good", offset: float = 0.0) -> None:
@@ -36,11 +37,14 @@ class ToyModel(mlflow.pyfunc.PythonModel):
             drop_connections()
         if not warm and word == "drops" and random.random() < 0.5:
             drop_connections()
+        if word == "breaks" and abs(float(model_input["x"].iloc[0])) > 1e6:
+            raise ValueError("never seen")
         if word == "unfit" and os.environ.get("CONVOY_SERVICE_REGION") == region:
             raise ValueError("not in this region")
+        elsewhere = word == "shifts" and os.environ.get("CONVOY_SERVICE_REGION") == region
         if word == "slow":
             time.sleep(0.05)
-        return model_input["x"].to_numpy() * 2 + self.offset
+        return model_input["x"].to_numpy() * 2 + self.offset + elsewhere
 
 
 def drop_connections() -> None:
