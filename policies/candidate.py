@@ -24,7 +24,8 @@ class Candidate:
     they must be given, `work` a folder for scratch files. `seconds` is how long a model may run inside a gate.
     `version` and `tags` are MLflow's, `lineage` says where the training rows are from, `actor` is who asked for the
     release as the ledger names it, `regions` are those of the fleet, and `fleet_folder` is where fleet.yaml lies.
-    `builder` is the operator whose claim to have built it was checked.
+    `builder` is the operator whose claim to have built it was checked. `waived` names the file formats
+    that this version may have although they are not declared, by a waiver that has been verified elsewhere.
     """
 
     model: str
@@ -44,6 +45,7 @@ class Candidate:
     regions: Mapping[str, Region] = field(default_factory=dict)
     fleet_folder: Path | None = None
     golden: Path | None = None
+    waived: frozenset[str] = frozenset()
 
 
 class Gate(Protocol[Evidence]):

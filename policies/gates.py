@@ -13,6 +13,7 @@ from policies.callers import CallersKept
 from policies.candidate import AnyGate, Candidate
 from policies.contract import DataContract
 from policies.golden import GoldenAnswers
+from policies.files.gate import ModelFiles
 from policies.metric import MetricAgainstChampion
 from policies.policy import PolicyAllows
 from policies.schema import SchemaPresent
@@ -22,8 +23,8 @@ __all__ = ["STAGES", "Candidate", "Stage", "evaluate_all", "may_go_on"]
 Stage = tuple[AnyGate, ...]
 
 STAGES: tuple[Stage, ...] = (
-    # What is read without loading anything
-    (SchemaPresent(), BuilderKnown()),
+    # What is read without loading anything; nothing loads a model whose files have not passed
+    (SchemaPresent(), BuilderKnown(), ModelFiles()),
     # Data, and the model in sandboxes
     (CallersKept(), DataContract(), MetricAgainstChampion(), GoldenAnswers(), PolicyAllows()),
 )

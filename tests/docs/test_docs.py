@@ -18,6 +18,7 @@ from fleet.declared import Approval, Canary
 from fleet.declared_golden import Golden
 from fleet.declared_policy import PolicyFiles
 from fleet.declared_service import Service
+from fleet.declared_files import Files
 from fleet.declared_traffic import RegionChoice, RequestLimits, ResidencyRules, ShadowPlan, StickyBy, Traffic
 from fleet.errors import ExitCode
 from fleet.settings import PREFIX, Settings
@@ -118,8 +119,8 @@ def test_every_command_of_people_is_told_where_one_operates_it() -> None:
     assert [command for command in Command if command.value not in told] == []
 
 
-@pytest.mark.parametrize(("section", "kind"), [("canary", Canary), ("approval", Approval)])
-def test_every_key_of_a_section_is_documented(section: str, kind: type[Canary | Approval]) -> None:
+@pytest.mark.parametrize(("section", "kind"), [("canary", Canary), ("approval", Approval), ("gates.files", Files)])
+def test_every_key_of_a_section_is_documented(section: str, kind: type[Canary | Approval | Files]) -> None:
     text = (ROOT / "docs/settings.md").read_text()
     assert [name for name in kind.model_fields if f"`{section}.{name}`" not in text] == []
 

@@ -49,6 +49,8 @@ def toy_fleet(models: tuple[str, ...], regions: tuple[str, ...] = REGIONS) -> di
         "rpo_releases": 0,
         "rollback": {"margin": 0.1},
         "canary": {"steps": [{"weight": 20, "seconds": 1}, {"weight": 50, "seconds": 1}], "max_seconds": 60},
+        # A toy model is a Python file
+        "gates": {"files": {"code": True}},
     }
     prices = {"currency": "USD", "cpu_second": "0.00002", "memory_gib_second": "0.000002", "request": "0.0000004", "gib_out": "0.1"}
     return {
