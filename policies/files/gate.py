@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import stat
 from collections import Counter
@@ -53,7 +52,7 @@ class ModelFiles(Gate[Scanned]):
         job = Job("scan_files", ScanRequest(candidate.folder, bounds), (candidate.folder,), candidate.work)
         # A reader may hold a file as it is, as opcodes and as text
         room = GIB + 4 * _largest(candidate.folder, bounds.file_bytes)
-        done = run(job, ScanReport, Limits(math.ceil(candidate.seconds), address_space=8 * GIB + room, memory=room, processes=4))
+        done = run(job, ScanReport, Limits(candidate.seconds, address_space=8 * GIB + room, memory=room, processes=4))
         return Scanned(done.answer, done.failure, candidate.waived, done.barriers.figures)
 
     def judge(self, declared: Model, evidence: Scanned) -> GateResult:
@@ -125,7 +124,7 @@ def _format(seen: FileSeen, declared: Files, waived: frozenset[str], described: 
     elif seen.kind is Kind.CODE:
         if not declared.code:
             yield f"{seen.path}: is code. {CODE}"
-        elif not (described.code and (seen.path == described.code or seen.path.startswith(f"{described.code}/"))):
+        elif not any(seen.path == code or seen.path.startswith(f"{code}/") for code in described.code):
             yield f"{seen.path}: is code, and MLmodel does not say that it belongs to the model. Log it through code_paths"
     elif (found := seen.kind.value) in FORMATS and found not in declared.formats and found not in waived:
         yield f"{seen.path}: is {seen.kind}, which gates.files.formats does not allow ({', '.join(declared.formats)}). {SAFER}"

@@ -52,7 +52,7 @@ def describe(document: object) -> Described:
         flavours=tuple(sorted(map(str, flavours))),
         trusted=tuple(_trusted(document)),
         loaded=tuple(_loaded(flavours)),
-        code=_code(flavours),
+        code=tuple(_code(flavours)),
         problems=tuple(problems),
     )
 
@@ -148,13 +148,9 @@ def _kind(library: str, flavour: Mapping[str, Any]) -> Kind:
     return Kind(library)
 
 
-def _code(flavours: Mapping[str, Any]) -> str:
-    """Return the folder or file of the model's own code; empty where it brings none."""
-    for flavour in (_of(flavours, name) for name in flavours):
-        if flavour.get("code"):
-            return str(flavour["code"])
-    function = _of(flavours, "python_function")
-    if function.get("model_code_path"):
+def _code(flavours: Mapping[str, Any]) -> Iterator[str]:
+    """Give the folders and files of the model's own code."""
+    yield from sorted({str(code) for name in flavours if (code := _of(flavours, name).get("code"))})
+    if script := _of(flavours, "python_function").get("model_code_path"):
         # MLflow takes the name alone, whatever stands before it
-        return str(function["model_code_path"]).replace("\\", "/").rpartition("/")[2]
-    return ""
+        yield str(script).replace("\\", "/").rpartition("/")[2]

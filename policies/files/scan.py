@@ -84,11 +84,9 @@ def _described(file: Path) -> Described:
     return Described(problems=(problem,)) if problem else describe(document)
 
 
-def _modules(code: str, paths: list[str]) -> Iterator[str]:
-    """Give the names under which the model's own code is imported: MLflow puts its folder before everything else."""
-    begin = f"{code}/"
-    inside = [path.removeprefix(begin) for path in paths if path.startswith(begin)]
-    # Nothing but a folder of MLflow's can be the code of a file that lies beside MLmodel
+def _modules(code: tuple[str, ...], paths: list[str]) -> Iterator[str]:
+    """Give the names under which the model's own code is imported: MLflow puts its folders before everything else."""
+    inside = [path.removeprefix(f"{folder}/") for folder in code for path in paths if path.startswith(f"{folder}/")]
     names = [path.partition("/")[0] for path in inside if path.endswith(".py")]
     yield from sorted({name.removesuffix(".py") for name in names})
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from typing import IO
 
-from policies.files.machine import BUILTIN_TYPE, BUILTIN_TYPES, OLD_MODULES
+from policies.files.opcodes import BUILTIN_TYPE, BUILTIN_TYPES
+from policies.files.values import OLD_MODULES
 
 # picklescan knows only that this function can look up types of code; our walk knows by which constant it is called, and the
 # allowlist lets it be called by none but those

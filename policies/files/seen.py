@@ -76,14 +76,14 @@ class FileSeen:
 class Described:
     """What the MLmodel file says of the others.
 
-    `trusted` are the types that it asks to trust, `loaded` which file is loaded as what, `code` the folder or file of
-    code that comes along ("" for none), `modules` the names that code can be imported under.
+    `trusted` are the types that it asks to trust, `loaded` which file is loaded as what, `code` the folders and files of
+    code that come along.
     """
 
     flavours: tuple[str, ...] = ()
     trusted: tuple[str, ...] = ()
     loaded: tuple[tuple[str, Kind], ...] = ()
-    code: str = ""
+    code: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
 
 
@@ -106,7 +106,7 @@ class ScanRequest:
 
 @dataclass(frozen=True, slots=True)
 class ScanReport:
-    """Everything that lies in the folder, each file once."""
+    """Everything that lies in the folder, each file once; `modules` are the names that the model's own code is imported under."""
 
     files: tuple[FileSeen, ...]
     described: Described

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import json
-import os
 import struct
 from collections.abc import Iterator
 from typing import IO
@@ -93,9 +92,3 @@ def booster(head: bytes) -> str:
     if head.startswith((b"{L", b"{i", b"{U")) and (b"version" in head[:32] or b"learner" in head[:32]):
         return "xgboost"
     return ""
-
-
-def same_folder(folder: str, location: str) -> bool:
-    """Return whether a location, resolved as a reader of ONNX would, is a file of the folder itself."""
-    where = os.path.normpath(os.path.join(folder, location))  # noqa: PTH118 - a string of another file's, not a path of ours
-    return not where.startswith("..") and not os.path.isabs(location)  # noqa: PTH117

@@ -48,18 +48,20 @@ def fitted() -> dict[str, Any]:
     """Return the models by name; `lightgbm` and `xgboost` begin the names of those libraries'."""
     import lightgbm
     import xgboost
+    from threadpoolctl import threadpool_limits
 
     frame, classes, number = rows()
     numeric = frame[list("abcd")]
     boosters = {
-        "lightgbm classifier": lightgbm.LGBMClassifier(n_estimators=5, verbose=-1).fit(numeric, classes),
-        "lightgbm regressor": lightgbm.LGBMRegressor(n_estimators=5, verbose=-1).fit(numeric, number),
-        "lightgbm booster": lightgbm.train({"verbose": -1}, lightgbm.Dataset(numeric, label=number), 5),
-        "xgboost classifier": xgboost.XGBClassifier(n_estimators=5).fit(numeric, classes),
-        "xgboost regressor": xgboost.XGBRegressor(n_estimators=5).fit(numeric, number),
-        "xgboost booster": xgboost.train({}, xgboost.DMatrix(numeric, label=number), 5),
+        "lightgbm classifier": lightgbm.LGBMClassifier(n_estimators=5, verbose=-1, n_jobs=1).fit(numeric, classes),
+        "lightgbm regressor": lightgbm.LGBMRegressor(n_estimators=5, verbose=-1, n_jobs=1).fit(numeric, number),
+        "lightgbm booster": lightgbm.train({"verbose": -1, "num_threads": 1}, lightgbm.Dataset(numeric, label=number), 5),
+        "xgboost classifier": xgboost.XGBClassifier(n_estimators=5, n_jobs=1).fit(numeric, classes),
+        "xgboost regressor": xgboost.XGBRegressor(n_estimators=5, n_jobs=1).fit(numeric, number),
+        "xgboost booster": xgboost.train({"nthread": 1}, xgboost.DMatrix(numeric, label=number), 5),
     }
-    with warnings.catch_warnings():
+    # One thread: several would wait for one another on a busy machine for longer than they compute
+    with warnings.catch_warnings(), threadpool_limits(1):
         warnings.simplefilter("ignore")
         return {**_sklearn(frame, classes, number), **boosters}
 

@@ -16,8 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from policies.files.allowlist import allowlist
-from policies.files.machine import OLD_MODULES, is_pickle, walk
+from policies.files.machine import is_pickle, walk
 from policies.files.seen import Import, Use
+from policies.files.values import OLD_MODULES
 
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary(),
@@ -135,3 +136,15 @@ def test_what_may_be_called_takes_no_import_but_those_that_are_named_for_it() ->
     assert anything == ["types:GenericAlias"], "it keeps its arguments and calls none"
     for path, takes in called.items():
         assert takes - {"*"} <= set(allowlist().entries), path
+
+
+def test_no_name_on_the_allowlist_becomes_another_by_what_old_protocols_rename() -> None:
+    import _compat_pickle
+
+    renamed = [path for path in allowlist().entries if path.partition(":")[0] in _compat_pickle.IMPORT_MAPPING]
+    assert renamed == []
+    old = {new: old for old, new in OLD_MODULES.items()}
+    for path in allowlist().entries:
+        module, _, name = path.partition(":")
+        assert (module, name) not in _compat_pickle.NAME_MAPPING
+        assert (old.get(module), name) not in _compat_pickle.NAME_MAPPING
