@@ -241,11 +241,21 @@ def ledger_show(
 
 
 @ledger_app.command("verify")
-def ledger_verify(as_json: AsJson = False) -> None:
-    """Check every event's hash, order and place; exit 6 when the chain is broken."""
+def ledger_verify(
+    heads: Annotated[
+        list[Path] | None,
+        typer.Option("--heads", help="A signed head kept elsewhere, or a folder of all of them such as a store; may be repeated."),
+    ] = None,
+    key: Annotated[
+        Path | None,
+        typer.Option("--key", help="Public keys (PEM) to believe: a file, or a folder of *.pub; else those of this home."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check every event, the signed heads and their copies in the regions' stores; needs no server. Exit 6 when anything was changed."""
     from control.ledger_commands import verify
 
-    verify(as_json)
+    verify(heads or [], key, as_json)
 
 
 @costs_app.command("reconcile")

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
 
 from rich.markup import escape
 
 from control.printing import out, print_json
 from fleet.errors import UnknownName
 from flows.house import House
+from registry.anchors import Proven, held_alone, held_by, held_in, verify_all
+from registry.keys import trusted_in
+from registry.store import ContentStore
 
 
 def show(stream: str | None, as_json: bool) -> None:
@@ -27,13 +33,31 @@ def show(stream: str | None, as_json: bool) -> None:
         out.print(_brief(event.payload), markup=False)
 
 
-def verify(as_json: bool) -> None:
-    """Verify the whole chain and print how many events it has; raises LedgerBroken."""
-    count = House.open().ledger.verify()
+def verify(heads: Sequence[Path], key: Path | None, as_json: bool) -> None:
+    """Verify the chain, the signed heads and their copies, and print what was found; raises LedgerBroken."""
+    house = House.open()
+    stores = {f"store {place.parent.name}": ContentStore.at(place) for place in sorted(house.home.regions.glob("*/store"))}
+    copies = {name: held_by(store, name) for name, store in stores.items()}
+    copies |= {str(place): held_in(place) for place in heads if not place.is_file()}
+    alone = [held_alone(place) for place in heads if place.is_file()]
+    if not (alone or any(copies.values()) or house.ledger.tree_heads()):
+        _say(Proven(house.ledger.verify(), 0, 0, (), ()), as_json)
+        return
+    _say(verify_all(house.ledger, trusted_in(key or house.home.ledger_keys), copies, alone), as_json)
+
+
+def _say(proven: Proven, as_json: bool) -> None:
     if as_json:
-        print_json({"events": count, "verified": True})
-    else:
-        out.print(f"The ledger verifies: {count} events, no gap, every hash right.")
+        print_json({"verified": True, **asdict(proven), "copies": dict(proven.copies)})
+        return
+    out.print(f"The ledger verifies: {proven.events} events, no gap, every hash right.")
+    if not proven.heads:
+        out.print("No head of it was signed yet: a tail that is cut off would not be seen.")
+        return
+    told = ", ".join(f"{count} in {escape(place)}" for place, count in proven.copies) or "none"
+    out.print(f"{proven.heads} signed heads reach event {proven.signed}; copies: {told}.", soft_wrap=True)
+    if proven.behind:
+        out.print(f"[yellow]{escape(', '.join(proven.behind))} lacks the newest: it was away, or lost them; reconcile copies them.[/]")
 
 
 def _brief(payload: object) -> str:

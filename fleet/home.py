@@ -50,6 +50,16 @@ class Home:
         return self.root / "operators.json"
 
     @property
+    def keys(self) -> Path:
+        """What Convoy signs with, readable by the owner alone, and the public halves that it believes."""
+        return self.root / "keys"
+
+    @property
+    def ledger_keys(self) -> Path:
+        """The key of the ledger's heads, and its public half."""
+        return self.keys / "ledger"
+
+    @property
     def logs(self) -> Path:
         """Logs of every supervised process."""
         return self.root / "logs"

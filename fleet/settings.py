@@ -69,6 +69,9 @@ class Settings(BaseSettings):
     table_seconds: Annotated[float, Field(gt=2, description="How long a routing table holds before the edge takes its safe weights.")] = (
         20.0
     )
+    anchor_events: Annotated[
+        int, Field(ge=1, le=100_000, description="After how many new events the ledger's Merkle root is signed and copied to every region.")
+    ] = 100
     tick_seconds: Annotated[float, Field(gt=0, description="How often a canary is looked at.")] = 2.0
     unlike_seconds: Annotated[
         float, Field(gt=0, description="How long the share that is seen may differ from the one asked for until that is an incident.")

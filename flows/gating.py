@@ -38,7 +38,7 @@ class Source:
 
 @task(cache_policy=NO_CACHE, **on_transient)
 def resolve(work: Work) -> Source:
-    """Fetch the model files of the wanted version and record their digest and their data's lineage."""
+    """Fetch the model files of the wanted version and record their digest, their data's lineage and the run that trained it."""
     work.journal.enter(ReleasePhase.VALIDATING)
     version = work.house.models.version(work.model, work.desire.version)
     folder = work.folder / "source"
@@ -50,6 +50,7 @@ def resolve(work: Work) -> Source:
             "source_digest": manifest.digest,
             "lineage": None if lineage is None else _lineage_payload(lineage),
             "builder": _builder(work, version, manifest.digest),
+            "training_run": _training_run(work, version, folder),
         },
         version=version.version,
     )
@@ -91,6 +92,12 @@ def _decide(work: Work, source: Source) -> dict[str, JSON]:
         "evaluation": None if evaluation is None else _lineage_payload(evaluation),
         "golden": keep(work),
     }
+
+
+def _training_run(work: Work, version: ModelVersion, folder: Path) -> JSON:
+    """Return the run that trained the version, None where it was logged without one."""
+    run = work.house.models.training(version, folder)
+    return None if run is None else run.as_json()
 
 
 def _lineage_payload(lineage: DataLineage) -> JSON:

@@ -17,6 +17,7 @@ from fleet.reading import model_of, read_fleet
 from fleet.settings import Settings, settings
 from fleet.stack import Credentials, Stack, read_credentials, read_stack
 from registry.captures import Captures
+from registry.keys import Keyring, ensure_keyring
 from registry.leases import Leases
 from registry.ledger import Ledger
 from registry.models import MlflowModels
@@ -61,6 +62,11 @@ class House:
     def ledger_url(self) -> str:
         """The ledger's SQLAlchemy URL."""
         return self.settings.ledger_url or f"sqlite:///{self.home.ledger_file}"
+
+    @cached_property
+    def ledger_keys(self) -> Keyring:
+        """What the ledger's heads are signed with, made when first asked for, and whose signatures are believed."""
+        return ensure_keyring(self.home.ledger_keys)
 
     @cached_property
     def leases(self) -> Leases:

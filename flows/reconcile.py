@@ -6,6 +6,7 @@ from prefect import flow, get_run_logger
 from prefect.deployments import run_deployment
 
 from fleet.errors import ConvoyError, LedgerBroken, TransientError, UnknownName
+from flows.anchoring import anchor
 from flows.desires import CANDIDATE, observe_candidate, unfinished
 from flows.desk import open_desk
 from flows.drill_mending import end_open_drills
@@ -27,6 +28,8 @@ def reconcile() -> list[str]:
     drop_late_runs()
     house = House.open()
     house.ledger.verify()
+    # Before anything acts: a ledger that is not what the stores say of it must not be acted on
+    anchor(house)
     logger = get_run_logger()
     started: list[str] = []
     problems = []

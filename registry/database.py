@@ -20,6 +20,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlch
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from fleet.errors import Busy, ConvoyError, Denied, InputError, LedgerBroken, NotSupported, OperationFailed, Unreachable
+from registry.tables import METADATA
 
 BUSY_SECONDS = 15
 CONNECT_SECONDS = 10
@@ -137,7 +138,7 @@ class Database:
 
     def _lacks_tables(self) -> bool:
         try:
-            return not inspect(self._engine).has_table("head")
+            return not METADATA.tables.keys() <= set(inspect(self._engine).get_table_names())
         except SQLAlchemyError:
             # What cannot be opened at all is reported by its first error.
             return False

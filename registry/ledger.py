@@ -12,7 +12,8 @@ from fleet.canonical import canonical_json
 from fleet.errors import Busy, LedgerBroken
 from registry.database import Database
 from registry.events import GENESIS, JSON, REMEDY, ChainCheck, Event, Head, NewEvent, check_content, read_stamp, recordable, sealed, stamp
-from registry.tables import EVENTS, HEAD, LEASES
+from registry.heads import SignedHead, TreeCheck, check_sequence, read_head
+from registry.tables import EVENTS, HEAD, LEASES, TREE_HEADS
 
 __all__ = ["GENESIS", "JSON", "Event", "Head", "Ledger", "NewEvent", "utc_now"]
 
@@ -98,19 +99,40 @@ class Ledger:
         with self.database.reading() as connection:
             return _head(connection)
 
-    def verify(self) -> int:
-        """Check the whole chain and return the number of events.
+    def tree_heads(self) -> tuple[SignedHead, ...]:
+        """Return the signed heads in order, believed to be no more than readable; raises LedgerBroken."""
+        with self.database.reading() as connection:
+            return _tree_heads(connection)
 
-        Raises LedgerBroken that names the first bad sequence: edited, dropped, swapped, or cut off behind it. One who
-        rewrites every hash and the head as well is only found by comparing `head()` with a copy kept elsewhere.
+    def add_tree_head(self, signed: SignedHead) -> bool:
+        """Keep a signed head; returns False, and keeps nothing, when its number is not the next: somebody else was quicker."""
+        with self.database.writing() as connection:
+            lock_head(connection)
+            newest = connection.execute(select(func.max(TREE_HEADS.c.number))).scalar_one_or_none()
+            if signed.head.number != (newest or 0) + 1:
+                return False
+            connection.execute(insert(TREE_HEADS).values(number=signed.head.number, envelope=signed.data.decode()))
+        return True
+
+    def verify(self, *kept: SignedHead, watch: Callable[[Event], None] = lambda _: None) -> int:
+        """Check the whole chain against the ledger's own heads and those `kept` elsewhere; return the number of events.
+
+        Raises LedgerBroken that names the first bad sequence: edited, dropped, swapped, cut off, or rewritten since a
+        head of it was made. Signatures are not looked at: `registry.anchors.verify_all` does. `watch` is told each event.
         """
         check = ChainCheck()
         with self.database.reading() as connection:
-            recorded = _head(connection)
+            recorded, heads = _head(connection), _tree_heads(connection)
+            check_sequence(heads)
+            tree = TreeCheck((*heads, *kept))
             rows = connection.execution_options(yield_per=_READ_AT_ONCE).execute(select(EVENTS).order_by(EVENTS.c.seq))
             for row in rows:
-                check.follow(_event(row))
+                event = _event(row)
+                check.follow(event)
+                tree.follow(event)
+                watch(event)
         check.end(recorded)
+        tree.end()
         return check.head.seq
 
     def _read(self, query: Select[tuple[object, ...]]) -> tuple[Event, ...]:
@@ -129,6 +151,11 @@ def _head(connection: Connection, lock: bool = False) -> Head:
     if row is None:
         raise LedgerBroken("ledger", "its head row is gone", REMEDY)
     return Head(row.seq, row.hash)
+
+
+def _tree_heads(connection: Connection) -> tuple[SignedHead, ...]:
+    rows = connection.execute(select(TREE_HEADS.c.envelope).order_by(TREE_HEADS.c.number)).scalars()
+    return tuple(read_head(envelope.encode(), "the ledger") for envelope in rows)
 
 
 def _check_head(connection: Connection, head: Head) -> None:

@@ -17,6 +17,7 @@ from fleet.manifest import Manifest, manifest_of
 from fleet.versions import ModelVersion
 from registry.artifacts import download_folder
 from registry.rest import QUICK_SECONDS, Answer, Nothing, Rest
+from registry.runs import TrainingRun, read_run
 from registry.schema import Column, ModelSchema, read_schema
 from registry.trees import built_aside
 
@@ -151,6 +152,10 @@ class MlflowModels:
                 shutil.rmtree(to)
             aside.rename(to)
         return manifest
+
+    def training(self, model_version: ModelVersion, files: Path) -> TrainingRun | None:
+        """Return the run that a version was logged by, with the environment of its downloaded files; None for one without a run."""
+        return None if model_version.run_id is None else read_run(self._rest, model_version.run_id, files)
 
     def schema(self, folder: Path) -> ModelSchema | None:
         """Return the schema of a downloaded version, or None when it has none; nothing of the model is loaded."""

@@ -2,8 +2,10 @@
 
     blobs/sha256/<hex>                  a part of a file (at most 32 MiB), or a manifest
     refs/<name>/<epoch>-<sequence>      {"digest": ...}; the highest wins
+    heads/<number>                      a signed head of the ledger
+    referrers/<hex>/<hex>               {"digest", "mediaType", "size"} of a blob that says something of the first digest
 
-Both are written create-only, since that is the one conditional write that every object store has: blobs before the
+All are written create-only, since that is the one conditional write that every object store has: blobs before the
 manifest that names them before the ref that names it, so a reader never meets a name without its bytes. What is read
 is checked against its digest, and a wrong blob is reported and never overwritten.
 """
@@ -16,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import obstore
 from obstore import exceptions
@@ -30,6 +33,8 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
 # obstore raises Python's own error for a missing object, whatever the store.
 _MISSING = (FileNotFoundError, exceptions.NotFoundError)
+Notes = Literal["heads", "referrers"]
+"""The folders of what is written once under a name of its own."""
 _GENERATION = re.compile(r"(\d{12})-(\d{12})")
 
 
@@ -163,6 +168,29 @@ class ContentStore:
         except (ValueError, KeyError, TypeError, InputError) as problem:
             raise IntegrityError(subject, "does not name a digest", "Look at the object; then point the name again.") from problem
 
+    def note(self, folder: Notes, name: str, data: bytes) -> bool:
+        """Write something once below a folder, and read it back; return True when it is new, False when it was there.
+
+        Raises IntegrityError when what is there then has other bytes.
+        """
+        new = self._create(_note(folder, name), data)
+        if self.noted(folder, name) != data:
+            raise IntegrityError(
+                f"{folder}/{name} in store {self.name}", "has other bytes than were written", "Look at who else writes there."
+            )
+        return new
+
+    def noted(self, folder: Notes, name: str) -> bytes:
+        """Return what was noted; raises UnknownName."""
+        return self._read(_note(folder, name), f"{folder}/{name}")
+
+    def notes(self, folder: Notes, below: str = "") -> tuple[str, ...]:
+        """Return the names of what was noted in a folder, or in one below it, sorted."""
+        path = _note(folder, below) if below else folder
+        with self._translated(path):
+            listed = obstore.list_with_delimiter(self._store, path)["objects"]
+        return tuple(sorted(found["path"].removeprefix(f"{path}/") for found in listed))
+
     def _generations(self, name: str) -> list[tuple[int, int]]:
         if not _NAME.fullmatch(name):
             raise InputError(
@@ -230,6 +258,12 @@ def copy(digest: str, source: ContentStore, target: ContentStore) -> CopyReport:
 
 def _blob(digest: str) -> str:
     return f"blobs/sha256/{_checked(digest).removeprefix('sha256:')}"
+
+
+def _note(folder: Notes, name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise InputError(f"{folder}/{name}", "is not a name")
+    return f"{folder}/{name}"
 
 
 def _checked(digest: str) -> str:

@@ -42,3 +42,10 @@ LEASES = Table(
     Column("seconds", Float, nullable=False),
     Column("expires_at", String(32), nullable=False),
 )
+
+TREE_HEADS = Table(
+    "tree_heads",
+    METADATA,
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("envelope", Text, nullable=False),
+)

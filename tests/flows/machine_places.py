@@ -80,6 +80,9 @@ class Mlflow:
         self._asked()
         return SimpleNamespace(digest=digest_of(version.source.encode()))
 
+    def training(self, *_: object) -> None:
+        self._asked()
+
     def _asked(self) -> None:
         self.moment("mlflow")
         if self.away:

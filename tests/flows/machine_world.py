@@ -129,7 +129,7 @@ class World:
         settings = house.settings.model_copy(update={"tick_seconds": TICK, "lease_seconds": LEASE, "table_seconds": TABLE})
         self.house = OneProcess(settings, house.home)
         first, second, *_ = house.fleet.regions
-        self.stores = {region: ContentStore(MemoryStore(), region) for region in (first, second, "origin")}
+        self.stores = {region: ContentStore(MemoryStore(), region) for region in (*house.fleet.regions, "origin")}
         self.regions = Regions(self.clock, lambda *place: self.stores[place[0]].has_blob(place[1]), self._unfit, self._stopping)
         self._patches = pytest.MonkeyPatch()
         self._patch()

@@ -21,6 +21,7 @@ from fleet.errors import Busy, Denied, InputError, IntegrityError, NotSupported,
 from fleet.manifest import manifest_of
 from fleet.settings import inherited_environment
 from fleet.versions import ModelVersion
+from registry.events import plain
 from registry.models import Column, MlflowModels
 from registry.schema import read_schema
 from support.ports import free_port
@@ -50,7 +51,12 @@ weights = Path(sys.argv[2]) / "weights.bin"
 weights.write_bytes(b"weights")
 rows = pd.DataFrame({"age": [31.0, 32.0], "sex": ["f", "m"]})
 signature = mlflow.models.infer_signature(rows, rows["age"])
-with mlflow.start_run():
+with mlflow.start_run(tags={"convoy.data.commit": "0" * 40, "mlflow.user": "somebody", "note": "free text"}):
+    mlflow.log_params({"depth": 7, "rate": 0.1, "db_password": "opensesame", "source": "postgresql://u:opensesame@db/x", "long": "x" * 800})
+    mlflow.log_metrics({"accuracy": 0.8125, "loss": 1e-07})
+    mlflow.log_metric("accuracy", 0.825)
+    mlflow.log_metric("broken", float("nan"))
+    mlflow.log_input(mlflow.data.from_pandas(rows, name="employment"), context="training")
     mlflow.pyfunc.log_model(name="m", python_model=Doubled(), signature=signature, artifacts={"weights": str(weights)},
                             pip_requirements=["mlflow"], registered_model_name="employment")
 mlflow.pyfunc.log_model(name="m", python_model=Doubled(), pip_requirements=["mlflow"], registered_model_name="employment")
@@ -245,6 +251,30 @@ def test_a_schema_is_read_from_the_model_file(models: MlflowModels, tmp_path: Pa
 def test_a_version_without_a_signature_has_no_schema(models: MlflowModels, tmp_path: Path):
     models.download(models.version(MODEL, "2"), tmp_path / "model")
     assert models.schema(tmp_path / "model") is None
+
+
+def test_the_training_run_of_a_version_is_evidence(models: MlflowModels, tmp_path: Path):
+    version = models.version(MODEL, "1")
+    models.download(version, tmp_path / "model")
+    run = models.training(version, tmp_path / "model")
+    assert run is not None
+    assert (run.id, run.status, run.gone) == (version.run_id, "FINISHED", False)
+    assert dict(run.parameters) == {"depth": "7", "rate": "0.1", "long": "x" * 249 + "…"}
+    assert run.withheld == ("db_password", "source")
+    assert dict(run.metrics) == {"accuracy": "0.825", "loss": "1E-7", "broken": "NaN"}
+    assert [(found.name, found.context) for found in run.datasets] == [("employment", "training")]
+    assert dict(run.revision)["convoy.data.commit"] == "0" * 40
+    digests = {entry.path: entry.digest for entry in manifest_of(tmp_path / "model").entries}
+    assert dict(run.environment) == {name: digests[name] for name in ("MLmodel", "conda.yaml", "python_env.yaml", "requirements.txt")}
+    assert run.started is not None
+    assert run.started.endswith("Z")
+    recorded = json.dumps(plain(run.as_json(), "payload"))
+    for private in ("opensesame", "somebody", "free text", str(tmp_path)):
+        assert private not in recorded
+
+
+def test_a_version_that_was_logged_without_a_run_has_none(models: MlflowModels, tmp_path: Path):
+    assert models.training(ModelVersion(MODEL, "9", "models:/m-9"), tmp_path) is None
 
 
 def test_a_download_that_is_cut_off_keeps_the_older_folder(models: MlflowModels, mlflow_folder: Path, tmp_path: Path):

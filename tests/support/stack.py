@@ -186,9 +186,9 @@ class TestStack:
         }
 
     def _stored(self, region: str) -> list[Path]:
-        """Return what a region's store holds but for the captured rows, which come with every answer."""
+        """Return what a region's store holds but for what comes by itself: captured rows, and the ledger's signed heads."""
         store = self.house.home.region_store(region)
-        return [path for path in store.rglob("*") if path.relative_to(store).parts[0] != "captured"]
+        return [path for path in store.rglob("*") if path.relative_to(store).parts[0] not in ("captured", "heads")]
 
     def releases(self, model: str) -> tuple[ReleaseView, ...]:
         """Return the releases of a model."""
