@@ -95,9 +95,12 @@ def once(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 def _decoded(text: object) -> bytes:
     try:
-        return base64.b64decode(_text(text), validate=True)
+        found = base64.b64decode(_text(text), validate=True)
     except binascii.Error as problem:
         raise ValueError("not base64") from problem
+    if base64.b64encode(found).decode() != text:
+        raise ValueError("not the one way to write these bytes")
+    return found
 
 
 def _text(value: object) -> str:

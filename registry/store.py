@@ -27,12 +27,14 @@ from obstore.store import LocalStore, ObjectStore
 from fleet.canonical import canonical_json, digest_of
 from fleet.errors import ConvoyError, Denied, InputError, IntegrityError, OperationFailed, Refused, UnknownName, Unreachable
 from fleet.manifest import Manifest, manifest_of
+from registry.closed_world import clashes, differences
 from registry.trees import pieces, unpack
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
 # obstore raises Python's own error for a missing object, whatever the store.
 _MISSING = (FileNotFoundError, exceptions.NotFoundError)
+MOST_TOLD = 5
 Notes = Literal["heads", "referrers"]
 """The folders of what is written once under a name of its own."""
 _GENERATION = re.compile(r"(\d{12})-(\d{12})")
@@ -115,8 +117,10 @@ class ContentStore:
         return True
 
     def put_tree(self, root: Path) -> Manifest:
-        """Store a folder's files part by part, then their manifest, and return it."""
+        """Store a folder's files part by part, then their manifest, and return it; raises IntegrityError for names that clash."""
         manifest = manifest_of(root)
+        if same := clashes(entry.path for entry in manifest.entries):
+            raise IntegrityError(str(root), "; ".join(same[:MOST_TOLD]), "Give each file and folder a name of its own.")
         for part, data in pieces(root, manifest):
             self.put_blob(part.digest, data)
         self.put_blob(manifest.digest, manifest.to_bytes())
@@ -135,8 +139,9 @@ class ContentStore:
         manifest = self.manifest(digest)
         if not to.exists():
             unpack(manifest, self.get_part, to)
-        if manifest_of(to) != manifest:
-            raise IntegrityError(str(to), f"is not revision {digest}", "Stop what uses the folder, delete it, and fetch it again.")
+        if wrong := differences(to, manifest):
+            told = f"is not revision {digest}: {'; '.join(wrong[:MOST_TOLD])}"
+            raise IntegrityError(str(to), told, "Stop what uses the folder, delete it, and fetch it again.")
 
     def point(self, name: str, digest: str, epoch: int) -> Ref:
         """Let a name point to a stored manifest, as a new generation; nothing is written when it does so already.
