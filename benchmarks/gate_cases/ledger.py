@@ -29,7 +29,7 @@ from registry.tables import EVENTS, HEAD, TREE_HEADS
 EVENTS_IN_ALL, EVERY = 10_000, 100
 SECONDS = 2.0
 ROUNDS, QUICK_ROUNDS = 5, 3
-QUICK_STEP = 2_500
+QUICK_STEP = 5_000
 AT_ONCE = 1_000
 Tampering = Callable[[Sequence[Event], int], list[Event]]
 
