@@ -14,7 +14,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bentos.normal import normalise
+from bentos.inputs import BuildOptions
+from bentos.needs import requirements_of
+from bentos.normal import drop_unhashed, normalise
 from bentos.requirements import locked
 from fleet.canonical import short
 from fleet.errors import InputError, OperationFailed
@@ -27,30 +29,35 @@ MODEL_FOLDER = "src/model"
 SERVICE = Path(__file__).parent / "service"
 ENTRY = '"""What BentoML imports."""\n\nfrom convoy_service.bento import Scoring\n\n__all__ = ["Scoring"]\n'
 REMEDY = "Read the output above; nothing was packaged."
+PLAIN = BuildOptions()
 
 
-def build(model_folder: Path, name: str, version: str, to: Path) -> Manifest:
+def build(model_folder: Path, name: str, version: str, to: Path, options: BuildOptions = PLAIN) -> Manifest:
     """Make the Bento of a downloaded MLflow model in the folder `to` and return its manifest.
 
     The same files, name, version and installed packages give the same digest, whenever and wherever they are built.
     `bentoml serve TO` accepts the folder. Raises InputError for a folder that is no MLflow model, a `to` that is not
-    empty or a requirement that is not installed; IntegrityError for a link in the model; OperationFailed when BentoML fails.
+    empty or a requirement that is not installed; Refused for options that are not what they must be; IntegrityError for a
+    link in the model; OperationFailed when BentoML fails.
     """
+    options.check()
     model = manifest_of(model_folder)
     if not (model_folder / "MLmodel").is_file():
         raise InputError(str(model_folder), "is not an MLflow model: it has no file MLmodel", "Download the model version again.")
     if to.exists() and any(to.iterdir()):
         raise InputError(str(to), "is not empty", "Give a new folder.")
-    requirements = locked(_requirements(model_folder))
+    requirements = locked(requirements_of(model_folder), options.pins)
     to.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="convoy-bento-") as scratch:
-        context = _context(Path(scratch) / "context", name, requirements)
+        context = _context(Path(scratch) / "context", name, requirements, options)
         bento = _built(context, Path(scratch) / "home", short(model.digest))
         staged = Path(scratch) / "staged"
         shutil.copytree(bento, staged)
         for entry in model.entries:
             _copy(model_folder / entry.path, staged / MODEL_FOLDER / entry.path)
         (staged / "src" / "revision.json").write_text(json.dumps({"model": name, "version": version}) + "\n", encoding="utf-8")
+        if options.pins is not None:
+            drop_unhashed(staged)
         normalise(staged, Path(scratch))
         shutil.copytree(staged, to, dirs_exist_ok=True)
     return manifest_of(to)
@@ -61,12 +68,7 @@ def bento_name(model: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", model.lower()).strip("-") or "model"
 
 
-def _requirements(model_folder: Path) -> list[str]:
-    file = model_folder / "requirements.txt"
-    return file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
-
-
-def _context(folder: Path, model: str, requirements: tuple[str, ...]) -> Path:
+def _context(folder: Path, model: str, requirements: tuple[str, ...], options: BuildOptions) -> Path:
     """Write what BentoML builds from: our service, its entry and the build file."""
     shutil.copytree(SERVICE, folder / "convoy_service", ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "service.py").write_text(ENTRY, encoding="utf-8")
@@ -79,6 +81,8 @@ def _context(folder: Path, model: str, requirements: tuple[str, ...]) -> Path:
         "include": ["*.py", "convoy_service/*.py", "requirements.txt"],
         "python": {"requirements_txt": "./requirements.txt", "lock_packages": False},
     }
+    if docker := options.docker():
+        document["docker"] = docker
     # JSON is YAML too
     (folder / "bentofile.yaml").write_text(json.dumps(document, indent=2), encoding="utf-8")
     return folder

@@ -29,6 +29,18 @@ def normalise(bento: Path, scratch: Path) -> None:
             _names_no_scratch(bento, path, scratch)
 
 
+def drop_unhashed(bento: Path) -> None:
+    """Drop the line that BentoML adds for itself, without a hash: the locked ones have it, and pip takes all hashes or none.
+
+    Raises OperationFailed where a Bento has no requirements to look at.
+    """
+    for file in (bento / "env" / "python" / name for name in ("requirements.in", "requirements.txt")):
+        if not file.is_file():
+            raise OperationFailed(file.name, "is not in the Bento", REMEDY)
+        lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+        file.write_text("".join(line for line in lines if not re.fullmatch(r"bentoml==\S+\n?", line)), encoding="utf-8")
+
+
 def _plain_folder(folder: Path) -> None:
     """Remove an empty folder, which no manifest can name; open the others."""
     if any(folder.iterdir()):

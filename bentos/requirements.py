@@ -6,34 +6,68 @@ installed here. Where a pin and the installed version differ the build refuses.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Mapping
 from importlib import metadata
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
+from fleet.components import Component
 from fleet.errors import InputError
+from fleet.pins import Pin
 
+SERVICE, MODEL = "the scoring service", "the model"
+"""Who needs what nothing else brings in."""
 SERVICE_NEEDS = ("bentoml", "httptools", "mlflow", "numpy", "orjson", "pandas", "uvicorn", "uvloop")
 REMEDY = "Log the model with what is installed here, or install what it was logged with."
 
 
-def locked(model_requirements: Iterable[str]) -> tuple[str, ...]:
+def locked(model_requirements: Iterable[str], pins: Mapping[str, Pin] | None = None) -> tuple[str, ...]:
     """Return `name==version` lines, sorted, of everything that the service and a model need, whatever needs it.
+
+    With pins each line carries its hashes. Raises InputError for a requirement that is not installed, has another version
+    here, is no requirement, or is not pinned at its version.
+    """
+    return tuple(_line(found, pins) for found in components(model_requirements))
+
+
+def components(model_requirements: Iterable[str]) -> tuple[Component, ...]:
+    """Return everything that the service and a model need, sorted by name, each with what it says of its licence.
 
     Raises InputError for a requirement that is not installed, has another version here or is no requirement.
     """
-    pending = [Requirement(name) for name in SERVICE_NEEDS] + [_parsed(line) for line in model_requirements if _is_requirement(line)]
-    found: dict[str, str] = {}
+    pending: deque[tuple[Requirement, tuple[str, ...]]] = deque((Requirement(name), (SERVICE,)) for name in SERVICE_NEEDS)
+    pending.extend((_parsed(line), (MODEL,)) for line in model_requirements if _is_requirement(line))
+    found: dict[str, Component] = {}
     seen: set[tuple[str, frozenset[str]]] = set()
     while pending:
-        requirement = pending.pop()
+        requirement, through = pending.popleft()
         name, extras = canonicalize_name(requirement.name), frozenset(requirement.extras)
-        found[name] = _installed(requirement)
+        version = _installed(requirement)
+        if name not in found:
+            found[name] = _component(name, version, through)
         if (name, extras) not in seen:
             seen.add((name, extras))
-            pending += _needs(name, extras)
-    return tuple(f"{name}=={version}" for name, version in sorted(found.items()))
+            pending.extend((needed, (*through, name)) for needed in _needs(name, extras))
+    return tuple(component for _, component in sorted(found.items()))
+
+
+def _component(name: str, version: str, through: tuple[str, ...]) -> Component:
+    told = metadata.metadata(name)
+    expression, licence = (str(told[key]).strip() if key in told else "" for key in ("License-Expression", "License"))
+    classifiers = tuple(text for text in told.get_all("Classifier") or () if text.startswith("License ::"))
+    return Component(name, version, expression, licence, classifiers, through)
+
+
+def _line(component: Component, pins: Mapping[str, Pin] | None) -> str:
+    wanted = f"{component.name}=={component.version}"
+    if pins is None:
+        return wanted
+    pin = pins.get(component.name)
+    if pin is None or pin.version != component.version:
+        raise InputError(f"requirement '{wanted}'", "is not pinned by the lock", "Make the lock again from what is installed.")
+    return " ".join((wanted, *(f"--hash={found}" for found in pin.hashes)))
 
 
 def _is_requirement(line: str) -> bool:
@@ -44,11 +78,14 @@ def _is_requirement(line: str) -> bool:
 def _parsed(line: str) -> Requirement:
     text = line.split(" #")[0].strip()
     try:
-        return Requirement(text)
+        requirement = Requirement(text)
     except InvalidRequirement as problem:
         raise InputError(
             f"requirement '{text}'", f"is not a plain requirement ({problem})", "Name packages and versions only."
         ) from problem
+    if requirement.url is not None:
+        raise InputError(f"requirement '{text}'", "is not a plain requirement (it names a URL)", "Name packages and versions only.")
+    return requirement
 
 
 def _needs(name: str, extras: frozenset[str]) -> list[Requirement]:

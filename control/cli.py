@@ -8,6 +8,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from control.waiver_cli import waiver_app
 from fleet.commands import Command
 from fleet.errors import ConvoyError, ExitCode
 
@@ -27,6 +28,7 @@ policy_app = typer.Typer(help="Ask and test the policies (Rego).", no_args_is_he
 app.add_typer(policy_app, name="policy")
 operator_app = typer.Typer(help="Who may command releases.", no_args_is_help=True)
 app.add_typer(operator_app, name="operator")
+app.add_typer(waiver_app, name="waiver")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 ModelName = Annotated[str, typer.Argument(help="The model's name in fleet.yaml and MLflow.")]

@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from fleet.declared_gates import Gates
+from fleet.declared_image import Image
 from fleet.declared_traffic import Traffic, residency_problems
 from fleet.declaring import Declared, RelativePath
 
@@ -273,8 +274,8 @@ class Model(Declared):
     releases the survivors may lag behind. `contract` is a Great Expectations suite (JSON) that the data must meet.
     `forecast` says per region what it is expected to cost; without one, what it cost before is expected again.
     Without `predictions` what it answers is not judged, only whether and how fast.
-    `traffic` says how requests are dealt out, `gates` what the gates are told.
-    `tier` is one of the fleet's tiers, whose approval it then has.
+    `traffic` says how requests are dealt out, `gates` what the gates are told. `tier` is one of the fleet's tiers, whose
+    approval it then has. `image` says what the image of its Bento is made from.
     """
 
     owner: Text
@@ -295,6 +296,7 @@ class Model(Declared):
     predictions: Predictions | None = None
     traffic: Traffic = Traffic()
     gates: Gates = Gates()
+    image: Image = Image()
 
     @model_validator(mode="after")
     def _steps_are_those_of_a_canary(self) -> Self:

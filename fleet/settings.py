@@ -49,6 +49,14 @@ class Settings(BaseSettings):
 
     home: Annotated[Path, Field(description="Folder of the local stack: ledger, stores, logs, credentials.")] = Path.home() / ".convoy"
     fleet: Annotated[Path | None, Field(description="The fleet file; without it, fleet.yaml in the home.")] = None
+    advisories: Annotated[
+        Path | None,
+        Field(description="Advisories in OSV form: a JSON or JSON-lines file, a folder of such files, or a zip or tar.gz of them."),
+    ] = None
+    trusted_hosts: Annotated[
+        str,
+        Field(description="Hosts and networks that may be fetched from although their addresses are not public, separated by commas."),
+    ] = ""
     # It may hold a password
     ledger_url: Annotated[
         str | None, Field(repr=False, description="SQLAlchemy URL of the ledger (SQLite or PostgreSQL); without it, SQLite in the home.")

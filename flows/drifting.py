@@ -120,7 +120,7 @@ def measure_drift(house: House, model: str, actor: str) -> Finding:
     until = house.ledger.now()
     since = until - timedelta(seconds=policy.window_seconds)
     windows = {region: house.captures(region).window(model, since, until) for region in declared.regions}
-    pinned = pinned_reference(house.home.work, policy.reference)
+    pinned = pinned_reference(house.home.work, policy.reference, house.reach)
     reference = read_reference(pinned.file)
     columns = list(dict.fromkeys(name for window in windows.values() for name in window.columns))
     rows = {region: window.rows for region, window in windows.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from prefect import get_run_logger, task
@@ -19,9 +20,12 @@ from flows.desires import asked_by
 from flows.gate_report import as_payload, refusals
 from flows.kept_golden import keep
 from flows.retrying import on_transient
+from flows.rights import advisories_of, needs_for, waivers_for
 from flows.showing import show_gates
 from flows.work import Work
+from policies.files.gate import ModelFiles
 from policies.gates import STAGES, Candidate, evaluate_all
+from policies.waivers import Subject
 from registry.ledger import JSON
 from registry.lineage import describe, fetch, read_tags
 
@@ -107,17 +111,19 @@ def _lineage_payload(lineage: DataLineage) -> JSON:
 def _candidate(work: Work, source: Source, evaluation: DataLineage | None) -> Candidate:
     house = work.house
     contract = work.declared.contract
-    fleet_file = house.settings.fleet or house.home.fleet_file
+    fleet_folder = house.fleet_file.parent
     training = read_tags(source.version.tags)
     rows = work.folder / "data"
+    now = datetime.now(UTC)
+    waivers = waivers_for(work.declared, fleet_folder, Subject(work.model, source.version.version, source.digest), now)
     return Candidate(
         model=work.model,
         declared=work.declared,
         folder=source.folder,
         champion=_champion(work),
-        training=None if training is None else fetch(training, rows / f"training-{Path(training.path).name}"),
-        evaluation=None if evaluation is None else fetch(evaluation, rows / f"evaluation-{Path(evaluation.path).name}"),
-        contract=fleet_file.parent / contract if contract else None,
+        training=None if training is None else fetch(training, rows / f"training-{Path(training.path).name}", house.reach),
+        evaluation=None if evaluation is None else fetch(evaluation, rows / f"evaluation-{Path(evaluation.path).name}", house.reach),
+        contract=fleet_folder / contract if contract else None,
         work=work.folder / "gates",
         seconds=house.settings.gate_seconds,
         builder=source.builder,
@@ -126,8 +132,13 @@ def _candidate(work: Work, source: Source, evaluation: DataLineage | None) -> Ca
         tags=source.version.tags,
         lineage=training,
         regions=house.fleet.regions,
-        fleet_folder=fleet_file.parent,
+        fleet_folder=fleet_folder,
         golden=_golden(work, rows),
+        needs=needs_for(work.declared, house.settings, source.folder),
+        advisories=advisories_of(house.settings),
+        now=now,
+        waivers=waivers,
+        waived=waivers.things(ModelFiles.name),
     )
 
 
@@ -136,8 +147,9 @@ def _golden(work: Work, rows: Path) -> Path | None:
     declared = work.declared.gates.golden
     if declared is None or declared.repository is None or declared.path is None:
         return None
-    lineage = describe(declared.repository, declared.revision, declared.path)
-    return fetch(lineage, rows / f"golden-{Path(declared.path).name}")
+    reach = work.house.reach
+    lineage = describe(declared.repository, declared.revision, declared.path, reach)
+    return fetch(lineage, rows / f"golden-{Path(declared.path).name}", reach)
 
 
 def _champion(work: Work) -> Path | None:
@@ -152,4 +164,4 @@ def _champion(work: Work) -> Path | None:
 
 def _evaluation_lineage(work: Work) -> DataLineage | None:
     declared = work.declared.evaluation
-    return None if declared is None else describe(declared.repository, declared.revision, declared.path)
+    return None if declared is None else describe(declared.repository, declared.revision, declared.path, work.house.reach)

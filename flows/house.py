@@ -9,6 +9,7 @@ from pathlib import Path
 
 from clouds.serving import ServingTarget
 from clouds.targets import target_of
+from fleet.addresses import Reach
 from fleet.declared import Fleet, Model
 from fleet.edges import EdgePlace, edge_places, recorded_regions
 from fleet.errors import UnknownName
@@ -41,7 +42,17 @@ class House:
     @cached_property
     def fleet(self) -> Fleet:
         """The declared fleet."""
-        return read_fleet(self.settings.fleet or self.home.fleet_file)
+        return read_fleet(self.fleet_file)
+
+    @property
+    def fleet_file(self) -> Path:
+        """Where it is declared; what it names lies beside it."""
+        return self.settings.fleet or self.home.fleet_file
+
+    @property
+    def reach(self) -> Reach:
+        """Where one may fetch from."""
+        return Reach.of(self.settings.trusted_hosts)
 
     @cached_property
     def stack(self) -> Stack:

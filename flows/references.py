@@ -15,11 +15,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from clouds.local.files import private_folder, write_private
+from fleet.addresses import Reach
 from fleet.canonical import canonical_json, digest_of
 from fleet.declared import Reference
 from fleet.errors import OperationFailed, Unreachable
 from fleet.versions import DataLineage
-from registry.lineage import commit_of, describe, fetch
+from registry.lineage import ANYWHERE_PUBLIC, commit_of, describe, fetch
 
 HEX = 12
 
@@ -33,26 +34,26 @@ class Pinned:
     remarks: tuple[str, ...]
 
 
-def pinned_reference(work: Path, wanted: Reference) -> Pinned:
+def pinned_reference(work: Path, wanted: Reference, reach: Reach = ANYWHERE_PUBLIC) -> Pinned:
     """Return the rows that a reference names, fetched if they are not in the work folder yet.
 
     Raises what `registry.lineage.describe` and `fetch` raise.
     """
     folder = private_folder(work / "references")
-    lineage, remarks = _lineage(folder, wanted)
+    lineage, remarks = _lineage(folder, wanted, reach)
     if not lineage.commit.startswith(wanted.revision):
         remarks = (f"The reference's revision {wanted.revision} was commit {lineage.commit[:HEX]} this time.", *remarks)
     file = folder / (lineage.sha256.removeprefix("sha256:") + Path(wanted.path).suffix)
-    return Pinned(lineage, fetch(lineage, file), remarks)
+    return Pinned(lineage, fetch(lineage, file, reach), remarks)
 
 
-def _lineage(folder: Path, wanted: Reference) -> tuple[DataLineage, tuple[str, ...]]:
+def _lineage(folder: Path, wanted: Reference, reach: Reach) -> tuple[DataLineage, tuple[str, ...]]:
     commit = commit_of(wanted.repository, wanted.revision)
     known = None if commit is None else _recalled(_note(folder, wanted, commit))
     if known is not None:
         return known, ()
     try:
-        lineage = describe(wanted.repository, commit or wanted.revision, wanted.path)
+        lineage = describe(wanted.repository, commit or wanted.revision, wanted.path, reach)
     except (Unreachable, OperationFailed) as problem:
         last = None if commit else _recalled(_note(folder, wanted, wanted.revision))
         if last is None:

@@ -6,20 +6,24 @@ import shutil
 import time
 from collections.abc import Iterable
 from functools import partial
+from pathlib import Path
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture
 
 from bentos.build import build
+from bentos.twice import difference
 from clouds.serving import Deployment, RevisionStatus, State
 from fleet.errors import IntegrityError, OperationFailed, Unreachable
+from fleet.manifest import Manifest
 from fleet.phases import ReleasePhase
 from fleet.versions import Revision
 from flows import effects
 from flows.gating import Source
 from flows.house import House
 from flows.retrying import on_transient
+from flows.rights import build_options
 from flows.work import Work
 from registry.store import CopyReport, Ref, copy
 
@@ -45,14 +49,30 @@ def take_proven(work: Work, proven: Revision) -> Revision:
 
 def _build(work: Work, source: Source) -> dict[str, str | int]:
     bento = work.folder / "bento"
-    if bento.exists():
-        # A controller that was killed right here left it, whole or not
-        shutil.rmtree(bento)
-    manifest = build(source.folder, work.model, work.desire.version, bento)
+    manifest = _built(work, source, bento)
+    if work.declared.gates.reproducible:
+        _check_reproducible(manifest, _built(work, source, work.folder / "bento-again"), work)
     stored = work.house.origin.put_tree(bento)
     if stored.digest != manifest.digest:
         raise IntegrityError(str(bento), "the Bento changed between building and storing", "Run the release again.")
     return {"digest": stored.digest, "files": len(stored.entries), "bytes": stored.size}
+
+
+def _built(work: Work, source: Source, bento: Path) -> Manifest:
+    if bento.exists():
+        # A controller that was killed right here left it, whole or not
+        shutil.rmtree(bento)
+    options = build_options(work.declared, work.house.fleet_file.parent)
+    return build(source.folder, work.model, work.desire.version, bento, options)
+
+
+def _check_reproducible(first: Manifest, second: Manifest, work: Work) -> None:
+    if why := difference(first, second):
+        raise IntegrityError(
+            f"the Bento of {work.model} version {work.desire.version}",
+            f"is not reproducible: of two builds, {why}",
+            "Find what writes the time, the machine or chance into that file.",
+        )
 
 
 def replicate(work: Work, revision: Revision) -> None:

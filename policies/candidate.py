@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from fleet.components import Needs
 from fleet.declared import Model, Region
 from fleet.evidence import GateOutcome, GateResult
 from fleet.versions import DataLineage
+from policies.waived import Waivers
 
 Figures = tuple[tuple[str, str], ...]
 Evidence = TypeVar("Evidence")
@@ -24,8 +27,9 @@ class Candidate:
     they must be given, `work` a folder for scratch files. `seconds` is how long a model may run inside a gate.
     `version` and `tags` are MLflow's, `lineage` says where the training rows are from, `actor` is who asked for the
     release as the ledger names it, `regions` are those of the fleet, and `fleet_folder` is where fleet.yaml lies.
-    `builder` is the operator whose claim to have built it was checked. `waived` names the file formats
-    that this version may have although they are not declared, by a waiver that has been verified elsewhere.
+    `builder` is the operator whose claim to have built it was checked. `needs` is what the model and the scoring service
+    need (None: nobody told), `advisories` what the site knows of flaws, `now` when the gates are asked, `waivers` what two
+    people let go although a gate refuses it, and `waived` names the file formats among these.
     """
 
     model: str
@@ -45,6 +49,10 @@ class Candidate:
     regions: Mapping[str, Region] = field(default_factory=dict)
     fleet_folder: Path | None = None
     golden: Path | None = None
+    needs: Needs | None = None
+    advisories: Path | None = None
+    now: datetime | None = None
+    waivers: Waivers = field(default_factory=Waivers)
     waived: frozenset[str] = frozenset()
 
 
@@ -70,6 +78,13 @@ class Gate(Protocol[Evidence]):
 
 
 AnyGate = Gate[Any]
+MOST_REASONS = 20
+
+
+def first_of(reasons: Sequence[str]) -> tuple[str, ...]:
+    """Return the first twenty reasons, and how many more there are."""
+    more = len(reasons) - MOST_REASONS
+    return (*reasons[:MOST_REASONS], *((f"and {more} more",) if more > 0 else ()))
 
 
 def passed(gate: AnyGate, reason: str, figures: Figures = ()) -> GateResult:

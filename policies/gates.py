@@ -12,10 +12,13 @@ from policies.builder import BuilderKnown
 from policies.callers import CallersKept
 from policies.candidate import AnyGate, Candidate
 from policies.contract import DataContract
-from policies.golden import GoldenAnswers
+from policies.dependencies.gate import DependenciesSound
 from policies.files.gate import ModelFiles
+from policies.golden import GoldenAnswers
+from policies.licences.gate import LicencesAllowed
 from policies.metric import MetricAgainstChampion
 from policies.policy import PolicyAllows
+from policies.privacy import PrivacyPromised
 from policies.schema import SchemaPresent
 
 __all__ = ["STAGES", "Candidate", "Stage", "evaluate_all", "may_go_on"]
@@ -24,7 +27,7 @@ Stage = tuple[AnyGate, ...]
 
 STAGES: tuple[Stage, ...] = (
     # What is read without loading anything; nothing loads a model whose files have not passed
-    (SchemaPresent(), BuilderKnown(), ModelFiles()),
+    (SchemaPresent(), BuilderKnown(), ModelFiles(), DependenciesSound(), LicencesAllowed(), PrivacyPromised()),
     # Data, and the model in sandboxes
     (CallersKept(), DataContract(), MetricAgainstChampion(), GoldenAnswers(), PolicyAllows()),
 )

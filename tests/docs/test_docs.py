@@ -15,10 +15,10 @@ from ruamel.yaml import YAML
 from fleet import errors
 from fleet.commands import Command
 from fleet.declared import Approval, Canary
+from fleet.declared_files import Files
 from fleet.declared_golden import Golden
 from fleet.declared_policy import PolicyFiles
 from fleet.declared_service import Service
-from fleet.declared_files import Files
 from fleet.declared_traffic import RegionChoice, RequestLimits, ResidencyRules, ShadowPlan, StickyBy, Traffic
 from fleet.errors import ExitCode
 from fleet.settings import PREFIX, Settings

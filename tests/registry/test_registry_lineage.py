@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from fleet.addresses import Reach
 from fleet.canonical import digest_of, digest_of_file
-from fleet.errors import InputError, IntegrityError, NotSupported, TransientError, UnknownName
+from fleet.errors import InputError, IntegrityError, NotSupported, Refused, TransientError, UnknownName
 from fleet.settings import inherited_environment
 from fleet.versions import DataLineage
 from registry.lineage import describe, fetch, read_tags, record_tags
@@ -140,3 +141,59 @@ def test_a_repository_without_a_remote_cannot_be_recorded(repository: Path, tmp_
     git(tmp_path / "lonely", "commit", "-q", "-a", "-m", "no remote")
     with pytest.raises(InputError, match=r"no default DVC remote|DVC remote"):
         describe(str(tmp_path / "lonely"), "HEAD", FILE)
+
+
+METADATA = "http://169.254.169.254/latest"
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"remote": METADATA},
+        {"remote": "http://[::1]/rows"},
+        {"repository": "http://169.254.169.254/rows.git"},
+        {"repository": "ext::sh -c 'touch ran'"},
+        {"repository": "--upload-pack=touch ran"},
+        {"commit": "--output=ran"},
+        {"path": "../../etc/passwd"},
+        {"path": "/etc/passwd"},
+        {"path": "data/%2e%2e/%2e%2e/secret"},
+    ],
+)
+def test_ssrf_and_traversal_by_the_tags_of_a_version_are_refused_before_anything_is_asked(
+    lineage: DataLineage, tmp_path: Path, changed: dict[str, str]
+):
+    asked: list[str] = []
+    reach = Reach(resolve=lambda host: asked.append(host) or ())
+    with pytest.raises(Refused):
+        fetch(replace(lineage, **changed), tmp_path / "rows.csv", reach)
+    assert asked == []
+    assert not (tmp_path / "rows.csv").exists()
+
+
+def test_ssrf_by_a_repositorys_own_remotes_is_refused(repository: Path, lineage: DataLineage, tmp_path: Path):
+    """A tracked file may name any remote of its repository, so each is looked at."""
+    git(tmp_path, "clone", "-q", str(repository), "clone")
+    clone = tmp_path / "clone"
+    with (clone / ".dvc" / "config").open("a") as config:
+        config.write(f"['remote \"inside\"']\n    url = s3://bucket/rows\n    endpointurl = {METADATA}\n")
+    git(clone, "commit", "-q", "-a", "-m", "another remote")
+    for act in (
+        lambda: describe(str(clone), "HEAD", FILE),
+        lambda: fetch(replace(lineage, repository=str(clone), commit=git(clone, "rev-parse", "HEAD")), tmp_path / "rows.csv"),
+    ):
+        with pytest.raises(Refused, match=r"the DVC remote 'inside'.*169\.254\.169\.254"):
+            act()
+
+
+def test_rows_that_dvc_imports_from_another_place_are_not_followed(repository: Path, tmp_path: Path):
+    from dvc.repo import Repo
+
+    git(tmp_path, "clone", "-q", str(repository), "clone")
+    (tmp_path / "elsewhere.csv").write_bytes(ROWS)
+    with Repo(str(tmp_path / "clone")) as opened:
+        opened.imp_url(str(tmp_path / "elsewhere.csv"), str(tmp_path / "clone" / "data" / "imported.csv"))
+    git(tmp_path / "clone", "add", "-A")
+    git(tmp_path / "clone", "commit", "-q", "-m", "an import")
+    with pytest.raises(NotSupported, match="imported by DVC"):
+        describe(str(tmp_path / "clone"), "HEAD", "data/imported.csv")

@@ -17,7 +17,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from fleet.errors import Busy, Denied, InputError, IntegrityError, NotSupported, OperationFailed, UnknownName, Unreachable
+from fleet.errors import Busy, Denied, InputError, IntegrityError, NotSupported, OperationFailed, Refused, UnknownName, Unreachable
 from fleet.manifest import manifest_of
 from fleet.settings import inherited_environment
 from fleet.versions import ModelVersion
@@ -364,6 +364,33 @@ def test_a_listing_cannot_lead_out_of_the_folder(ear: Ear, tmp_path: Path):
     with pytest.raises(IntegrityError, match="leaves"):
         MlflowModels(ear.url).download(ModelVersion(MODEL, "1", "models:/m-1"), tmp_path / "in" / "model")
     assert not list(tmp_path.rglob("escaped"))
+
+
+@pytest.mark.parametrize(
+    ("uri", "path"),
+    [
+        ("mlflow-artifacts:/1/m", "%2e%2e/escaped"),
+        ("mlflow-artifacts:/1/m", "%252e%252e%252fescaped"),
+        ("mlflow-artifacts:/1/m", "a\\u0000b"),
+        ("mlflow-artifacts:/../../etc", "passwd"),
+        ("mlflow-artifacts:/1/%2e%2e/%2e%2e", "escaped"),
+        ("mlflow-artifacts:/1/m?path=../..", "escaped"),
+    ],
+)
+def test_path_traversal_by_an_artifact_uri_or_by_names_that_are_decoded_twice_is_refused(ear: Ear, tmp_path: Path, uri: str, path: str):
+    """CVE-2023-1177 and CVE-2024-1560 of MLflow: the names come from whoever logged the model."""
+    ear.answer = f'{{"artifact_uri": "{uri}", "files": [{{"path": "{path}", "is_dir": false}}]}}'.encode()
+    with pytest.raises((Refused, IntegrityError)):
+        MlflowModels(ear.url).download(ModelVersion(MODEL, "1", "models:/m-1"), tmp_path / "in" / "model")
+    assert not list(tmp_path.rglob("*escaped*"))
+
+
+@pytest.mark.parametrize("uri", ["http://169.254.169.254/latest", "file:///etc", "mlflow-artifacts://169.254.169.254/x", "s3://bucket/x"])
+def test_ssrf_by_an_artifact_uri_is_refused_for_nothing_but_mlflow_itself_is_asked(ear: Ear, tmp_path: Path, uri: str):
+    ear.answer = f'{{"artifact_uri": "{uri}"}}'.encode()
+    with pytest.raises(NotSupported, match="not served by the MLflow server"):
+        MlflowModels(ear.url).download(ModelVersion(MODEL, "1", "models:/m-1"), tmp_path / "model")
+    assert len(ear.heard) == 1
 
 
 def test_a_version_without_files_is_no_download(ear: Ear, tmp_path: Path):

@@ -1,0 +1,32 @@
+"""What a Bento is built from beside the model: checked before anything is built, wherever it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from fleet.errors import Refused
+from fleet.image_inputs import unfit_base_image, unfit_system_package
+from fleet.pins import Pin
+
+
+@dataclass(frozen=True, slots=True)
+class BuildOptions:
+    """The image to begin with (by digest), Debian packages for it, and the pins whose hashes the requirements carry."""
+
+    base_image: str | None = None
+    system_packages: tuple[str, ...] = ()
+    pins: Mapping[str, Pin] | None = None
+
+    def check(self) -> None:
+        """Raise Refused for what would be pasted into a Dockerfile as something else than it is."""
+        if self.base_image is not None and (why := unfit_base_image(self.base_image)):
+            raise Refused(f"base image {self.base_image!r}", why, "Correct it; nothing was built.")
+        for package in self.system_packages:
+            if why := unfit_system_package(package):
+                raise Refused(f"system package {package!r}", why, "Correct it; nothing was built.")
+
+    def docker(self) -> dict[str, object]:
+        """Return the section `docker` of a build file, empty where nothing is asked for."""
+        base = {"base_image": self.base_image} if self.base_image else {}
+        return base | ({"system_packages": list(self.system_packages)} if self.system_packages else {})

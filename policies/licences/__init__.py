@@ -1,0 +1,1 @@
+"""Under which licences a model, its data and what it needs stand."""
