@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from obstore.store import MemoryStore
 
@@ -161,6 +161,7 @@ def test_a_statement_of_another_type_is_not_one(keys, policy) -> None:
     assert verify_all(SUBJECT, (signed(keys) | {Kind.SCAN: odd}).values(), policy) != ()
 
 
+@settings(deadline=None)
 @given(place=st.integers(0, 10_000), bit=st.integers(0, 7))
 def test_no_bit_of_an_envelope_can_be_flipped(place: int, bit: int) -> None:
     key = fixed_key()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from registry.merkle import Growing, consistency_proof, follows, includes, inclusion_proof, leaf_hash, node_hash, root_of
@@ -130,6 +130,7 @@ def test_a_leaf_never_passes_for_a_node() -> None:
 LOGS = st.lists(st.binary(max_size=4), min_size=1, max_size=70)
 
 
+@settings(deadline=None)
 @given(LOGS, st.data())
 def test_roots_and_proofs_are_those_of_the_recursive_definitions(entries: list[bytes], data: st.DataObject) -> None:
     place = data.draw(st.integers(0, len(entries) - 1))
@@ -142,6 +143,7 @@ def test_roots_and_proofs_are_those_of_the_recursive_definitions(entries: list[b
     assert follows((earlier, naive_root(entries[:earlier])), (len(entries), naive_root(entries)), consistency_proof(hashed, earlier))
 
 
+@settings(deadline=None)
 @given(LOGS, st.data())
 def test_a_changed_log_has_no_proof(entries: list[bytes], data: st.DataObject) -> None:
     earlier = data.draw(st.integers(1, len(entries)))
@@ -154,6 +156,7 @@ def test_a_changed_log_has_no_proof(entries: list[bytes], data: st.DataObject) -
     assert not includes(later[1], later[0], changed, leaf_hash(entries[changed]), inclusion_proof(leaves(other), changed))
 
 
+@settings(deadline=None)
 @given(LOGS, st.data())
 def test_a_proof_that_is_changed_anywhere_proves_nothing(entries: list[bytes], data: st.DataObject) -> None:
     place, earlier = data.draw(st.integers(0, len(entries) - 1)), data.draw(st.integers(1, len(entries)))
@@ -171,6 +174,7 @@ def test_a_proof_that_is_changed_anywhere_proves_nothing(entries: list[bytes], d
             assert not holds([*proof[:at], bytes(32), *proof[at + 1 :]])
 
 
+@settings(deadline=None)
 @given(LOGS)
 def test_a_tree_that_grows_has_at_each_size_the_root_of_that_size(entries: list[bytes]) -> None:
     growing = Growing()

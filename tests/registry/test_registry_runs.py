@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleet.canonical import canonical_json
@@ -70,6 +70,7 @@ def test_more_than_can_be_recorded_is_counted(tmp_path: Path) -> None:
     assert run.parameters[0] == ("p0000", "x" * (LONGEST - 1) + "…")
 
 
+@settings(deadline=None)
 @given(st.floats())
 def test_a_metric_is_text_that_reads_back_as_the_same_number(value: float) -> None:
     run = told(Path("/nowhere"), metrics=[{"key": "m", "value": value}])
@@ -78,6 +79,7 @@ def test_a_metric_is_text_that_reads_back_as_the_same_number(value: float) -> No
     assert float(text) == value or value != value
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.text(), st.text(), max_size=5))
 def test_whatever_a_run_says_the_ledger_can_take_it(params: dict[str, str]) -> None:
     run = told(Path("/nowhere"), params=[{"key": key, "value": value} for key, value in params.items()])
