@@ -26,6 +26,8 @@ costs_app = typer.Typer(help="Reconcile what serving costs.", no_args_is_help=Tr
 app.add_typer(costs_app, name="costs")
 policy_app = typer.Typer(help="Ask and test the policies (Rego).", no_args_is_help=True)
 app.add_typer(policy_app, name="policy")
+contract_app = typer.Typer(help="What the data of a model must be like.", no_args_is_help=True)
+app.add_typer(contract_app, name="contract")
 operator_app = typer.Typer(help="Who may command releases.", no_args_is_help=True)
 app.add_typer(operator_app, name="operator")
 app.add_typer(waiver_app, name="waiver")
@@ -306,6 +308,30 @@ def policy_test(
     from control.policy_commands import Asking, run_tests_of
 
     _leave(run_tests_of(path, Asking(data=data, seconds=seconds), as_json))
+
+
+@contract_app.command("learn")
+def contract_learn(
+    subject: Annotated[str, typer.Argument(metavar="MODEL|FILE", help="A model of fleet.yaml, or a Parquet or CSV file.")],
+    rows: Annotated[
+        str, typer.Option("--rows", help="Which rows of the model: training, validation, evaluation, golden, or drift's reference.")
+    ] = "training",
+    out: Annotated[
+        Path | None, typer.Option("--out", help="The file to write; if absent, the contract that fleet.yaml names, or beside FILE.")
+    ] = None,
+    slack: Annotated[
+        float, typer.Option("--slack", min=0.01, max=10, help="How far what comes may differ, as a part of what was seen.")
+    ] = 0.1,
+    categories: Annotated[int, typer.Option("--categories", min=0, max=1000, help="The most values of a column that are named.")] = 25,
+    force: Annotated[bool, typer.Option("--force", help="Replace a contract that is there.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Learn a data contract (Great Expectations) from rows that are known to be good; people edit it afterwards."""
+    from control.contract_commands import Wanted, learn_contract
+    from flows.contracts import rows_named
+    from policies.learning import Slack
+
+    learn_contract(Wanted(subject, rows_named(rows), Slack(slack, categories), out, force), as_json)
 
 
 @operator_app.command("add")

@@ -321,6 +321,13 @@ class Model(Declared):
         return self
 
     @model_validator(mode="after")
+    def _gates_have_what_they_need(self) -> Self:
+        problem = self.gates.problem(self.evaluation.metric if self.evaluation else None, contract=self.contract is not None)
+        if problem:
+            raise ValueError(problem)
+        return self
+
+    @model_validator(mode="after")
     def _forecast_per_region(self) -> Self:
         unknown = sorted(set(self.forecast) - set(self.regions))
         if unknown:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,8 +10,10 @@ from pathlib import Path
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from bentos.build import MODEL_FOLDER
+from bentos.build import MODEL_FOLDER, SERVICE
+from fleet.addresses import Reach
 from fleet.builders import TAG, Built, builder_of
+from fleet.declared import Model
 from fleet.errors import IntegrityError
 from fleet.operators import read_operators
 from fleet.phases import ReleasePhase
@@ -27,7 +30,12 @@ from policies.files.gate import ModelFiles
 from policies.gates import STAGES, Candidate, evaluate_all
 from policies.waivers import Subject
 from registry.ledger import JSON
-from registry.lineage import describe, fetch, read_tags
+from registry.lineage import describe, fetch, read_tags, record_tags
+from registry.models import MlflowModels
+
+PINNED = ("evaluation", "validation", "golden")
+"""The rows that fleet.yaml pins for the gates; those that a version learned from are named by its own tags."""
+SOURCE_TAG = "convoy.source_digest"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +60,7 @@ def resolve(work: Work) -> Source:
         effects.RESOLVE,
         lambda: {
             "source_digest": manifest.digest,
+            "run": version.run_id,
             "lineage": None if lineage is None else _lineage_payload(lineage),
             "builder": _builder(work, version, manifest.digest),
             "training_run": _training_run(work, version, folder),
@@ -87,14 +96,25 @@ def validate(work: Work, source: Source) -> tuple[str, ...]:
 
 
 def _decide(work: Work, source: Source) -> dict[str, JSON]:
-    evaluation = _evaluation_lineage(work)
-    results = evaluate_all(STAGES, _candidate(work, source, evaluation))
+    pinned = pinned_rows(work.declared, work.house.reach)
+    tag_lineage(work.house.models, source, pinned)
+    results = evaluate_all(STAGES, _candidate(work, source, pinned))
     show_gates(work, results)
     return {
         "refusals": refusals(results),
         "results": [as_payload(result) for result in results],
-        "evaluation": None if evaluation is None else _lineage_payload(evaluation),
+        "data": {name: _lineage_payload(lineage) for name, lineage in pinned.items()},
         "golden": keep(work),
+    }
+
+
+def pinned_rows(declared: Model, reach: Reach) -> dict[str, DataLineage]:
+    """Return where the rows lie that fleet.yaml declares for the gates, each read once to take its digest."""
+    wanted = (declared.evaluation, declared.gates.contract.validation, declared.gates.golden)
+    return {
+        name: describe(rows.repository, rows.revision, rows.path, reach)
+        for name, rows in zip(PINNED, wanted, strict=True)
+        if rows is not None and rows.repository is not None and rows.path is not None
     }
 
 
@@ -104,11 +124,24 @@ def _training_run(work: Work, version: ModelVersion, folder: Path) -> JSON:
     return None if run is None else run.as_json()
 
 
+def tag_lineage(models: MlflowModels, source: Source, pinned: Mapping[str, DataLineage]) -> None:
+    """Write into MLflow which files were looked at and by which rows, beside the rows that the version learned from.
+
+    What stands there already is not written again.
+    """
+    wanted = {SOURCE_TAG: source.digest}
+    for name, lineage in pinned.items():
+        wanted |= record_tags(lineage, name)
+    for key, value in wanted.items():
+        if source.version.tags.get(key) != value:
+            models.tag(source.version, key, value)
+
+
 def _lineage_payload(lineage: DataLineage) -> JSON:
     return {name: getattr(lineage, name) for name in lineage.__slots__}
 
 
-def _candidate(work: Work, source: Source, evaluation: DataLineage | None) -> Candidate:
+def _candidate(work: Work, source: Source, pinned: Mapping[str, DataLineage]) -> Candidate:
     house = work.house
     contract = work.declared.contract
     fleet_folder = house.fleet_file.parent
@@ -116,13 +149,14 @@ def _candidate(work: Work, source: Source, evaluation: DataLineage | None) -> Ca
     rows = work.folder / "data"
     now = datetime.now(UTC)
     waivers = waivers_for(work.declared, fleet_folder, Subject(work.model, source.version.version, source.digest), now)
+    fetched = {name: fetch(lineage, rows / f"{name}-{Path(lineage.path).name}", house.reach) for name, lineage in pinned.items()}
     return Candidate(
         model=work.model,
         declared=work.declared,
         folder=source.folder,
         champion=_champion(work),
         training=None if training is None else fetch(training, rows / f"training-{Path(training.path).name}", house.reach),
-        evaluation=None if evaluation is None else fetch(evaluation, rows / f"evaluation-{Path(evaluation.path).name}", house.reach),
+        evaluation=fetched.get("evaluation"),
         contract=fleet_folder / contract if contract else None,
         work=work.folder / "gates",
         seconds=house.settings.gate_seconds,
@@ -133,23 +167,15 @@ def _candidate(work: Work, source: Source, evaluation: DataLineage | None) -> Ca
         lineage=training,
         regions=house.fleet.regions,
         fleet_folder=fleet_folder,
-        golden=_golden(work, rows),
+        validation=fetched.get("validation"),
+        golden=fetched.get("golden"),
+        service=SERVICE,
         needs=needs_for(work.declared, house.settings, source.folder),
         advisories=advisories_of(house.settings),
         now=now,
         waivers=waivers,
         waived=waivers.things(ModelFiles.name),
     )
-
-
-def _golden(work: Work, rows: Path) -> Path | None:
-    """Return the declared file of golden answers on this machine, None where none is declared."""
-    declared = work.declared.gates.golden
-    if declared is None or declared.repository is None or declared.path is None:
-        return None
-    reach = work.house.reach
-    lineage = describe(declared.repository, declared.revision, declared.path, reach)
-    return fetch(lineage, rows / f"golden-{Path(declared.path).name}", reach)
 
 
 def _champion(work: Work) -> Path | None:
@@ -160,8 +186,3 @@ def _champion(work: Work) -> Path | None:
     folder = work.folder / "champion"
     work.house.origin.fetch_tree(stable.digest, folder)
     return folder / MODEL_FOLDER
-
-
-def _evaluation_lineage(work: Work) -> DataLineage | None:
-    declared = work.declared.evaluation
-    return None if declared is None else describe(declared.repository, declared.revision, declared.path, work.house.reach)

@@ -12,6 +12,7 @@ from fleet.components import Needs
 from fleet.declared import Model, Region
 from fleet.evidence import GateOutcome, GateResult
 from fleet.versions import DataLineage
+from policies.once import Once
 from policies.waived import Waivers
 
 Figures = tuple[tuple[str, str], ...]
@@ -22,14 +23,15 @@ Evidence = TypeVar("Evidence")
 class Candidate:
     """A model version that wants to be released, with everything that is known of it.
 
-    `folder` and `champion` are downloaded MLflow models (no champion: None), `training` and `evaluation` parquet files
-    of rows (`evaluation` with the label), `contract` a Great Expectations suite, `golden` rows with the answers that
-    they must be given, `work` a folder for scratch files. `seconds` is how long a model may run inside a gate.
+    `folder` and `champion` are downloaded MLflow models (no champion: None), `training`, `evaluation` (with the label),
+    `validation` and `golden` (with the answers that they must be given) parquet files of rows, `contract` a Great
+    Expectations suite, `work` a folder for scratch files. `seconds` is how long a model may run inside a gate.
     `version` and `tags` are MLflow's, `lineage` says where the training rows are from, `actor` is who asked for the
     release as the ledger names it, `regions` are those of the fleet, and `fleet_folder` is where fleet.yaml lies.
     `builder` is the operator whose claim to have built it was checked. `needs` is what the model and the scoring service
     need (None: nobody told), `advisories` what the site knows of flaws, `now` when the gates are asked, `waivers` what two
-    people let go although a gate refuses it, and `waived` names the file formats among these.
+    people let go although a gate refuses it, and `waived` names the file formats among these. `service` is the folder of the
+    scoring service's code, as it is packaged with the model. `once` keeps what several gates look at.
     """
 
     model: str
@@ -54,6 +56,9 @@ class Candidate:
     now: datetime | None = None
     waivers: Waivers = field(default_factory=Waivers)
     waived: frozenset[str] = frozenset()
+    validation: Path | None = None
+    service: Path | None = None
+    once: Once = field(default_factory=Once, compare=False, repr=False)
 
 
 class Gate(Protocol[Evidence]):

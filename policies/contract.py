@@ -1,12 +1,13 @@
-"""The gate that holds training and evaluation rows against the declared data contract."""
+"""The gate that holds training, validation, evaluation and golden rows against the declared data contract."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from fleet.declared import Model
 from fleet.errors import InputError, OperationFailed
@@ -25,10 +26,17 @@ class _Known(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class _Meta(BaseModel):
+    """What anybody may note; `sets` alone means something: the rows that the expectation is for."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    sets: Annotated[tuple[Literal["training", "validation", "evaluation", "golden"], ...], Field(min_length=1)] = ("training",)
+
+
 class _Expectation(_Known):
     type: str
     kwargs: dict[str, Any] = {}
-    meta: dict[str, Any] | None = None
+    meta: _Meta | None = None
     notes: str | list[str] | None = None
     description: str | None = None
     severity: str | None = None
@@ -42,7 +50,9 @@ def _some(expectations: tuple[_Expectation, ...]) -> tuple[_Expectation, ...]:
     return expectations
 
 
-class _Suite(_Known):
+class Suite(_Known):
+    """A suite file."""
+
     name: str
     expectations: Annotated[tuple[_Expectation, ...], AfterValidator(_some)]
     meta: dict[str, Any] | None = None
@@ -67,7 +77,7 @@ class DataContract(Gate[Checked | None]):
     """Passes rows that meet every expectation of the suite, whatever its severity.
 
     Not applicable only where fleet.yaml declares no contract for the model. A declared contract needs the training
-    rows; evaluation rows are checked too where there are any.
+    rows, and the validation and golden rows that `gates.contract` names; evaluation rows are checked too where there are any.
     """
 
     name = "data contract"
@@ -83,7 +93,14 @@ class DataContract(Gate[Checked | None]):
         suite = _read(candidate.contract)
         if candidate.training is None:
             return Checked("there are no training rows to check. Record the data's lineage with the model version")
-        named = (("training", candidate.training), ("evaluation", candidate.evaluation))
+        if candidate.declared.gates.contract.validation is not None and candidate.validation is None:
+            return Checked("fleet.yaml declares validation rows, but they were not found")
+        named = (
+            ("training", candidate.training),
+            ("validation", candidate.validation),
+            ("evaluation", candidate.evaluation),
+            ("golden", candidate.golden),
+        )
         frames = tuple(Frame(name, path.absolute()) for name, path in named if path is not None)
         return self._check(candidate, suite, frames)
 
@@ -97,7 +114,7 @@ class DataContract(Gate[Checked | None]):
         figures = (*((f"{frame} rows", str(rows)) for frame, rows in zip(evidence.frames, report.rows, strict=True)), *barriers)
         if report.breaches:
             return failed(self, *_reasons(report), figures=figures)
-        return passed(self, f"{' and '.join(evidence.frames)} rows meet every expectation", figures)
+        return passed(self, f"{listed(evidence.frames)} rows meet every expectation", figures)
 
     def _check(self, candidate: Candidate, suite: str, frames: tuple[Frame, ...]) -> Checked:
         job = Job("contract", ContractRequest(suite, frames), tuple(frame.rows for frame in frames), candidate.work)
@@ -112,6 +129,11 @@ class DataContract(Gate[Checked | None]):
         return Checked(frames=tuple(frame.name for frame in frames), report=report, barriers=done.barriers.figures)
 
 
+def listed(names: Sequence[str]) -> str:
+    """Return names as a sentence has them: one, two and three."""
+    return " and ".join((*[", ".join(names[:-1])] * bool(names[:-1]), *names[-1:]))
+
+
 def _reasons(report: ContractReport) -> list[str]:
     """Say each breach in one line, the first twenty of them."""
     lines = [f"{one.frame} rows: {one.expectation}{f' on {one.subject}' if one.subject else ''}: {one.why}" for one in report.breaches]
@@ -123,7 +145,7 @@ def _read(path: Path) -> str:
     """Return a suite's text, once its form is right; raises InputError naming each wrong key."""
     try:
         text = path.read_text(encoding="utf-8")
-        _Suite.model_validate_json(text)
+        Suite.model_validate_json(text)
     except (OSError, UnicodeDecodeError) as problem:
         raise InputError(str(path), f"cannot be read ({problem})", f"{REMEDY}.") from problem
     except ValidationError as problem:

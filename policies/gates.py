@@ -19,6 +19,8 @@ from policies.licences.gate import LicencesAllowed
 from policies.metric import MetricAgainstChampion
 from policies.policy import PolicyAllows
 from policies.privacy import PrivacyPromised
+from policies.quality import QualityAgainstChampion
+from policies.robustness import DisturbedRequests
 from policies.schema import SchemaPresent
 
 __all__ = ["STAGES", "Candidate", "Stage", "evaluate_all", "may_go_on"]
@@ -29,7 +31,15 @@ STAGES: tuple[Stage, ...] = (
     # What is read without loading anything; nothing loads a model whose files have not passed
     (SchemaPresent(), BuilderKnown(), ModelFiles(), DependenciesSound(), LicencesAllowed(), PrivacyPromised()),
     # Data, and the model in sandboxes
-    (CallersKept(), DataContract(), MetricAgainstChampion(), GoldenAnswers(), PolicyAllows()),
+    (
+        CallersKept(),
+        DataContract(),
+        MetricAgainstChampion(),
+        QualityAgainstChampion(),
+        DisturbedRequests(),
+        GoldenAnswers(),
+        PolicyAllows(),
+    ),
 )
 AT_ONCE = 4
 

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from decimal import Decimal
-from pathlib import Path
 from typing import assert_never
 
 from fleet.declared import Evaluation, Model
 from fleet.errors import InputError
 from fleet.evidence import GateResult
 from policies.candidate import Candidate, Figures, Gate, failed, not_applicable, passed
-from policies.sandbox import Job, Limits, Run, run
-from policies.workers.messages import Measurements, MeasureRequest, Metric, Predictions, PredictRequest
-
-REMEDY = "Correct the evaluation that fleet.yaml declares."
+from policies.predicting import REMEDY, WHO, predicted
+from policies.sandbox import Job, Limits, run
+from policies.workers.messages import Measurements, MeasureRequest, Metric, Predictions
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +47,11 @@ class MetricAgainstChampion(Gate[Scored]):
         declared = candidate.declared.evaluation
         if declared is None:
             return Scored(None)
-        if candidate.evaluation is None:
-            return Scored(None, "fleet.yaml declares an evaluation, but its rows were not found")
-        unlabelled = _without_label(candidate.evaluation, declared.label, candidate.work)
-        folders = [candidate.folder] + ([candidate.champion] if candidate.champion else [])
-        runs = _predict(folders, unlabelled, candidate)
-        barriers = runs[0].barriers.figures
-        for who, done in zip(("candidate", "champion"), runs, strict=False):
-            if done.answer is None:
-                return Scored(None, f"the {who} could not be scored: {done.failure}", barriers)
-        scores, problem = _measure(candidate, declared, tuple(done.answer for done in runs if done.answer is not None))
-        return Scored(scores, problem, barriers)
+        found = predicted(candidate, declared)
+        if found.problem:
+            return Scored(None, found.problem, found.barriers)
+        scores, problem = _measure(candidate, declared, found.models)
+        return Scored(scores, problem, found.barriers)
 
     def judge(self, declared: Model, evidence: Scored) -> GateResult:
         """Return how the candidate compares."""
@@ -83,34 +74,6 @@ class MetricAgainstChampion(Gate[Scored]):
         return passed(self, f"{evaluation.metric} {scores.candidate} against the champion's {scores.champion}", figures)
 
 
-def _without_label(rows: Path, label: str, work: Path) -> Path:
-    """Write the rows without their label and return the file; raises InputError where the label is missing."""
-    import pyarrow
-    from pyarrow import parquet
-
-    try:
-        table = parquet.read_table(rows)
-    except (OSError, pyarrow.ArrowException) as problem:
-        raise InputError(f"evaluation rows {rows}", f"are no parquet file ({type(problem).__name__})", REMEDY) from problem
-    if label not in table.column_names:
-        raise InputError(f"evaluation rows {rows}", f"have no column '{label}' (columns: {', '.join(table.column_names)})", REMEDY)
-    work.mkdir(parents=True, exist_ok=True)
-    unlabelled = (work / "evaluation-without-label.parquet").absolute()
-    parquet.write_table(table.drop_columns([label]), unlabelled)
-    return unlabelled
-
-
-def _predict(folders: list[Path], rows: Path, candidate: Candidate) -> list[Run[Predictions]]:
-    """Let every model predict the rows, each in a sandbox of its own, at the same time."""
-
-    def one(folder: Path) -> Run[Predictions]:
-        job = Job("predict", PredictRequest(folder.absolute(), rows), (folder, rows), candidate.work)
-        return run(job, Predictions, Limits(candidate.seconds))
-
-    with ThreadPoolExecutor(len(folders)) as pool:
-        return list(pool.map(one, folders))
-
-
 def _measure(candidate: Candidate, declared: Evaluation, models: tuple[Predictions, ...]) -> tuple[_Scores | None, str]:
     """Return the metrics, or why there are none; raises InputError where the labels cannot serve the metric."""
     assert candidate.evaluation is not None
@@ -122,7 +85,7 @@ def _measure(candidate: Candidate, declared: Evaluation, models: tuple[Predictio
     if done.answer.wrong_rows:
         raise InputError(f"evaluation rows {rows}", done.answer.wrong_rows, REMEDY)
     values: list[Decimal] = []
-    for who, measured in zip(("candidate", "champion"), done.answer.models, strict=False):
+    for who, measured in zip(WHO, done.answer.models, strict=False):
         if measured.value is None:
             return None, f"the {who} cannot be measured: {measured.problem}"
         values.append(Decimal(f"{measured.value:.6f}"))

@@ -16,27 +16,30 @@ from fleet.canonical import CHUNK, digest_of_file
 from fleet.errors import ConvoyError, InputError, IntegrityError, NotSupported, OperationFailed, Refused, UnknownName, Unreachable
 from fleet.versions import DataLineage
 
-PREFIX = "convoy.data."
+PREFIX = "convoy.{rows}."
+TRAINING = "data"
+"""What the rows are called in tags that a version learned from; others are called what they are for."""
 _REMOTE = "recorded"
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _REVISION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./~^@{}-]{0,200}")
 ANYWHERE_PUBLIC = Reach()
 
 
-def record_tags(lineage: DataLineage) -> dict[str, str]:
-    """Return the MLflow tags that record a lineage, one per field."""
-    return {PREFIX + name: value for name, value in asdict(lineage).items()}
+def record_tags(lineage: DataLineage, rows: str = TRAINING) -> dict[str, str]:
+    """Return the MLflow tags that record a lineage, one per field; `rows` says of which rows, such as evaluation."""
+    return {PREFIX.format(rows=rows) + name: value for name, value in asdict(lineage).items()}
 
 
-def read_tags(tags: Mapping[str, str]) -> DataLineage | None:
+def read_tags(tags: Mapping[str, str], rows: str = TRAINING) -> DataLineage | None:
     """Return the lineage that tags record, or None when they record none; raises InputError when one is missing."""
+    prefix = PREFIX.format(rows=rows)
     names = [field.name for field in fields(DataLineage)]
-    missing = [PREFIX + name for name in names if PREFIX + name not in tags]
+    missing = [prefix + name for name in names if prefix + name not in tags]
     if len(missing) == len(names):
         return None
     if missing:
         raise InputError("data lineage", f"lacks the tags {', '.join(missing)}", "Record it as registry.lineage.record_tags writes it.")
-    return DataLineage(**{name: tags[PREFIX + name] for name in names})
+    return DataLineage(**{name: tags[prefix + name] for name in names})
 
 
 def commit_of(repository: str, revision: str) -> str | None:

@@ -18,7 +18,8 @@ def main() -> None:
     import great_expectations
     import pandas
 
-    expectations, wrong = _expectations(json.loads(request.suite)["expectations"])
+    declared = json.loads(request.suite)["expectations"]
+    _, wrong = _expectations(declared)
     if wrong:
         answer(ContractReport(wrong_suite=wrong))
         return
@@ -26,16 +27,21 @@ def main() -> None:
     context.variables.progress_bars = {"globally": False}
     asset = context.data_sources.add_pandas("frames").add_dataframe_asset("frame")
     batch = asset.add_batch_definition_whole_dataframe("whole")
-    suite = context.suites.add(great_expectations.ExpectationSuite(name="contract", expectations=expectations))
-    check = context.validation_definitions.add(great_expectations.ValidationDefinition(name="contract", data=batch, suite=suite))
     breaches: list[Breach] = []
     rows: list[int] = []
     for frame in request.frames:
         table = pandas.read_parquet(frame.rows)
+        expectations, _ = _expectations([one for one in declared if _is_for(one, frame.name)])
+        suite = context.suites.add(great_expectations.ExpectationSuite(name=frame.name, expectations=expectations))
+        check = context.validation_definitions.add(great_expectations.ValidationDefinition(name=frame.name, data=batch, suite=suite))
         found = check.run(batch_parameters={"dataframe": table}).to_json_dict()
         breaches += _breaches(frame, table, found)
         rows.append(len(table))
     answer(ContractReport(tuple(breaches), tuple(rows)))
+
+
+def _is_for(declared: Mapping[str, Any], frame: str) -> bool:
+    return frame in (declared.get("meta") or {}).get("sets", (frame,))
 
 
 def _expectations(declared: list[dict[str, Any]]) -> tuple[list[Any], tuple[str, ...]]:

@@ -78,7 +78,10 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class ContractRequest:
-    """Check frames against a Great Expectations suite (JSON text)."""
+    """Check frames against a Great Expectations suite (JSON text).
+
+    An expectation whose `meta.sets` names frames is for those alone.
+    """
 
     suite: str
     frames: tuple[Frame, ...]

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas
 import pytest
 
+from fleet.declared import Model
 from fleet.errors import InputError
 from fleet.evidence import GateOutcome
 from policies.candidate import Candidate
@@ -14,6 +15,7 @@ from policies.contract import DataContract
 
 GATE = DataContract()
 Suite = Callable[..., Path]
+GOLDEN = {"repository": "data", "path": "golden.parquet"}
 
 
 def expect(kind: str, **kwargs: object) -> dict[str, object]:
@@ -78,3 +80,19 @@ def test_rows_that_cannot_be_read_fail(candidate: Candidate, suite: Suite) -> No
     result = GATE.evaluate(replace(candidate, contract=suite()))
     assert result.outcome is GateOutcome.FAILED
     assert "the rows could not be checked" in result.reasons[0]
+
+
+def test_declared_rows_that_were_not_found_fail_by_their_name(candidate: Candidate, suite: Suite) -> None:
+    document = candidate.declared.model_dump() | {"contract": "people.json", "gates": {"contract": {"golden": GOLDEN}}}
+    declared = Model.model_validate(document)
+    result = GATE.evaluate(replace(candidate, contract=suite(), declared=declared))
+    assert result.outcome is GateOutcome.FAILED
+    assert "golden rows, but they were not found" in result.reasons[0]
+    with pytest.raises(ValueError, match="declare contract"):
+        Model.model_validate(document | {"contract": None})
+
+
+def test_an_expectation_for_rows_that_nobody_knows_is_an_input_error(candidate: Candidate, suite: Suite) -> None:
+    contract = suite(expect("column_values_to_be_unique", column="age") | {"meta": {"sets": ["trainign"]}})
+    with pytest.raises(InputError, match=r"expectations\.0\.meta\.sets\.0: .*'training', 'validation', 'evaluation' or 'golden'"):
+        GATE.evaluate(replace(candidate, contract=contract))

@@ -29,6 +29,7 @@ MACHINE, ANY_MOMENT = "tests/flows/test_flows_state_machine.py", "tests/flows/te
 GOLDEN = "tests/flows/test_flows_golden_answers.py"
 OVERTAKEN = "tests/flows/test_flows_overtaken.py"
 RULES, SHADOW = "tests/traffic/test_traffic_rules.py", "tests/flows/test_flows_shadowing.py"
+QUALITY, ROBUST = "tests/policies/test_policies_quality.py", "tests/policies/test_policies_robustness.py"
 
 MUTANTS = (
     Mutant(
@@ -600,5 +601,40 @@ MUTANTS = (
         "if held is not None and table.order <= held.table.order:",
         "if False and held is not None:",
         (ANY_MOMENT,),
+    ),
+    Mutant(
+        "a slice with too few rows passes",
+        "policies/quality_verdict.py",
+        "return Says.UNKNOWN",
+        "return Says.WITHIN",
+        (f"{QUALITY}::test_a_slice_with_too_few_rows_is_inconclusive_by_its_name_even_where_the_estimate_may_decide",),
+    ),
+    Mutant(
+        "a slice's certain loss is let through",
+        "policies/quality_verdict.py",
+        "if p_above <= asked.error:",
+        "if False and p_above <= asked.error:",
+        (f"{QUALITY}::test_a_planted_loss_in_one_slice_is_found_and_named_and_the_others_are_not",),
+    ),
+    Mutant(
+        "a 5xx to a disturbed request counts as a refusal",
+        "policies/workers/disturb.py",
+        "REFUSED = range(400, 500)",
+        "REFUSED = range(400, 600)",
+        (f"{ROBUST}::test_a_model_that_raises_on_a_missing_value_fails_by_disturbance_and_column",),
+    ),
+    Mutant(
+        "an answer without a number counts as an answer",
+        "policies/workers/serving.py",
+        "return all(None not in",
+        "return True or all(None not in",
+        (f"{ROBUST}::test_an_answer_without_a_number_fails",),
+    ),
+    Mutant(
+        "golden rows that were not found are left out",
+        "policies/contract.py",
+        "if wanted is not None and rows is None:",
+        "if False and wanted is not None and rows is None:",
+        ("tests/policies/test_policies_contract.py::test_declared_rows_that_were_not_found_fail_by_their_name",),
     ),
 )
