@@ -6,7 +6,7 @@ import importlib
 
 from benchmarks.form import Row
 
-CASES = ("policy",)
+CASES = ("files", "quality", "policy", "rights", "ledger")
 
 
 def run(quick: bool) -> list[Row]:

@@ -15,7 +15,7 @@ from policies.contract import DataContract
 
 GATE = DataContract()
 Suite = Callable[..., Path]
-GOLDEN = {"repository": "data", "path": "golden.parquet"}
+VALIDATION = {"repository": "data", "path": "validation.parquet"}
 
 
 def expect(kind: str, **kwargs: object) -> dict[str, object]:
@@ -83,11 +83,11 @@ def test_rows_that_cannot_be_read_fail(candidate: Candidate, suite: Suite) -> No
 
 
 def test_declared_rows_that_were_not_found_fail_by_their_name(candidate: Candidate, suite: Suite) -> None:
-    document = candidate.declared.model_dump() | {"contract": "people.json", "gates": {"contract": {"golden": GOLDEN}}}
+    document = candidate.declared.model_dump() | {"contract": "people.json", "gates": {"contract": {"validation": VALIDATION}}}
     declared = Model.model_validate(document)
     result = GATE.evaluate(replace(candidate, contract=suite(), declared=declared))
     assert result.outcome is GateOutcome.FAILED
-    assert "golden rows, but they were not found" in result.reasons[0]
+    assert "validation rows, but they were not found" in result.reasons[0]
     with pytest.raises(ValueError, match="declare contract"):
         Model.model_validate(document | {"contract": None})
 
