@@ -631,10 +631,10 @@ MUTANTS = (
         (f"{ROBUST}::test_an_answer_without_a_number_fails",),
     ),
     Mutant(
-        "golden rows that were not found are left out",
+        "validation rows that were not found are left out",
         "policies/contract.py",
-        "if wanted is not None and rows is None:",
-        "if False and wanted is not None and rows is None:",
+        "if candidate.declared.gates.contract.validation is not None and candidate.validation is None:",
+        "if False:",
         ("tests/policies/test_policies_contract.py::test_declared_rows_that_were_not_found_fail_by_their_name",),
     ),
 )
