@@ -139,6 +139,20 @@ def gates(
 
 
 @app.command()
+def attestations(
+    release: Annotated[str, typer.Argument(help="A release, as `convoy status` and the ledger name it.")],
+    to: Annotated[
+        Path | None, typer.Option("--out", help="A new folder for the statements, the bills of materials and the public keys.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what was signed of a release's revision, and whether it holds in every store; exit 3 where it does not."""
+    from control.attestations_command import show_attestations
+
+    _leave(show_attestations(release, to, as_json))
+
+
+@app.command()
 def judge(
     release: Annotated[str, typer.Argument(help="A release with a canary, as `convoy status` and the ledger name it.")],
     changes: Annotated[

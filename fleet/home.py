@@ -59,6 +59,10 @@ class Home:
         """The key of the ledger's heads, and its public half."""
         return self.keys / "ledger"
 
+    def attestation_keys(self, kind: str) -> Path:
+        """The key of one kind of attestation, and its public half."""
+        return self.keys / kind
+
     @property
     def logs(self) -> Path:
         """Logs of every supervised process."""

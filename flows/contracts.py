@@ -55,7 +55,7 @@ def learn_from_model(house: House, model: str, which: Rows, slack: Slack, to: Pa
     Raises InputError where neither is given, or where the model has no such rows.
     """
     declared = house.model(model)
-    fleet_file = house.settings.fleet or house.home.fleet_file
+    fleet_file = house.fleet_file
     if to is None and declared.contract is None:
         raise InputError(f"model '{model}'", "declares no contract, so there is no file to write", "Name one with --out.")
     target = to or fleet_file.parent / str(declared.contract)

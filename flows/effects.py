@@ -18,6 +18,8 @@ RESOLVE: Final = Effect("resolve")
 GATES: Final = Effect("gates")
 PACKAGE: Final = Effect("package")
 SERVICE: Final = Effect("service")
+ATTEST: Final = Effect("attest")
+ATTEST_APPROVAL: Final = Effect("attest:approval")
 SHADOW: Final = Effect("shadow")
 SEEN: Final = Effect("shadow:seen")
 CANARY: Final = Effect("canary")
@@ -84,6 +86,7 @@ class Course:
     `weights` are the canary's steps that it reached, `later` those of each wave after the first, `lost` the regions in
     which its revision never became ready. `shadowed` and `baked` say whether it did so to the end; one that switched at
     `once` had no canary. `measured` and `asked` say whether fleet.yaml declares budgets of the service and golden answers.
+    `approved` says whether fleet.yaml wants people's approval, and they gave it.
     """
 
     regions: tuple[str, ...]
@@ -97,6 +100,7 @@ class Course:
     later: tuple[tuple[int, ...], ...] = ()
     measured: bool = False
     asked: bool = False
+    approved: bool = False
 
 
 def effects_of(ending: Ending, course: Course) -> tuple[Effect, ...]:
@@ -123,14 +127,15 @@ def _packaged(course: Course) -> tuple[Effect, ...]:
 
 def _made(course: Course) -> tuple[Effect, ...]:
     asked = map(golden, course.regions) if course.asked and not course.lost else ()
-    return (*_packaged(course), *_shipped(course), *asked)
+    return (*_packaged(course), ATTEST, *_shipped(course), *asked)
 
 
 def _tried(course: Course) -> tuple[Effect, ...]:
+    approval = (ATTEST_APPROVAL,) if course.approved else ()
     shadow = (SHADOW, SEEN) if course.shadowed else ()
     waves = enumerate((course.weights, *course.later), start=1)
     canary = () if course.once else (CANARY, *(weight(percent, wave) for wave, reached in waves for percent in reached))
-    return (*shadow, *canary, *((BAKE,) if course.baked else ()))
+    return (*approval, *shadow, *canary, *((BAKE,) if course.baked else ()))
 
 
 def _promoted(course: Course) -> tuple[Effect, ...]:
@@ -142,7 +147,8 @@ def _retired(course: Course, digest: str) -> tuple[Effect, ...]:
 
 
 def _first(course: Course) -> tuple[Effect, ...]:
-    return (*_made(course), *_promoted(course))
+    approval = (ATTEST_APPROVAL,) if course.approved else ()
+    return (*_made(course), *approval, *_promoted(course))
 
 
 def _promoted_after_canary(course: Course) -> tuple[Effect, ...]:

@@ -17,6 +17,7 @@ from fleet.home import Home
 from fleet.reading import model_of, read_fleet
 from fleet.settings import Settings, settings
 from fleet.stack import Credentials, Stack, read_credentials, read_stack
+from registry.attestations import Kind
 from registry.captures import Captures
 from registry.keys import Keyring, ensure_keyring
 from registry.leases import Leases
@@ -78,6 +79,10 @@ class House:
     def ledger_keys(self) -> Keyring:
         """What the ledger's heads are signed with, made when first asked for, and whose signatures are believed."""
         return ensure_keyring(self.home.ledger_keys)
+
+    def attestation_keys(self, kind: Kind) -> Keyring:
+        """Return what one kind of attestation is signed with, made when first asked for, and whose signatures are believed."""
+        return ensure_keyring(self.home.attestation_keys(kind.value))
 
     @cached_property
     def leases(self) -> Leases:

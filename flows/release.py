@@ -10,6 +10,7 @@ from fleet.errors import ConvoyError, LedgerBroken, OperationFailed, TransientEr
 from fleet.evidence import Outcome
 from fleet.phases import ReleasePhase
 from fleet.versions import Revision
+from flows.attesting import attest_approval, attest_release
 from flows.baking import bake
 from flows.canary import canary
 from flows.endings import abort, deny, fail, promote, reject, roll_back, supersede, taken_up_too_often
@@ -67,12 +68,14 @@ def tell(work: Work) -> ReleasePhase:
             revision = package(work, source)
         if refusals := measure(work, revision):
             return reject(work, refusals)
+        attest_release(work, revision)
         replicate(work, revision)
         deploy(work, revision)
         if refusals := reproduce(work, revision):
             return reject(work, refusals)
         if not may_have_traffic(work, revision):
             return work.phase
+        attest_approval(work, revision)
         if reasons := shadow(work, revision):
             return roll_back(work, *reasons)
         while not (reasons := tried(work, revision)):

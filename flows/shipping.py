@@ -20,11 +20,13 @@ from fleet.manifest import Manifest
 from fleet.phases import ReleasePhase
 from fleet.versions import Revision
 from flows import effects
+from flows.attested import check_attested
 from flows.gating import Source
 from flows.house import House
 from flows.retrying import on_transient
 from flows.rights import build_options
 from flows.work import Work
+from registry.referrers import copy_referrers
 from registry.store import CopyReport, Ref, copy
 
 POLL_SECONDS = 0.3
@@ -91,7 +93,9 @@ def replicate_to(work: Work, revision: Revision, region: str) -> None:
 def _copy(work: Work, revision: Revision, region: str) -> dict[str, str | int]:
     store = work.house.region_store(region)
     report: CopyReport = copy(revision.digest, work.house.origin, store)
-    return {"region": region, "digest": revision.digest, "copied": report.copied, "present": report.present, "bytes": report.bytes}
+    beside = copy_referrers(revision.digest, work.house.origin, store)
+    told: dict[str, str | int] = {"region": region, "digest": revision.digest, "beside": beside}
+    return {**told, "copied": report.copied, "present": report.present, "bytes": report.bytes}
 
 
 def deploy(work: Work, revision: Revision) -> None:
@@ -112,12 +116,13 @@ def everywhere(under_way: Iterable[PrefectFuture[None]]) -> None:
 
 @task(cache_policy=NO_CACHE, task_run_name="deploy-to-{region}", **on_transient)
 def deploy_to(work: Work, revision: Revision, region: str) -> None:
-    """Start the revision in one region and wait until it is ready."""
-    work.journal.effect(effects.deploy(region), lambda: _deploy(work.house, revision, region), digest=revision.digest, region=region)
+    """Start the revision in one region, if what was signed of it holds there, and wait until it is ready."""
+    work.journal.effect(effects.deploy(region), lambda: _deploy(work, revision, region), digest=revision.digest, region=region)
 
 
-def _deploy(house: House, revision: Revision, region: str) -> dict[str, str]:
-    status = start_and_wait(house, revision, region)
+def _deploy(work: Work, revision: Revision, region: str) -> dict[str, str]:
+    check_attested(work, revision, region)
+    status = start_and_wait(work.house, revision, region)
     endpoint = f"{status.endpoint.host}:{status.endpoint.port}" if status.endpoint else ""
     return {"region": region, "digest": revision.digest, "endpoint": endpoint}
 

@@ -62,7 +62,8 @@ class Claim:
 class TrustPolicy:
     """Whose word counts, and for what: which keys may sign each kind, which builders, and which release it must be about.
 
-    `epochs` are the first and the last under which the release was held; `demanded` is what must be there.
+    `epochs` are the first and the last under which the release was held; `demanded` is what must be there, an approval by
+    as many different `people`.
     """
 
     keys: Trusted
@@ -71,6 +72,7 @@ class TrustPolicy:
     release: str
     epochs: tuple[int, int]
     demanded: frozenset[Kind] = frozenset(Kind)
+    people: int = 1
 
     def __post_init__(self) -> None:
         both = self.signers.get(Kind.BUILD, frozenset()) & self.signers.get(Kind.APPROVAL, frozenset())
@@ -119,7 +121,7 @@ def verify_all(subject: str, envelopes: Iterable[bytes], policy: TrustPolicy) ->
     What nobody trusted signed is no reason by itself, so that rubbish in a store stops no release; what a trusted key
     signed for this release and against the revision is one, whatever else is there.
     """
-    good: set[Kind] = set()
+    good: dict[Kind, set[str]] = {}
     against: list[str] = []
     doubts: dict[Kind | None, list[str]] = {}
     for data in envelopes:
@@ -133,10 +135,13 @@ def verify_all(subject: str, envelopes: Iterable[bytes], policy: TrustPolicy) ->
         if doubt:
             doubts.setdefault(claim.kind, []).append(doubt)
         elif claim.passed:
-            good.add(claim.kind)
+            good.setdefault(claim.kind, set()).add(claim.by)
         else:
             against.append(f"{claim.kind}: {claim.by} says no to this revision")
-    missing = [f"{kind}: {_why(kind, doubts)}" for kind in Kind if kind in policy.demanded - good]
+    missing = [f"{kind}: {_why(kind, doubts)}" for kind in Kind if kind in policy.demanded - good.keys()]
+    given = good.get(Kind.APPROVAL, set())
+    if Kind.APPROVAL in policy.demanded and 0 < len(given) < policy.people:
+        missing.append(f"{Kind.APPROVAL}: {len(given)} of {policy.people} different people ({', '.join(sorted(given))})")
     return (*against, *missing)
 
 

@@ -178,8 +178,22 @@ def _postgresql(url: URL) -> Engine:
 def _open_sqlite(connection: sqlite3.Connection, _entry: ConnectionPoolEntry) -> None:
     # The driver's own BEGIN is deferred: two readers that both go on to write would deadlock.
     connection.isolation_level = None
-    connection.execute("PRAGMA journal_mode=WAL")
+    _keep_a_write_ahead_log(connection)
     connection.execute("PRAGMA synchronous=FULL")
+
+
+def _keep_a_write_ahead_log(connection: sqlite3.Connection) -> None:
+    """Have a database keep its write-ahead log; raises sqlite3.OperationalError when others hold it for too long.
+
+    SQLite does not wait here for one that opens a new database at the same moment, whatever the timeout.
+    """
+    from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
+
+    def busy(problem: BaseException) -> bool:
+        return isinstance(problem, sqlite3.OperationalError) and problem.sqlite_errorcode & 0xFF in _SQLITE_BUSY
+
+    patient = Retrying(retry=retry_if_exception(busy), stop=stop_after_delay(BUSY_SECONDS), wait=wait_random(0.005, 0.05), reraise=True)
+    patient(connection.execute, "PRAGMA journal_mode=WAL")
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -112,7 +112,7 @@ def test_a_killed_process_leaves_only_whole_files(tmp_path):
         "c.FILE_ROWS, capture = 50, c.Capture(Path(sys.argv[1]), t.scorer(t.X), (t.REVISION, 'here'))\n"
         "while True: capture.offer(*t.answered(1.0)); time.sleep(0.001)"
     )
-    paths = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[2])])
+    paths = os.pathsep.join(str(Path(__file__).parents[up]) for up in range(3))
     process = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], env=inherited_environment() | {"PYTHONPATH": paths})
     try:
         wait_until(lambda: len(files(tmp_path)) > 5, 30, "some files")

@@ -27,13 +27,15 @@ from clouds.serving import ServingTarget
 from control import api, doors
 from fleet.declared import Fleet
 from fleet.errors import TransientError
-from fleet.evidence import Attempts, Outcome, Verdict
+from fleet.evidence import Attempts, GateOutcome, GateResult, Outcome, Verdict
 from flows import baking, canary, gating, judging, operating, reconcile, release, shadowing, shipping, withdrawing
+from flows.gate_report import as_payload
 from flows.house import House
 from flows.journal import Journal
 from flows.observed import Observed, look_at
 from flows.work import Work
 from monitoring.share import MeasuredShare
+from policies.files.gate import ModelFiles
 from registry.leases import Held, Leases
 from registry.ledger import Ledger
 from registry.store import ContentStore
@@ -248,7 +250,8 @@ class World:
 
     def _decide(self, work: Work, _source: object) -> dict[str, Any]:
         refused = self.mlflow.kinds[work.desire.version] is Kind.REFUSED
-        return {"refusals": ["schema: as the test has it"] if refused else [], "results": [], "evaluation": None}
+        scanned = as_payload(GateResult(ModelFiles.name, GateOutcome.PASSED, ("as the test has it",)))
+        return {"refusals": ["schema: as the test has it"] if refused else [], "results": [scanned]}
 
     def _build(self, work: Work, _source: object) -> dict[str, Any]:
         bento = work.folder / "bento"

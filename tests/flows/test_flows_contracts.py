@@ -10,6 +10,7 @@ from typing import Any
 import pandas
 import pytest
 
+from fleet.addresses import Reach
 from fleet.declared import Model
 from fleet.errors import InputError, Refused
 from fleet.versions import ModelVersion
@@ -55,8 +56,8 @@ def house(repository: Path, home: Path, tags: dict[str, str] | None = None) -> A
     return SimpleNamespace(
         model=lambda name: declared(repository),
         models=models,
-        settings=SimpleNamespace(fleet=None),
-        home=SimpleNamespace(fleet_file=home / "fleet.yaml"),
+        reach=Reach(),
+        fleet_file=home / "fleet.yaml",
     )
 
 
@@ -95,7 +96,7 @@ def test_a_contract_that_people_may_have_edited_is_replaced_only_by_force(tmp_pa
 
 
 def test_every_set_is_pinned_by_hash_revision_and_remote_and_written_back_to_mlflow_once(repository: Path) -> None:
-    pinned = pinned_rows(declared(repository))
+    pinned = pinned_rows(declared(repository), Reach())
     assert set(pinned) == {"evaluation", "golden"}
     lineage = pinned["golden"]
     assert len(lineage.commit) == 40
@@ -104,12 +105,12 @@ def test_every_set_is_pinned_by_hash_revision_and_remote_and_written_back_to_mlf
     assert lineage.dvc_hash.startswith("md5:")
     written: dict[str, str] = {}
     models: Any = SimpleNamespace(tag=lambda version, key, value: written.update({key: value}))
-    tag_lineage(models, Source(ModelVersion("people", "3", ""), Path(), "sha256:files"), pinned)
+    tag_lineage(models, Source(ModelVersion("people", "3", ""), Path(), "sha256:files", None), pinned)
     assert read_tags(written, "golden") == lineage
     assert read_tags(written, "evaluation") == pinned["evaluation"]
     assert written[SOURCE_TAG] == "sha256:files"
     assert len(written) == 2 * len(asdict(lineage)) + 1
     again: dict[str, str] = {}
     models.tag = lambda version, key, value: again.update({key: value})
-    tag_lineage(models, Source(ModelVersion("people", "3", "", None, written), Path(), "sha256:files"), pinned)
+    tag_lineage(models, Source(ModelVersion("people", "3", "", None, written), Path(), "sha256:files", None), pinned)
     assert again == {}

@@ -127,6 +127,7 @@ def test_models_do_not_wait_until_a_dead_drills_region_is_back(house: House, mon
     monkeypatch.setattr(House, "open", lambda: house)
     monkeypatch.setattr(reconcile, "drop_late_runs", lambda: 0)
     monkeypatch.setattr(reconcile, "get_run_logger", lambda: logging.getLogger("test"))
+    monkeypatch.setattr(reconcile, "anchor", lambda _: None)
     monkeypatch.setattr(reconcile, "look_at_alias", lambda *_: None)
     monkeypatch.setattr(reconcile, "look_at", lambda _, model: done.append(model) or [])
     monkeypatch.setattr(reconcile, "end_open_drills", lambda *_: done.append("drills") or [])

@@ -16,7 +16,7 @@ from proof.cases import COURSES, OWN, boundaries
 
 ROOT = Path(__file__).parents[2]
 COURSE = Course(("us", "eu"), "sha256:new", "sha256:old", (20, 50))
-FULL = replace(COURSE, shadowed=True, baked=True, measured=True, asked=True)
+FULL = replace(COURSE, shadowed=True, baked=True, measured=True, asked=True, approved=True)
 LOST = Course(("us", "eu"), "sha256:new", lost=("eu",))
 
 
@@ -61,6 +61,7 @@ def test_every_declared_effect_is_done_by_a_flow_and_belongs_to_a_way_to_end() -
         "gates",
         "package",
         "service",
+        "attest",
         "replicate",
         "deploy",
         "golden",
@@ -81,6 +82,7 @@ def test_keys_keep_the_text_that_stands_in_old_ledgers() -> None:
         "resolve",
         "gates",
         "package",
+        "attest",
         "replicate:us",
         "replicate:eu",
         "deploy:us",
@@ -106,6 +108,12 @@ def test_a_shadow_comes_before_the_canary_and_a_bake_after_it() -> None:
     assert [key for key in at_once if key in tried] == ["bake", "weight:100", "stable"]
 
 
+def test_an_approval_is_attested_before_the_first_traffic() -> None:
+    tried = ("deploy:eu", "attest:approval", "shadow", "canary", "weight:100")
+    assert tuple(key for key in effects_of(Ending.APPROVED, FULL) if key in tried) == tried
+    assert [key for key in effects_of(Ending.FIRST, FULL) if key in tried] == ["deploy:eu", "attest:approval", "weight:100"]
+
+
 def test_a_release_that_leaves_after_its_shadow_takes_the_copies_back() -> None:
     left = effects_of(Ending.SUPERSEDED, Course(("us",), "sha256:new", "sha256:old", shadowed=True, once=True))
     assert left[-5:] == ("shadow", "shadow:seen", "weight:0", "count", "retire:us:sha256:new")
@@ -120,16 +128,16 @@ def test_no_ending_names_an_effect_twice(ending: Ending, course: Course) -> None
 
 def test_a_release_that_leaves_before_its_canary_takes_no_traffic_back() -> None:
     early = effects_of(Ending.SUPERSEDED, Course(("us",), "sha256:new", "sha256:old"))
-    assert early == ("resolve", "gates", "package", "replicate:us", "deploy:us", "retire:us:sha256:new")
+    assert early == ("resolve", "gates", "package", "attest", "replicate:us", "deploy:us", "retire:us:sha256:new")
 
 
 def test_the_service_is_measured_before_a_region_has_it_and_every_region_answers_before_it_gets_traffic() -> None:
     asked = Course(("us", "eu"), "sha256:new", "sha256:old", (20,), measured=True, asked=True)
     shipped = ("replicate:us", "replicate:eu", "deploy:us", "deploy:eu", "golden:us", "golden:eu")
-    assert effects_of(Ending.MEASURED, asked)[:11] == ("resolve", "gates", "package", "service", *shipped, "canary")
+    assert effects_of(Ending.MEASURED, asked)[:12] == ("resolve", "gates", "package", "service", "attest", *shipped, "canary")
     assert effects_of(Ending.UNFIT, asked) == ("resolve", "gates", "package", "service")
     retired = ("retire:us:sha256:new", "retire:eu:sha256:new")
-    assert effects_of(Ending.UNLIKE, asked) == ("resolve", "gates", "package", "service", *shipped, *retired)
+    assert effects_of(Ending.UNLIKE, asked) == ("resolve", "gates", "package", "service", "attest", *shipped, *retired)
 
 
 def test_a_region_that_never_became_ready_has_an_intent_alone() -> None:

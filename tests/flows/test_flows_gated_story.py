@@ -122,7 +122,7 @@ def test_a_version_whose_service_is_too_slow_reaches_no_region(told: Told) -> No
     assert {digest for _, digest in told.world.regions.began} == {told.world.facts.stables[-1]}
 
 
-@pytest.mark.parametrize("moment", [None, 14, 15, 34, 39, 42])
+@pytest.mark.parametrize("moment", [None, 14, 15, 38, 43, 46])
 def test_one_region_that_answers_otherwise_ends_the_release_without_traffic_wherever_its_controller_dies(
     told: Told, moment: int | None
 ) -> None:

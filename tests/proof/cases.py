@@ -33,7 +33,7 @@ COURSES = {
     Ending.FAILED: Course(REGIONS, REVISION, STABLE, lost=(LOST,)),
     Ending.SHADOWED: Course(REGIONS, REVISION, STABLE, TRADING_STEPS, shadowed=True, baked=True),
     Ending.AT_ONCE: Course(REGIONS, REVISION, STABLE, baked=True, once=True),
-    Ending.APPROVED: Course(REGIONS, REVISION, STABLE, TRADING_STEPS),
+    Ending.APPROVED: Course(REGIONS, REVISION, STABLE, TRADING_STEPS, approved=True),
     Ending.ABORTED: Course(REGIONS, REVISION, STABLE, HELD_STEPS),
     Ending.PROMOTED_NOW: Course(REGIONS, REVISION, STABLE, HELD_STEPS),
     Ending.MEASURED: Course(REGIONS, REVISION, STABLE, TRADING_STEPS, measured=True, asked=True),
@@ -51,7 +51,7 @@ OWN: dict[Ending, tuple[Effect, ...]] = {
         effects.STABLE,
     ),
     Ending.AT_ONCE: (effects.BAKE, effects.weight(100), effects.STABLE),
-    Ending.APPROVED: (*map(effects.deploy, REGIONS), effects.CANARY),
+    Ending.APPROVED: (*map(effects.deploy, REGIONS), effects.ATTEST_APPROVAL, effects.CANARY),
     Ending.ABORTED: (
         effects.weight(HELD_STEPS[-1]),
         effects.weight(0),
@@ -65,7 +65,7 @@ OWN: dict[Ending, tuple[Effect, ...]] = {
 }
 """Where these are killed: at what they do otherwise than the endings above, and right before and behind a person's word.
 
-The first effect after an order is obeyed is the next one of these: `canary` after an approval, `weight:0` after an abort.
+The first effect after an order is obeyed is the next one of these: `attest:approval` after an approval, `weight:0` after an abort.
 """
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -13,11 +14,13 @@ from sqlalchemy import create_engine
 from sqlalchemy.event import listen
 
 from fleet.errors import Busy, Denied, ExitCode, InputError, NotSupported, Unreachable
+from fleet.settings import inherited_environment
 from registry import database
 from registry.leases import Leases
 from registry.ledger import Ledger, NewEvent
 from support.postgresql import PASSWORD, PostgresqlServer
 
+ROOT = str(Path(__file__).parents[2])
 ON_POSTGRESQL = pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
 DIES_WITHIN = """
 import os, signal, sys
@@ -27,8 +30,28 @@ def die():
     return utc_now()
 Ledger(sys.argv[1], now=die).append(NewEvent("release/toy-1", "t", {}, "killed"))
 """
+OPENS_AT_ONCE = """
+import multiprocessing, sys
+from registry.database import Database
+def opens(barrier):
+    for number in range(100):
+        barrier.wait()
+        try:
+            with Database(f"sqlite:///{sys.argv[1]}/{number}.db").writing():
+                pass
+        except Exception as problem:
+            print(problem, flush=True)
+fork = multiprocessing.get_context("fork")
+barrier = fork.Barrier(4)
+all_four = [fork.Process(target=opens, args=(barrier,)) for _ in range(4)]
+for each in all_four:
+    each.start()
+for each in all_four:
+    each.join()
+"""
 STANDS_STILL_WITHIN = """
 import os, signal, sys
+from fleet.settings import inherited_environment
 from registry import database
 from registry.ledger import Ledger, NewEvent, utc_now
 database.STALLED_SECONDS = 1
@@ -218,6 +241,15 @@ def test_a_server_whose_default_isolation_differs_changes_nothing(ledger: Ledger
     for writer in writers:
         writer.close()
     assert ledger.verify() == 20
+
+
+def test_processes_that_open_a_new_database_at_the_same_moment_wait_for_one_another(tmp_path: Path) -> None:
+    """Of two that turn its journal into a write-ahead log at once, SQLite tells one that it is locked, without waiting."""
+    command = [sys.executable, "-c", OPENS_AT_ONCE, str(tmp_path)]
+    environment = inherited_environment() | {"PYTHONPATH": ROOT}
+    found = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
+    assert found.stdout == ""
 
 
 def test_two_that_migrate_at_once_make_one_ledger(ledger_url: str) -> None:
