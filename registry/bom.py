@@ -10,7 +10,7 @@ import gzip
 import json
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
@@ -75,9 +75,18 @@ class ModelCard:
 
 
 def packages_of(lines: Iterable[str]) -> tuple[Package, ...]:
-    """Return the packages of a lock (`name==version`, perhaps with `--hash=sha256:`), sorted; raises InputError for any other line."""
-    found = [_package(text) for text in " ".join(_whole_lines(lines)).split("\0") if text.strip()]
-    return tuple(sorted(found, key=lambda package: package.name))
+    """Return the packages of a lock (`name==version`, perhaps with `--hash=sha256:`), each once, sorted.
+
+    One may be there in two versions, for different systems. Raises InputError for any other line.
+    """
+    found: dict[str, Package] = {}
+    for text in " ".join(_whole_lines(lines)).split("\0"):
+        if text.strip():
+            package = _package(text)
+            # BentoML names itself once more
+            known = found.get(package.purl, package)
+            found[package.purl] = replace(known, hashes=tuple(sorted({*known.hashes, *package.hashes})))
+    return tuple(found[purl] for purl in sorted(found))
 
 
 def environment_bom(revision: Revision, packages: Sequence[Package], at: datetime) -> bytes:

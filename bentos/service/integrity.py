@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from .errors import FilesDiffer
 
@@ -37,7 +37,9 @@ def verify(root: Path, manifest_file: Path, revision: str) -> None:
     wanted = _parse(raw)
     found = {file.path: file for file in measure(root)}
     differences = [f"{path} is missing" for path in sorted(wanted.keys() - found.keys())]
-    differences += [f"{path} does not belong" for path in sorted(found.keys() - wanted.keys())]
+    belong = {folder for path in wanted for folder in PurePosixPath(path).parents}
+    strange = [folder for folder in _folders(root) if folder not in belong]
+    differences += [f"{path} does not belong" for path in sorted((*(found.keys() - wanted.keys()), *map(str, strange)))]
     for path in sorted(wanted.keys() & found.keys()):
         differences += _difference(wanted[path], found[path])
     if differences:
@@ -73,6 +75,10 @@ def measure(root: Path) -> tuple[File, ...]:
         if path.is_file():
             files.append(_measured(root, path))
     return tuple(files)
+
+
+def _folders(root: Path) -> tuple[PurePosixPath, ...]:
+    return tuple(PurePosixPath(path.relative_to(root).as_posix()) for path in root.rglob("*") if path.is_dir())
 
 
 def _measured(root: Path, path: Path) -> File:

@@ -21,6 +21,11 @@ def add_a_file(root: Path) -> str:
     return "src/sitecustomize.py does not belong"
 
 
+def add_an_empty_folder(root: Path) -> str:
+    (root / "src" / "sitecustomize").mkdir()
+    return "src/sitecustomize does not belong"
+
+
 def take_a_file(root: Path) -> str:
     (root / "README.md").unlink()
     return "README.md is missing"
@@ -48,7 +53,16 @@ def take_the_manifest(root: Path) -> str:
     return "revision.manifest cannot be read"
 
 
-DAMAGES = [flip_a_byte, add_a_file, take_a_file, make_a_file_executable, put_a_link, change_the_manifest, take_the_manifest]
+DAMAGES = [
+    flip_a_byte,
+    add_a_file,
+    add_an_empty_folder,
+    take_a_file,
+    make_a_file_executable,
+    put_a_link,
+    change_the_manifest,
+    take_the_manifest,
+]
 
 
 @pytest.mark.parametrize("damage", DAMAGES)

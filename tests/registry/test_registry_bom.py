@@ -76,6 +76,13 @@ def test_one_hash_is_the_files_and_several_are_those_that_may_be() -> None:
     assert second["properties"][0] == {"name": "convoy:allowed-sha256", "value": " ".join(sorted([one, two]))}
 
 
+def test_a_package_that_a_bento_names_twice_is_told_once() -> None:
+    packages = packages_of(["bentoml==1.4.1", "attrs==25.1.0", f"BentoML==1.4.1 --hash=sha256:{'a' * 64}"])
+    assert [(package.name, package.hashes) for package in packages] == [("attrs", ()), ("bentoml", ("a" * 64,))]
+    assert problems(environment_bom(REVISION, packages, AT)) == ()
+    assert len(packages_of(["bentoml==1.4.1", "bentoml==1.4.2"])) == 2
+
+
 @pytest.mark.parametrize("line", ["numpy", "numpy>=2", "numpy==2.*", "numpy==2,<3", "-r other.txt", "not a requirement"])
 def test_what_is_not_locked_is_refused(line: str) -> None:
     with pytest.raises(InputError, match="lock"):
