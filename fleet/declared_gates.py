@@ -10,13 +10,14 @@ from fleet.declared_quality import Quality
 from fleet.declared_rights import Dependencies, Licences, Privacy, WaiverKeys
 from fleet.declared_robustness import Robustness
 from fleet.declared_service import Service
+from fleet.declared_signature import Signature
 from fleet.declaring import Declared
 
 
 class Gates(Declared):
     """One key for each gate that can be told something.
 
-    `golden`, `quality`, `robustness` and `service` apply only where they are declared. `contract` names further rows for the
+    `golden`, `quality`, `robustness`, `service` and `signature` apply only where they are declared. `contract` names further rows for the
     data contract. `reproducible` has every Bento built twice: two builds that differ fail the release. `waivers` says who
     may waive what `files`, `dependencies`, `licences` or `privacy` refuse, and where the waivers lie.
     """
@@ -32,6 +33,7 @@ class Gates(Declared):
     reproducible: bool = False
     robustness: Robustness | None = None
     service: Service | None = None
+    signature: Signature | None = None
     waivers: WaiverKeys | None = None
 
     def problem(self, metric: str | None, *, contract: bool) -> str:

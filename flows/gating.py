@@ -25,6 +25,7 @@ from flows.kept_golden import keep
 from flows.retrying import on_transient
 from flows.rights import advisories_of, needs_for, waivers_for
 from flows.showing import show_gates
+from flows.signatures import signature_doubts
 from flows.work import Work
 from policies.files.gate import ModelFiles
 from policies.gates import STAGES, Candidate, evaluate_all
@@ -170,6 +171,7 @@ def _candidate(work: Work, source: Source, pinned: Mapping[str, DataLineage]) ->
         validation=fetched.get("validation"),
         golden=fetched.get("golden"),
         service=SERVICE,
+        signature=signature_doubts(work.declared, fleet_folder, source.folder),
         needs=needs_for(work.declared, house.settings, source.folder),
         advisories=advisories_of(house.settings),
         now=now,

@@ -30,7 +30,8 @@ class Candidate:
     release as the ledger names it, `regions` are those of the fleet, and `fleet_folder` is where fleet.yaml lies.
     `builder` is the operator whose claim to have built it was checked. `needs` is what the model and the scoring service
     need (None: nobody told), `advisories` what the site knows of flaws, `now` when the gates are asked, `waivers` what two
-    people let go although a gate refuses it, and `waived` names the file formats among these. `service` is the folder of the
+    people let go although a gate refuses it, and `waived` names the file formats among these. `signature` is why the files are
+    not those that were signed (None: nobody looked). `service` is the folder of the
     scoring service's code, as it is packaged with the model. `once` keeps what several gates look at.
     """
 
@@ -58,6 +59,7 @@ class Candidate:
     waived: frozenset[str] = frozenset()
     validation: Path | None = None
     service: Path | None = None
+    signature: tuple[str, ...] | None = None
     once: Once = field(default_factory=Once, compare=False, repr=False)
 
 

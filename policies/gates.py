@@ -22,6 +22,7 @@ from policies.privacy import PrivacyPromised
 from policies.quality import QualityAgainstChampion
 from policies.robustness import DisturbedRequests
 from policies.schema import SchemaPresent
+from policies.signed import ModelSigned
 
 __all__ = ["STAGES", "Candidate", "Stage", "evaluate_all", "may_go_on"]
 
@@ -29,7 +30,7 @@ Stage = tuple[AnyGate, ...]
 
 STAGES: tuple[Stage, ...] = (
     # What is read without loading anything; nothing loads a model whose files have not passed
-    (SchemaPresent(), BuilderKnown(), ModelFiles(), DependenciesSound(), LicencesAllowed(), PrivacyPromised()),
+    (SchemaPresent(), BuilderKnown(), ModelSigned(), ModelFiles(), DependenciesSound(), LicencesAllowed(), PrivacyPromised()),
     # Data, and the model in sandboxes
     (
         CallersKept(),

@@ -13,6 +13,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -26,19 +27,32 @@ def verify_with_key(model: Path, bundle: Path, public_key: Path) -> tuple[str, .
     """Return why a folder is not what an EC key signed, nothing when it is; raises InputError for a key that cannot be read."""
     from model_signing import verifying
 
-    return _verified(verifying.Config().use_elliptic_key_verifier(public_key=public_key), model, bundle)
+    with _readable(public_key):
+        config = verifying.Config().use_elliptic_key_verifier(public_key=public_key)
+    return _verified(config, model, bundle)
 
 
 def verify_with_certificates(model: Path, bundle: Path, chain: tuple[Path, ...]) -> tuple[str, ...]:
     """Return why a folder is not what the holder of a certificate signed; the certificate must lead to one of the chain's roots.
 
-    An empty chain would let the operating system's roots vouch for anybody: raises InputError.
+    An empty chain would let the operating system's roots vouch for anybody: raises InputError, as for one that cannot be read.
     """
     from model_signing import verifying
 
     if not chain:
         raise InputError("model-signing bundle", "no certificate is trusted", "Give the certificates that may vouch for the signer.")
-    return _verified(verifying.Config().use_certificate_verifier(certificate_chain=chain), model, bundle)
+    with _readable(*chain):
+        config = verifying.Config().use_certificate_verifier(certificate_chain=chain)
+    return _verified(config, model, bundle)
+
+
+@contextmanager
+def _readable(*files: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, TypeError) as problem:
+        named = ", ".join(map(str, files))
+        raise InputError(named, f"cannot be read as keys or certificates ({_brief(problem)})", "Give PEM files.") from problem
 
 
 def _verified(config: Any, model: Path, bundle: Path) -> tuple[str, ...]:
@@ -51,7 +65,7 @@ def _verified(config: Any, model: Path, bundle: Path) -> tuple[str, ...]:
         raise InputError(str(bundle), f"cannot be read ({problem.strerror})", "Give the bundle's file.") from problem
     try:
         statement = _statement(data)
-        config.set_hashing_config(_reading(statement["predicate"]["serialization"]))
+        config.set_hashing_config(_reading(statement["predicate"]["serialization"], bundle))
         with tempfile.TemporaryDirectory(prefix="convoy-bundle-") as scratch:
             # The same bytes for both: the file may lie in the folder that is doubted
             copy = Path(scratch) / "bundle.json"
@@ -70,14 +84,14 @@ def _statement(data: bytes) -> Any:
     return statement
 
 
-def _reading(said: Any) -> Any:
-    """Return how files are to be read, as the signer did; a bundle that lies of it does not verify.
+def _reading(said: Any, bundle: Path) -> Any:
+    """Return how files are to be read, as the signer did, all but the bundle itself; a bundle that lies of it does not verify.
 
     Model-signing guesses the same, but fails over the size of a shard, which it wrote as 1024.0 itself.
     """
     from model_signing import hashing
 
-    config, algorithm = hashing.Config().set_ignored_paths(paths=[], ignore_git_paths=False), said["hash_type"]
+    config, algorithm = hashing.Config().set_ignored_paths(paths=[bundle], ignore_git_paths=False), said["hash_type"]
     if said["method"] == "shards":
         return config.use_shard_serialization(hashing_algorithm=algorithm, shard_size=int(said["shard_size"]), allow_symlinks=False)
     return config.use_file_serialization(hashing_algorithm=algorithm, allow_symlinks=False)

@@ -29,7 +29,7 @@ NAMES: dict[Kind, tuple[str, ...]] = {
     Kind.XGBOOST: (".ubj", ".json", ".xgb"),
     Kind.NUMPY: (".npy", ".npz"),
     Kind.PARQUET: (".parquet",),
-    Kind.TEXT: (".txt", ".md", ".csv", ".tsv", ".json", ".yaml", ".yml", ""),
+    Kind.TEXT: (".txt", ".md", ".csv", ".tsv", ".json", ".yaml", ".yml", ".sig", ""),
     Kind.CODE: (".py",),
 }
 _MAGIC: tuple[tuple[bytes, str], ...] = (

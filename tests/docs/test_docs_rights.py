@@ -8,11 +8,13 @@ import pytest
 
 from fleet.declared_image import Image
 from fleet.declared_rights import Dependencies, Licences, Privacy, WaiverKeys
+from fleet.declared_signature import Signature
 from fleet.declaring import Declared
 from policies.candidate import AnyGate
 from policies.dependencies.gate import DependenciesSound
 from policies.licences.gate import LicencesAllowed
 from policies.privacy import NAMES, PREFIX, PrivacyPromised
+from policies.signed import ModelSigned
 
 DOCS = Path(__file__).parents[2] / "docs"
 SECTIONS: dict[str, type[Declared]] = {
@@ -20,6 +22,7 @@ SECTIONS: dict[str, type[Declared]] = {
     "gates.licences": Licences,
     "gates.privacy": Privacy,
     "gates.waivers": WaiverKeys,
+    "gates.signature": Signature,
     "image": Image,
 }
 
@@ -31,7 +34,7 @@ def test_every_key_is_documented(section: str) -> None:
     assert "`gates.reproducible`" in text
 
 
-@pytest.mark.parametrize("gate", [DependenciesSound(), LicencesAllowed(), PrivacyPromised()], ids=lambda gate: gate.name)
+@pytest.mark.parametrize("gate", [ModelSigned(), DependenciesSound(), LicencesAllowed(), PrivacyPromised()], ids=lambda gate: gate.name)
 def test_every_gate_has_a_part_of_its_own(gate: AnyGate) -> None:
     assert f"## The gate `{gate.name}`" in (DOCS / "gates.md").read_text()
 

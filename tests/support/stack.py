@@ -103,7 +103,7 @@ def with_traffic(fleet: dict[str, Any]) -> dict[str, Any]:
 def with_gated(fleet: dict[str, Any]) -> dict[str, Any]:
     """Add a model whose service is measured and whose regions are asked for golden answers."""
     (model, *_) = fleet["models"].values()
-    return {**fleet, "models": {**fleet["models"], GATED: model | {"gates": GATES}}}
+    return {**fleet, "models": {**fleet["models"], GATED: model | {"gates": model["gates"] | GATES}}}
 
 
 @dataclass(frozen=True)
