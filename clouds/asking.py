@@ -43,7 +43,7 @@ def _one(client: httpx.Client, url: str, body: bytes, status: RevisionStatus) ->
     subject = f"region '{status.region}'"
     try:
         answer = client.post(url, content=body)
-    except httpx.TransportError as problem:
+    except httpx.RequestError as problem:
         raise Unreachable(subject, f"its server gave no answer ({type(problem).__name__})", REMEDY) from problem
     seen = answer.headers.get(REVISION_HEADER)
     if seen != status.revision:

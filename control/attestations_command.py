@@ -12,14 +12,13 @@ from control.printing import out, print_json, print_table
 from fleet.canonical import digest_of
 from fleet.errors import ConvoyError, ExitCode, InputError, UnknownName
 from fleet.versions import Revision
-from flows.attested import Maker, approvals_of, doubts, maker_of
+from flows.attested import Maker, doubts, maker_of
 from flows.desires import desires
 from flows.house import House
 from flows.work import release_revision
 from registry.attestations import Claim, Kind, read_claim
 from registry.dsse import Envelope
 from registry.referrers import ATTESTATION, BOM, documents
-from registry.store import ContentStore
 
 ORIGIN = "origin"
 
@@ -33,9 +32,8 @@ def show_attestations(release: str, to: Path | None, as_json: bool) -> ExitCode:
     house = House.open()
     house.ledger.verify()
     revision, made_by = _found(house, release)
-    people = approvals_of(house, made_by.release)
-    stores = {ORIGIN: house.origin, **{name: house.region_store(name) for name in house.model(revision.model).regions}}
-    held = {name: _doubts(house, revision, made_by, store, people) for name, store in stores.items()}
+    regions = house.model(revision.model).regions
+    held = {name: _doubts(house, revision, made_by, name) for name in (ORIGIN, *regions)}
     statements = _statements(house, revision)
     if to is not None:
         _export(house, revision, to)
@@ -50,7 +48,7 @@ def show_attestations(release: str, to: Path | None, as_json: bool) -> ExitCode:
 def _found(house: House, release: str) -> tuple[Revision, Maker]:
     wanted = [found for model in house.fleet.models for found in desires(house.ledger, model) if found.release == release]
     revision = release_revision(house, wanted[0]) if wanted else None
-    made_by = maker_of(house, revision) if revision else None
+    made_by = (maker_of(house, revision, release) or maker_of(house, revision)) if revision else None
     if revision is None or made_by is None:
         raise UnknownName(
             f"release '{release}'", "nothing is attested of it: it packaged nothing, or ended before that", "See `convoy status`."
@@ -58,16 +56,20 @@ def _found(house: House, release: str) -> tuple[Revision, Maker]:
     return revision, made_by
 
 
-def _doubts(house: House, revision: Revision, made_by: Maker, store: ContentStore, people: int) -> tuple[str, ...]:
+def _doubts(house: House, revision: Revision, made_by: Maker, name: str) -> tuple[str, ...]:
+    """Return why what one store holds does not speak for a revision, a store that is away included."""
     try:
-        return doubts(house, revision, made_by, store, people)
+        return doubts(house, revision, made_by, house.origin if name == ORIGIN else house.region_store(name))
     except ConvoyError as problem:
         return (str(problem),)
 
 
 def _signers(house: House, statement: Envelope, claim: Claim) -> tuple[str, ...]:
     """Return the keys that may sign such a claim and did."""
-    return tuple(statement.signers(house.attestation_keys(claim.kind).trusted))
+    try:
+        return tuple(statement.signers(house.attestation_trust(claim.kind)))
+    except InputError:
+        return ()
 
 
 def _statements(house: House, revision: Revision) -> list[tuple[Claim, Envelope]]:
@@ -125,4 +127,5 @@ def _export(house: House, revision: Revision, to: Path) -> None:
     for data in documents(house.origin, revision.digest, BOM):
         (to / f"bom-{digest_of(data).removeprefix('sha256:')[:12]}.cdx.json").write_bytes(data)
     for kind in Kind:
-        (to / f"{kind}.pub").write_bytes(b"".join(key.to_pem() for key in house.attestation_keys(kind).trusted.values()))
+        with suppress(InputError):
+            (to / f"{kind}.pub").write_bytes(b"".join(key.to_pem() for key in house.attestation_trust(kind).values()))

@@ -142,8 +142,12 @@ def is_remote(place: str) -> bool:
 
 def shown(url: str) -> str:
     """Return a URL for a message: printable, short, without what may be a password."""
-    plain = re.sub(r"//[^/@\s]*@", "//…@", url)
-    return "".join(sign if sign.isprintable() else "?" for sign in plain[:200])
+    return "".join(sign if sign.isprintable() else "?" for sign in without_password(url)[:200])
+
+
+def without_password(url: str) -> str:
+    """Return a URL without what may be a password in front of its host."""
+    return re.sub(r"//[^/@\s]*@", "//…@", url)
 
 
 def _as_url(place: str) -> str:

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from fleet.declared import Approval
+from flows import effects
 from flows.orders import Order, Orders
+from registry.ledger import Event
 
 
 def counting(declared: Approval, orders: Orders, now: datetime) -> tuple[Order, ...]:
     """Return the approvals that count at `now`: given by different people, not taken back, not run out."""
     return tuple(order for order in orders.approvals if now <= order.at + timedelta(seconds=declared.valid_seconds))
+
+
+def let_through(events: Iterable[Event]) -> frozenset[str] | None:
+    """Return the ids of the approvals by which a release may have traffic, as its own events say; None before it may.
+
+    From then on only these matter: others that are given do not replace one of them that is taken back.
+    """
+    for event in events:
+        if event.type == "effect.completed" and event.effect_key == effects.ATTEST_APPROVAL:
+            orders = event.payload["orders"]
+            return frozenset(map(str, orders)) if isinstance(orders, list) else frozenset()
+    return None
 
 
 def refused(declared: Approval, orders: Orders, order: Order, builder: str | None) -> str:

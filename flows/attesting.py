@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 
-from prefect import task
+from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from fleet.canonical import canonical_json, digest_of
+from fleet.errors import ConvoyError, OperationFailed
 from fleet.phases import ReleasePhase
 from fleet.versions import Revision
 from flows import effects
+from flows.approvals import counting
 from flows.attested import BUILDER, check_attested
 from flows.gate_report import as_payload, of_payload
+from flows.orders import Order
 from flows.retrying import on_transient
-from flows.work import Work
+from flows.work import APPROVED, Work
 from policies.files.gate import ModelFiles
 from policies.gates import may_go_on
 from registry.attestations import Claim, Kind, attest
@@ -33,17 +36,29 @@ def attest_release(work: Work, revision: Revision) -> None:
 
     A stored revision that is gone back to has all that from the release that made it.
     """
-    if work.proven is not None or work.phase is not ReleasePhase.PACKAGING:
+    if work.phase is not ReleasePhase.PACKAGING or not work.journal.completed(effects.RESOLVE):
         return
     work.check()
     work.journal.effect(effects.ATTEST, lambda: _attested(work, revision), digest=revision.digest)
 
 
 @task(cache_policy=NO_CACHE, **on_transient)
-def attest_approval(work: Work, revision: Revision) -> None:
-    """Keep beside the revision, in every region too, who approved it; nothing where nobody had to."""
-    if work.declared.approval.required and work.proven is None:
-        work.journal.effect(effects.ATTEST_APPROVAL, lambda: _approved(work, revision), digest=revision.digest)
+def attest_approval(work: Work, revision: Revision) -> bool:
+    """Keep beside the revision, in every region too, by whose approvals it may have traffic; nothing where nobody had to.
+
+    False, and nothing is let through, where one was taken back or ran out meanwhile: the release waits again.
+    """
+    if work.declared.approval.required and work.proven is None and work.phase not in APPROVED:
+        try:
+            work.journal.effect(effects.ATTEST_APPROVAL, lambda: _approved(work, revision), digest=revision.digest)
+        except _LapsedError as lapsed:
+            get_run_logger().warning("%s: %s", work.desire.release, lapsed)
+            return False
+    return True
+
+
+class _LapsedError(ConvoyError):
+    """Fewer people's approvals count than a moment ago."""
 
 
 def _attested(work: Work, revision: Revision) -> dict[str, JSON]:
@@ -60,17 +75,24 @@ def _attested(work: Work, revision: Revision) -> dict[str, JSON]:
 
 
 def _approved(work: Work, revision: Revision) -> dict[str, JSON]:
-    given = [order for order in work.orders.approvals if order.digest == revision.digest]
-    release, model = work.desire.release, work.model
-    claims = [
-        Claim(Kind.APPROVAL, model, revision.digest, release, work.epoch, order.at, order.operator, details={"order": order.id})
-        for order in given
-    ]
-    statements: list[JSON] = [_kept(work, claim) for claim in claims]
+    declared, release = work.declared.approval, work.desire.release
+    given = [order for order in counting(declared, work.orders, work.house.ledger.now()) if order.digest == revision.digest]
+    if len(given) < declared.people:
+        raise _LapsedError(release, f"{len(given)} of {declared.people} approvals still count")
+    statements: list[JSON] = [_kept(work, _approval(work, revision, order)) for order in given]
+    orders = [order.id for order in given]
     for region in work.regions:
         copy_referrers(revision.digest, work.house.origin, work.house.region_store(region))
-        check_attested(work, revision, region, approved=True)
-    return {"digest": revision.digest, "statements": statements}
+        check_attested(work, revision, region, frozenset(orders))
+    return {"digest": revision.digest, "statements": statements, "orders": list(orders)}
+
+
+def _approval(work: Work, revision: Revision, order: Order) -> Claim:
+    """Return one person's approval as a claim, under the epoch in which it was asked for."""
+    entered = (event for event in work.journal.events() if event.type == "phase.entered")
+    waited = [event.epoch for event in entered if event.payload["phase"] == ReleasePhase.AWAITING_APPROVAL.value]
+    details: dict[str, JSON] = {"order": order.id}
+    return Claim(Kind.APPROVAL, work.model, revision.digest, work.desire.release, waited[-1], order.at, order.operator, details=details)
 
 
 def _kept(work: Work, claim: Claim) -> str:
@@ -90,6 +112,10 @@ def _claims(work: Work, revision: Revision, done: Mapping[str, Event]) -> Iterat
     yield claim(Kind.BUILD, built, BUILDER, passed=True, details=source | {"run": resolved.payload.get("run")})
     results = [result for event in (gates, done.get(effects.SERVICE)) if event for result in of_payload(event.payload.get("results"))]
     scanned = [result for result in results if result.gate == ModelFiles.name]
+    if not scanned:
+        raise OperationFailed(
+            work.desire.release, f"an older Convoy asked its gates, '{ModelFiles.name}' not among them", "Release it again."
+        )
     for kind, by, mine in ((Kind.SCAN, ModelFiles.name, scanned), (Kind.VALIDATION, "gates", results)):
         outcomes: dict[str, JSON] = {result.gate: result.outcome.value for result in mine}
         report = digest_of(canonical_json([as_payload(result) for result in mine]))

@@ -11,7 +11,7 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from bentos.build import MODEL_FOLDER, SERVICE
-from fleet.addresses import Reach
+from fleet.addresses import Reach, without_password
 from fleet.builders import TAG, Built, builder_of
 from fleet.declared import Model
 from fleet.errors import IntegrityError
@@ -139,7 +139,9 @@ def tag_lineage(models: MlflowModels, source: Source, pinned: Mapping[str, DataL
 
 
 def _lineage_payload(lineage: DataLineage) -> JSON:
-    return {name: getattr(lineage, name) for name in lineage.__slots__}
+    """Return a lineage as the ledger keeps it: for ever, so without what may be a password in its places."""
+    places = {"repository": without_password(lineage.repository), "remote": without_password(lineage.remote)}
+    return {name: places.get(name, getattr(lineage, name)) for name in lineage.__slots__}
 
 
 def _candidate(work: Work, source: Source, pinned: Mapping[str, DataLineage]) -> Candidate:

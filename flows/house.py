@@ -19,7 +19,7 @@ from fleet.settings import Settings, settings
 from fleet.stack import Credentials, Stack, read_credentials, read_stack
 from registry.attestations import Kind
 from registry.captures import Captures
-from registry.keys import Keyring, ensure_keyring
+from registry.keys import Keyring, Trusted, ensure_keyring, trusted_in
 from registry.leases import Leases
 from registry.ledger import Ledger
 from registry.models import MlflowModels
@@ -83,6 +83,10 @@ class House:
     def attestation_keys(self, kind: Kind) -> Keyring:
         """Return what one kind of attestation is signed with, made when first asked for, and whose signatures are believed."""
         return ensure_keyring(self.home.attestation_keys(kind.value))
+
+    def attestation_trust(self, kind: Kind) -> Trusted:
+        """Return whose signatures of one kind of attestation are believed; raises InputError where no key was made yet."""
+        return trusted_in(self.home.attestation_keys(kind.value))
 
     @cached_property
     def leases(self) -> Leases:

@@ -15,6 +15,7 @@ from flows.routing import apply_alone, backends, score_range, score_tolerance
 from flows.rules import rules_of
 from flows.shipping import point, start_and_wait
 from flows.work import Claim, stable_of
+from registry.referrers import copy_referrers
 from registry.store import copy
 from traffic.table import RoutingTable, Share
 
@@ -74,6 +75,11 @@ def restore_region(house: House, stable: Revision, region: str, claim: Claim) ->
     except ConvoyError as problem:
         get_run_logger().error("%s in %s: %s", stable.model, region, problem)
         return problem
+    try:
+        # Behind everything that requests need
+        copy_referrers(stable.digest, house.origin, house.region_store(region))
+    except ConvoyError as problem:
+        get_run_logger().warning("%s in %s: its statements were not copied: %s", stable.model, region, problem)
     return None
 
 

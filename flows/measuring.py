@@ -40,7 +40,7 @@ def measure(work: Work, revision: Revision) -> tuple[str, ...]:
     A stored revision that is gone back to was measured before, and one that is replicated already is past this.
     """
     declared = work.declared.gates.service
-    if declared is None or work.proven is not None or work.phase is not ReleasePhase.PACKAGING:
+    if declared is None or work.phase is not ReleasePhase.PACKAGING or not work.journal.completed(effects.RESOLVE):
         return ()
     work.check()
     work.journal.effect(effects.SERVICE, lambda: _judged(work, revision, declared), digest=revision.digest)
@@ -92,7 +92,7 @@ def ask_odd(running: Trial, url: str, requests: Sequence[OddRequest]) -> tuple[O
             try:
                 answer = client.post(url, content=request.body)
                 trouble = trouble_with(answer.status_code, answer.content)
-            except httpx.TransportError as problem:
+            except httpx.RequestError as problem:
                 trouble = f"got no answer ({type(problem).__name__})"
             if running.process.poll() is not None:
                 trouble = f"ended the process with status {running.process.returncode}"

@@ -95,7 +95,7 @@ def may_have_traffic(work: Work, revision: Revision) -> bool:
     in time, or a yes was to another revision.
     """
     declared = work.declared.approval
-    if not declared.required or work.proven is not None or work.phase in APPROVED:
+    if not declared.required or work.proven is not None or work.phase in APPROVED or work.let_through is not None:
         return True
     work.journal.enter(ReleasePhase.AWAITING_APPROVAL, f"revision {revision.digest} needs an operator's approval")
     work.check()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from fleet.phases import ReleasePhase
-from flows.approvals import awaited
+from flows.approvals import awaited, let_through
 from flows.desires import Desire, desires, phase_of, release_stream, unfinished
 from flows.house import House
 from flows.orders import COMMANDED, fold
@@ -20,6 +20,8 @@ def parked(house: House, desire: Desire) -> bool:
     """Whether a release only waits for approval: too few gave it, its time is not up, and nothing newer is wanted."""
     declared = house.model(desire.model).approval
     if phase_of(house.ledger, desire.release) is not ReleasePhase.AWAITING_APPROVAL or not declared.required:
+        return False
+    if let_through(house.ledger.stream(release_stream(desire.release), "effect.completed")) is not None:
         return False
     orders, now = fold(house.ledger.stream(release_stream(desire.release), COMMANDED)), house.ledger.now()
     if orders.aborted is not None or orders.denied is not None or not awaited(declared, orders, now):

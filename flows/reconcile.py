@@ -29,10 +29,10 @@ def reconcile() -> list[str]:
     house = House.open()
     house.ledger.verify()
     # Before anything acts: a ledger that is not what the stores say of it must not be acted on
-    anchor(house)
+    unsigned = anchor(house)
     logger = get_run_logger()
     started: list[str] = []
-    problems = []
+    problems = [unsigned] if unsigned is not None else []
     for model in house.fleet.models:
         try:
             if problem := look_at_alias(house, model):

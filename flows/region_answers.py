@@ -47,5 +47,5 @@ def told(response: Response) -> Answer:
         return failure(response.status, response.body)
     try:
         return answer_of(json.loads(response.body))
-    except ValueError:
+    except (ValueError, RecursionError):
         return "a body that is no JSON"

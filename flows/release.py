@@ -73,9 +73,8 @@ def tell(work: Work) -> ReleasePhase:
         deploy(work, revision)
         if refusals := reproduce(work, revision):
             return reject(work, refusals)
-        if not may_have_traffic(work, revision):
+        if not (may_have_traffic(work, revision) and attest_approval(work, revision)):
             return work.phase
-        attest_approval(work, revision)
         if reasons := shadow(work, revision):
             return roll_back(work, *reasons)
         while not (reasons := tried(work, revision)):

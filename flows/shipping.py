@@ -27,7 +27,7 @@ from flows.retrying import on_transient
 from flows.rights import build_options
 from flows.work import Work
 from registry.referrers import copy_referrers
-from registry.store import CopyReport, Ref, copy
+from registry.store import ContentStore, CopyReport, Ref, copy
 
 POLL_SECONDS = 0.3
 
@@ -93,9 +93,20 @@ def replicate_to(work: Work, revision: Revision, region: str) -> None:
 def _copy(work: Work, revision: Revision, region: str) -> dict[str, str | int]:
     store = work.house.region_store(region)
     report: CopyReport = copy(revision.digest, work.house.origin, store)
-    beside = copy_referrers(revision.digest, work.house.origin, store)
+    beside = _copy_beside(work, revision, store)
     told: dict[str, str | int] = {"region": region, "digest": revision.digest, "beside": beside}
     return {**told, "copied": report.copied, "present": report.present, "bytes": report.bytes}
+
+
+def _copy_beside(work: Work, revision: Revision, store: ContentStore) -> int:
+    """Copy the statements about a revision; on the way back, which does not wait for a document, what is wrong is logged."""
+    try:
+        return copy_referrers(revision.digest, work.house.origin, store)
+    except IntegrityError as problem:
+        if work.proven is None:
+            raise
+        get_run_logger().error("%s: %s", work.desire.release, problem)
+        return 0
 
 
 def deploy(work: Work, revision: Revision) -> None:

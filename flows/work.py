@@ -17,6 +17,7 @@ from fleet.errors import Busy, ConvoyError
 from fleet.phases import ReleasePhase
 from fleet.versions import Revision
 from flows import effects
+from flows.approvals import let_through
 from flows.desires import Desire, Why, desires, model_stream, phase_of, release_stream
 from flows.effects import Effect
 from flows.house import House
@@ -125,6 +126,11 @@ class Work:
         """What people have ordered of the release so far, as the ledger has it now."""
         return fold(self.house.ledger.stream(release_stream(self.desire.release), COMMANDED, OBEYED))
 
+    @property
+    def let_through(self) -> frozenset[str] | None:
+        """The ids of the approvals by which the release may have traffic, None before it may, or where nobody is asked."""
+        return let_through(self.journal.events())
+
     def obeyed(self, order: Order, *skipped: str) -> None:
         """Record that the release did as it was told, once, and what it left out for that."""
         if order in self.orders.pending:
@@ -156,11 +162,19 @@ class Work:
             raise AbortedError(self.desire.release, f"aborted {orders.aborted.by}")
         if orders.denied is not None:
             raise DeniedError(self.desire.release, f"denied {orders.denied.by}")
-        if orders.revoked is not None and self.phase in APPROVED and len(orders.approvals) < self.declared.approval.people:
+        if orders.revoked is not None and self._lacks_people(orders):
             raise AbortedError(self.desire.release, f"an approval was revoked {orders.revoked.by}")
         newest = desires(self.house.ledger, self.model)[-1]
         if newest.release != self.desire.release:
             raise SupersededError(self.desire.release, f"version {newest.version} is wanted now (release {newest.release})")
+
+    def _lacks_people(self, orders: Orders) -> bool:
+        """Whether too few of the approvals still stand by which the release may have traffic, whatever others were given since."""
+        counted, people = self.let_through, self.declared.approval.people
+        if counted is None:
+            # One that an older Convoy let through: it did not say by whose word
+            return self.phase in APPROVED and len(orders.approvals) < people
+        return sum(order.id in counted for order in orders.approvals) < min(people, len(counted))
 
 
 @contextmanager

@@ -7,18 +7,22 @@ ledger is verified, and what each store holds last must be the beginning of it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from fleet.errors import ConvoyError, InputError, IntegrityError, LedgerBroken
+from registry.dsse import LARGEST
 from registry.events import GENESIS, REMEDY, Event
 from registry.heads import SignedHead, TreeHead, check_sequence, check_signature, entry, grew, hexed, read_head, sign_head
 from registry.keys import Keyring, Trusted
 from registry.ledger import Ledger
 from registry.merkle import consistency_proof, root_of
 from registry.store import ContentStore
+
+_NUMBERED = re.compile(r"[0-9]{12,}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,20 +49,32 @@ class Proven:
 
 
 def anchor_if_due(
-    ledger: Ledger, keys: Keyring, stores: Mapping[str, ContentStore], every: int, ended: Callable[[Event], bool] = lambda _: False
+    ledger: Ledger,
+    keys: Keyring | Trusted,
+    stores: Mapping[str, ContentStore],
+    every: int,
+    ended: Callable[[Event], bool] = lambda _: False,
 ) -> Anchored:
     """Sign a head when `every` new events were written or one of them `ended` something, and bring every store up to date.
 
-    May be repeated, killed anywhere, and called by several at once. A store that does not answer is told and caught up
-    later. Raises LedgerBroken when the ledger does not verify, or is not what a store's newest head says of it.
+    May be repeated, killed anywhere, and called by several at once. With public halves alone nothing is signed. A store
+    that does not answer is told and caught up later. Raises LedgerBroken when the ledger does not verify, or is not what a
+    store's newest head says of it.
     """
-    heads = _own(ledger, keys.trusted)
     held: dict[str, tuple[int, ...]] = {}
+    newest: list[SignedHead] = []
     away: list[str] = []
     for name, store in stores.items():
         with _unless_away(name, away):
-            held[name] = _checked(store, heads)
-    new = _signed(ledger, keys, heads, {found[-1] for found in held.values() if found}) if _due(ledger, heads, every, ended) else None
+            held[name] = _listed(store)
+            newest += [_read(store, number, f"store {store.name}") for number in held[name][-1:]]
+    # After the stores: somebody else may sign and copy meanwhile, and a store is never ahead of a ledger that is read later
+    heads = _own(ledger, keys.trusted if isinstance(keys, Keyring) else keys)
+    for signed in newest:
+        _check_same(signed, heads)
+    new = None
+    if isinstance(keys, Keyring) and _due(ledger, heads, every, ended):
+        new = _signed(ledger, keys, heads, {found[-1] for found in held.values() if found})
     heads = heads if new is None else (*heads, new)
     copied = 0
     for name, numbers in held.items():
@@ -108,7 +124,7 @@ def held_by(store: ContentStore, place: str) -> tuple[SignedHead, ...]:
 
 def held_alone(file: Path) -> SignedHead:
     """Return one signed head that was kept in a file; raises LedgerBroken when it is none."""
-    return read_head(file.read_bytes(), str(file))
+    return read_head(_bytes(file), str(file))
 
 
 def held_in(place: Path) -> tuple[SignedHead, ...]:
@@ -117,9 +133,15 @@ def held_in(place: Path) -> tuple[SignedHead, ...]:
     files = [file for file in folder.iterdir() if file.is_file()] if folder.is_dir() else []
     if not files:
         raise InputError(str(place), "holds no signed head", "Give a signed head, a folder of them, or a store's folder.")
-    found = tuple(sorted((read_head(file.read_bytes(), str(place)) for file in files), key=lambda signed: signed.head.number))
+    found = tuple(sorted((read_head(_bytes(file), str(place)) for file in files), key=lambda signed: signed.head.number))
     check_sequence(found)
     return found
+
+
+def _bytes(file: Path) -> bytes:
+    """Return a file's bytes, of one that is too large to be a head as many as show that."""
+    with file.open("rb") as opened:
+        return opened.read(LARGEST + 1)
 
 
 def _own(ledger: Ledger, trusted: Trusted) -> tuple[SignedHead, ...]:
@@ -173,14 +195,12 @@ def _copy(store: ContentStore, signed: SignedHead) -> bool:
         raise LedgerBroken(f"ledger head {signed.head.number} in store {store.name}", "is not the one of the ledger", REMEDY) from problem
 
 
-def _checked(store: ContentStore, heads: tuple[SignedHead, ...]) -> tuple[int, ...]:
-    """Return a store's numbers; raises LedgerBroken when one is missing, or the newest is not the ledger's of that number."""
+def _listed(store: ContentStore) -> tuple[int, ...]:
+    """Return the numbers of a store's heads; raises LedgerBroken when one is missing."""
     numbers = _numbers(store)
     for expected, number in enumerate(numbers, start=1):
         if number != expected:
             raise LedgerBroken(f"ledger head {expected} in store {store.name}", f"is gone (the next one there is {number})", REMEDY)
-    if numbers:
-        _check_same(_read(store, numbers[-1], f"store {store.name}"), heads)
     return numbers
 
 
@@ -193,11 +213,8 @@ def _check_same(signed: SignedHead, heads: tuple[SignedHead, ...]) -> None:
 
 
 def _numbers(store: ContentStore) -> tuple[int, ...]:
-    names = store.notes("heads")
-    wrong = [name for name in names if not (name.isdecimal() and name == _name(int(name)))]
-    if wrong:
-        raise LedgerBroken(f"ledger head in store {store.name}", f"has the name {wrong[0]!r}, which is none", REMEDY)
-    return tuple(int(name) for name in names)
+    """Return the numbers of the heads that a store lists; what is named otherwise is no head, and says nothing of the ledger."""
+    return tuple(int(name) for name in store.notes("heads") if _NUMBERED.fullmatch(name))
 
 
 def _read(store: ContentStore, number: int, place: str) -> SignedHead:

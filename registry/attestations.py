@@ -60,19 +60,21 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class TrustPolicy:
-    """Whose word counts, and for what: which keys may sign each kind, which builders, and which release it must be about.
+    """Whose word counts, and for what: which keys may sign each kind, which builders, and which model and release it must be about.
 
     `epochs` are the first and the last under which the release was held; `demanded` is what must be there, an approval by
-    as many different `people`.
+    as many different `people`, each by one of the `orders` that the ledger counts.
     """
 
     keys: Trusted
     signers: Mapping[Kind, frozenset[str]]
     builders: frozenset[str]
+    model: str
     release: str
     epochs: tuple[int, int]
     demanded: frozenset[Kind] = frozenset(Kind)
     people: int = 1
+    orders: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         both = self.signers.get(Kind.BUILD, frozenset()) & self.signers.get(Kind.APPROVAL, frozenset())
@@ -115,15 +117,17 @@ def read_claim(envelope: Envelope) -> Claim:
     return claim
 
 
-def verify_all(subject: str, envelopes: Iterable[bytes], policy: TrustPolicy) -> tuple[str, ...]:
+def verify_all(subject: str, envelopes: Iterable[bytes], policy: TrustPolicy, unreadable: Iterable[str] = ()) -> tuple[str, ...]:
     """Return why a revision must not be deployed: nothing when each demanded kind is attested as the policy wants it.
+
+    `unreadable` is what lay beside the envelopes and could not be read; it explains what is missing.
 
     What nobody trusted signed is no reason by itself, so that rubbish in a store stops no release; what a trusted key
     signed for this release and against the revision is one, whatever else is there.
     """
     good: dict[Kind, set[str]] = {}
     against: list[str] = []
-    doubts: dict[Kind | None, list[str]] = {}
+    doubts: dict[Kind | None, list[str]] = {None: list(unreadable)}
     for data in envelopes:
         try:
             envelope = Envelope.from_bytes(data)
@@ -151,19 +155,21 @@ def _doubt(subject: str, claim: Claim, envelope: Envelope, policy: TrustPolicy) 
     first, last = policy.epochs
     if not envelope.signers({name: key for name, key in policy.keys.items() if name in allowed}):
         return "not signed with a key that may sign this"
-    if claim.digest != subject:
-        return f"it is about another revision, {claim.digest}"
+    if (claim.digest, claim.model) != (subject, policy.model):
+        return f"it is about another revision, {claim.digest} of model {claim.model}"
     if claim.kind is Kind.BUILD and claim.by not in policy.builders:
         return f"'{claim.by}' is no builder that is trusted"
     if claim.release != policy.release:
         return f"it was made for release {claim.release}, not for {policy.release}"
     if not first <= claim.epoch <= last:
         return f"it was made under epoch {claim.epoch}, the release was held under {first} to {last}"
+    if claim.kind is Kind.APPROVAL and claim.details.get("order") not in policy.orders:
+        return f"the approval of {claim.by} is none by which the release may have traffic"
     return ""
 
 
 def _why(kind: Kind, doubts: Mapping[Kind | None, list[str]]) -> str:
-    known = doubts.get(kind) or doubts.get(None, [])
+    known = doubts.get(kind) or doubts[None]
     return f"no attestation of it counts ({'; '.join(sorted(set(known)))})" if known else "it was not attested"
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from packaging.markers import UndefinedEnvironmentName
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -27,6 +29,7 @@ from registry.events import JSON, stamp
 SPEC = "1.6"
 SCHEMAS = Path(__file__).parent / "schemas"
 MOST_REASONS = 10
+_SHA256 = re.compile(r"sha256:([0-9a-f]{64})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +223,8 @@ def _whole_lines(lines: Iterable[str]) -> Iterator[str]:
 
 def _package(text: str) -> Package:
     requirement, *options = text.split(" --hash=")
-    hashes = tuple(sorted(option.strip().removeprefix("sha256:") for option in options))
+    told = (_SHA256.fullmatch(option.strip()) for option in options)
+    hashes = tuple(sorted(found[1] for found in told if found))
     try:
         parsed = Requirement(requirement.strip())
     except ValueError as problem:
@@ -240,9 +244,13 @@ def _described(name: str, version: str, hashes: tuple[str, ...]) -> Package:
         return Package(name, version, hashes=hashes, known=False)
     if installed.version != version:
         return Package(name, version, hashes=hashes, known=False)
-    expression = _stated(installed, "License-Expression")
-    needs = {str(canonicalize_name(found.name)) for found in map(Requirement, installed.requires or ()) if _is_needed(found)}
-    return Package(name, version, expression or _plain_licence(installed), bool(expression), hashes, tuple(sorted(needs)))
+    try:
+        expression = _stated(installed, "License-Expression")
+        needs = {str(canonicalize_name(found.name)) for found in map(Requirement, installed.requires or ()) if _is_needed(found)}
+        return Package(name, version, expression or _plain_licence(installed), bool(expression), hashes, tuple(sorted(needs)))
+    except (ValueError, UndefinedEnvironmentName):
+        # Whoever made the package wrote what nobody can read
+        return Package(name, version, hashes=hashes, known=False)
 
 
 def _is_needed(requirement: Requirement) -> bool:

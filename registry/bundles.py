@@ -20,6 +20,7 @@ from typing import Any
 from fleet.errors import InputError
 from registry.closed_world import clashes
 
+LARGEST = 64 << 20
 PREDICATE = "https://model_signing/signature/v1.0"
 
 
@@ -60,9 +61,12 @@ def _verified(config: Any, model: Path, bundle: Path) -> tuple[str, ...]:
     if model.is_symlink() or not model.is_dir():
         return (f"{model} is not a folder",)
     try:
-        data = bundle.read_bytes()
+        with bundle.open("rb") as file:
+            data = file.read(LARGEST + 1)
     except OSError as problem:
         raise InputError(str(bundle), f"cannot be read ({problem.strerror})", "Give the bundle's file.") from problem
+    if len(data) > LARGEST:
+        return (f"the bundle has more than {LARGEST} bytes",)
     try:
         statement = _statement(data)
         config.set_hashing_config(_reading(statement["predicate"]["serialization"], bundle))

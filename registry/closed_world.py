@@ -37,7 +37,7 @@ def differences(root: Path, manifest: Manifest) -> tuple[str, ...]:
             told.append(f"{path!r} is not in the manifest")
         else:
             told += _changed(root / path, entry, expected[path])
-    return tuple(sorted([*told, *clashes({*expected, *found})]))
+    return tuple(sorted(told))
 
 
 def clashes(paths: Iterable[str]) -> tuple[str, ...]:
@@ -68,8 +68,13 @@ def _changed(path: Path, found: os.stat_result, entry: Entry) -> list[str]:
 
 
 def _digest(path: Path) -> str:
+    """Return the digest of a file, an empty text for one that cannot be read."""
     running = hashlib.sha256()
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError:
+        return ""
+    with os.fdopen(descriptor, "rb") as file:
         while chunk := file.read(CHUNK):
             running.update(chunk)
     return "sha256:" + running.hexdigest()

@@ -16,6 +16,7 @@ from fleet.errors import InputError
 from registry.keys import SigningKey, Trusted
 
 LARGEST = 16 << 20
+MOST_SIGNATURES = 16
 """Bytes of an envelope that is read: more is nobody's statement."""
 
 
@@ -57,6 +58,8 @@ class Envelope:
             raise InputError("envelope", f"has {len(data)} bytes, at most {LARGEST} are read")
         try:
             document = json.loads(data, object_pairs_hook=once)
+            if len(document["signatures"]) > MOST_SIGNATURES:
+                raise ValueError("more signatures than anybody gives")
             signatures = tuple(Signature(_text(found.get("keyid", "")), _decoded(found["sig"])) for found in document["signatures"])
             return cls(_text(document["payloadType"]), _decoded(document["payload"]), signatures)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as problem:

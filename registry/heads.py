@@ -89,11 +89,13 @@ def read_head(data: bytes, place: str) -> SignedHead:
         envelope = Envelope.from_bytes(data)
         document = json.loads(envelope.payload, object_pairs_hook=once)
         head = TreeHead(**{**document, "at": read_stamp(document["at"]), "consistency": tuple(document["consistency"])})
-        numbers = (head.number, head.size)
+        numbers, texts = (head.number, head.size), (head.root, head.chain, head.ledger, head.key, head.previous, *head.consistency)
+        if not all(isinstance(text, str) for text in texts):
+            raise ValueError("something else where text is due")
         if envelope.type != PAYLOAD_TYPE or head.to_bytes() != envelope.payload or not all(type(value) is int for value in numbers):
             raise ValueError("not the bytes of a head")
         return SignedHead(head, data, place)
-    except (InputError, ValueError, TypeError, KeyError, AttributeError) as problem:
+    except (InputError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as problem:
         raise LedgerBroken(f"ledger head in {place}", f"cannot be read ({problem})", REMEDY) from problem
 
 

@@ -88,14 +88,19 @@ def ensure_keyring(folder: Path) -> Keyring:
     InputError where a public half is left whose key is gone, and for what is no key.
     """
     file, public = folder / "signing.key", folder / "signing.pub"
-    if not file.exists():
-        if public.exists():
-            raise InputError(
-                str(file), "is gone, and its public half is there", f"Restore it; or rename {public.name} to OTHER.pub for a new key."
-            )
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _write_once(file, _new_key(), 0o600)
-    file.chmod(0o600)
+    # The public half first: another one may make both between the two looks
+    if public.exists() and not file.exists():
+        raise InputError(
+            str(file), "is gone, and its public half is there", f"Restore it; or rename {public.name} to OTHER.pub for a new key."
+        )
+    try:
+        if not file.exists():
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _write_once(file, _new_key(), 0o600)
+        if file.stat().st_mode & 0o077:
+            file.chmod(0o600)
+    except OSError as problem:
+        raise InputError(str(file), f"cannot be made, or kept from others ({problem.strerror})", "Give its folder to us.") from problem
     key = read_key(file)
     _write_once(public, key.public.to_pem(), 0o644)
     trusted = trusted_in(folder)

@@ -6,6 +6,7 @@ A blob comes before the note that names it, and both are create-only; who reads 
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 
 from fleet.canonical import canonical_json, digest_of
@@ -14,6 +15,7 @@ from registry.store import ContentStore
 
 ATTESTATION = "application/vnd.dsse.envelope.v1+json"
 BOM = "application/vnd.cyclonedx+json"
+_NAME = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,34 +37,58 @@ def attach(store: ContentStore, subject: str, media_type: str, data: bytes) -> R
 
 
 def referrers(store: ContentStore, subject: str) -> tuple[Referrer, ...]:
-    """Return what is kept beside a revision, in the order of the digests; raises IntegrityError for a note that is none."""
-    return tuple(_read(store, subject, name) for name in store.notes("referrers", _hex(subject)))
+    """Return what is kept beside a revision, in the order of the digests; what names no document is left out."""
+    found = (_read(store, subject, name) for name in store.notes("referrers", _hex(subject)) if _NAME.fullmatch(name))
+    return tuple(each for each in found if each is not None)
 
 
 def documents(store: ContentStore, subject: str, media_type: str) -> tuple[bytes, ...]:
-    """Return the documents of one type beside a revision, each checked against its digest."""
-    return tuple(store.get_part(found.digest) for found in referrers(store, subject) if found.media_type == media_type)
+    """Return the documents of one type beside a revision that can be read, each checked against its digest."""
+    return read_all(store, subject, media_type)[0]
+
+
+def read_all(store: ContentStore, subject: str, media_type: str) -> tuple[tuple[bytes, ...], tuple[str, ...]]:
+    """Return the documents of one type beside a revision, and why others could not be read: those are missing or have other bytes.
+
+    Whoever needs one finds it missing; whoever can write rubbish beside a revision stops nobody with it.
+    """
+    found, unreadable = [], []
+    for each in referrers(store, subject):
+        if each.media_type != media_type:
+            continue
+        try:
+            found.append(store.get_part(each.digest))
+        except IntegrityError as problem:
+            unreadable.append(f"{problem.subject} {problem.reason}")
+    return tuple(found), tuple(unreadable)
 
 
 def copy_referrers(subject: str, source: ContentStore, target: ContentStore) -> int:
-    """Copy what is kept beside a revision to another store; returns how many documents that were not there."""
+    """Copy what is kept beside a revision to another store, what cannot be read left out; returns how many were not there.
+
+    Raises IntegrityError where the target has something else under the name of one.
+    """
     there = {found.digest for found in referrers(target, subject)}
-    missing = [found for found in referrers(source, subject) if found.digest not in there]
-    for found in missing:
-        attach(target, subject, found.media_type, source.get_part(found.digest))
-    return len(missing)
+    copied = 0
+    for found in referrers(source, subject):
+        if found.digest in there and target.has_blob(found.digest):
+            continue
+        try:
+            data = source.get_part(found.digest)
+        except IntegrityError:
+            continue
+        attach(target, subject, found.media_type, data)
+        copied += 1
+    return copied
 
 
-def _read(store: ContentStore, subject: str, name: str) -> Referrer:
-    where = f"{_hex(subject)}/{name}"
+def _read(store: ContentStore, subject: str, name: str) -> Referrer | None:
     try:
-        document = json.loads(store.noted("referrers", where))
+        document = json.loads(store.noted("referrers", f"{_hex(subject)}/{name}"))
         found = Referrer(str(document["digest"]), str(document["mediaType"]), int(document["size"]))
-        if _hex(found.digest) != name:
-            raise ValueError("it names another")
-    except (ValueError, KeyError, TypeError) as problem:
-        raise IntegrityError(f"referrers/{where} in store {store.name}", "does not name a document", "Look at the object.") from problem
-    return found
+    except (ValueError, KeyError, TypeError, RecursionError, IntegrityError):
+        return None
+    return found if _hex(found.digest) == name else None
 
 
 def _hex(digest: str) -> str:

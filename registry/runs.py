@@ -196,4 +196,8 @@ def _dataset(found: _Input) -> Dataset:
 
 
 def _time(milliseconds: int | None) -> str | None:
-    return None if milliseconds is None else stamp(datetime.fromtimestamp(milliseconds / 1000, UTC))
+    """Return a time as the ledger writes it, None for one that no calendar has: whoever logs a run may say anything."""
+    try:
+        return None if milliseconds is None else stamp(datetime.fromtimestamp(milliseconds / 1000, UTC))
+    except (ValueError, OverflowError, OSError):
+        return None

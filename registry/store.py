@@ -35,6 +35,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
 # obstore raises Python's own error for a missing object, whatever the store.
 _MISSING = (FileNotFoundError, exceptions.NotFoundError)
 MOST_TOLD = 5
+LARGEST = 64 << 20
+"""Bytes of an object: a part has at most 32 MiB, and a manifest of a million files less."""
 Notes = Literal["heads", "referrers"]
 """The folders of what is written once under a name of its own."""
 _GENERATION = re.compile(r"(\d{12})-(\d{12})")
@@ -216,7 +218,11 @@ class ContentStore:
 
     def _read(self, path: str, subject: str) -> bytes:
         with self._translated(subject):
-            return obstore.get(self._store, path).bytes().to_bytes()
+            found = obstore.get(self._store, path)
+            size = found.meta["size"]
+            if size <= LARGEST:
+                return found.bytes().to_bytes()
+        raise IntegrityError(f"{subject} in store {self.name}", f"has {size} bytes; none of ours has more than {LARGEST}", "Look at it.")
 
     @contextmanager
     def _translated(self, subject: str) -> Iterator[None]:

@@ -575,8 +575,8 @@ MUTANTS = (
     Mutant(
         "a revision keeps its traffic when its approval is taken back",
         "flows/work.py",
-        "if orders.revoked is not None and self.phase in APPROVED",
-        "if False and self.phase in APPROVED",
+        "if orders.revoked is not None and self._lacks_people(orders)",
+        "if False and self._lacks_people(orders)",
         (f"{APPROVALS}::test_a_revision_that_lost_an_approval_loses_its_traffic",),
     ),
     Mutant(
@@ -636,5 +636,26 @@ MUTANTS = (
         "if candidate.declared.gates.contract.validation is not None and candidate.validation is None:",
         "if False:",
         ("tests/policies/test_policies_contract.py::test_declared_rows_that_were_not_found_fail_by_their_name",),
+    ),
+    Mutant(
+        "a region starts what nobody attested",
+        "flows/shipping.py",
+        "    check_attested(work, revision, region)\n    status",
+        "    status",
+        ("tests/flows/test_flows_attesting.py::test_a_region_without_the_statements_starts_nothing",),
+    ),
+    Mutant(
+        "an approval that ran out stands in for one that was taken back",
+        "flows/work.py",
+        "return sum(order.id in counted for order in orders.approvals)",
+        "return sum(True for order in orders.approvals)",
+        ("tests/flows/test_flows_let_through.py::test_an_approval_that_ran_out_does_not_stand_in_for_one_that_is_revoked_in_the_canary",),
+    ),
+    Mutant(
+        "a store's rubbish stops its readers",
+        "registry/referrers.py",
+        "if _NAME.fullmatch(name)",
+        "if name",
+        ("tests/flows/test_flows_let_through.py::test_rubbish_beside_a_revision_keeps_no_rollback_from_it",),
     ),
 )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import obstore
 import pytest
-from anchored_world import Installation, chain_of, contents, resealed
+from anchored_world import Installation, chain_of, contents, resealed, told
 from obstore.store import MemoryStore
 from sqlalchemy import delete, update
 
@@ -270,12 +270,46 @@ def test_a_head_that_claims_a_trusted_key_needs_its_signature(signed: Installati
         signed.anchor()
 
 
-@pytest.mark.parametrize("name", ["heads/000000000003", "heads/000000000004", "heads/notes"])
+@pytest.mark.parametrize("name", ["heads/000000000003", "heads/000000000004"])
 def test_what_else_lies_among_a_stores_heads_is_found(signed: Installation, name: str) -> None:
     obstore.put(signed.stores["eu"]._store, name, b"{}")
     for verify in (signed.verify, signed.anchor):
         with pytest.raises(LedgerBroken, match=r"ledger head in store eu"):
             verify()
+
+
+@pytest.mark.parametrize("name", ["heads/notes", "heads/.DS_Store", "heads/3"])
+def test_a_file_that_is_named_like_no_head_stops_nobody(signed: Installation, name: str) -> None:
+    obstore.put(signed.stores["eu"]._store, name, b"{}")
+    signed.verify()
+    signed.anchor()
+
+
+def test_two_that_anchor_at_once_find_nothing_wrong_with_a_ledger_that_grew_meanwhile(
+    signed: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the first one's looks at the stores and at the ledger, the second one signs and copies."""
+    real = anchors._own
+
+    def meanwhile(*given: object) -> object:
+        monkeypatch.setattr(anchors, "_own", real)
+        signed.ledger.append(told(1))
+        signed.anchor()
+        return real(*given)
+
+    monkeypatch.setattr(anchors, "_own", meanwhile)
+    signed.anchor()
+    signed.verify()
+
+
+def test_with_public_halves_alone_the_stores_are_checked_and_nothing_is_signed(signed: Installation) -> None:
+    before = signed.ledger.tree_heads()
+    signed.ledger.append(told(1))
+    done = anchors.anchor_if_due(signed.ledger, signed.keys.trusted, signed.stores, 1)
+    assert (done.signed, signed.ledger.tree_heads()) == (None, before)
+    obstore.put(signed.stores["eu"]._store, "heads/000000000009", b"{}")
+    with pytest.raises(LedgerBroken):
+        anchors.anchor_if_due(signed.ledger, signed.keys.trusted, signed.stores, 1)
 
 
 def test_a_store_with_another_ledgers_heads_is_found(signed: Installation, tmp_path: Path) -> None:
