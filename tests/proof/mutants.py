@@ -61,11 +61,13 @@ def run(given: argparse.Namespace, report: Report) -> None:
     committed = committed_result("mutants") if given.rest else None
     before = kept(committed)
     named = [mutant for mutant in MUTANTS if given.only in mutant.name or given.only in mutant.file]
+    if not named:
+        raise AssertionError(f"no mutant's name or file holds {given.only!r}")
     chosen = [mutant for mutant in named if key_of(mutant) not in before]
     began, done = time.monotonic(), Progress[Judged](len(chosen))
     with copied() as tree:
         everything = sorted({test for mutant in chosen for test in mutant.tests})
-        status, failed = pytest_on(tree, everything, seconds=3 * SECONDS)
+        status, failed = pytest_on(tree, everything, seconds=3 * SECONDS) if everything else (0, "")
         if status != 0:
             raise AssertionError(f"the tests do not pass on the tree as it is: {failed or f'pytest says {status}'}")
         done.say(f"{len(everything)} tests or files pass on the tree as it is")
