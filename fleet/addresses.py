@@ -42,7 +42,10 @@ METADATA_NAMES: Final = frozenset(
 _HOST = re.compile(r"(?:[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9])?\.)*[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9])?")
 _NUMBERS = re.compile(r"(?:0[xX][0-9A-Fa-f]*|[0-9]+)(?:\.(?:0[xX][0-9A-Fa-f]*|[0-9]+)){0,3}")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-_SCP = re.compile(r"(?:(?P<user>[A-Za-z0-9._-]+)@)?(?P<host>\[[^\]]*\]|[A-Za-z0-9._-]{2,}):(?P<path>[^/\\].*)")
+_USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+# As Git tells its short form from a path: by a colon before the first slash (git-clone(1), GIT URLS)
+_SHORT = re.compile(r"[^/:]*:")
+_SCP = re.compile(r"(?:(?P<user>[^/:\[\]]*)@)?(?P<host>\[[^\]/@]*\]|[^/@:\[\]]*):(?P<path>.*)", re.DOTALL)
 _EMBEDDED: Final = (
     # Where an IPv6 address holds an IPv4 one, from which bit: IPv4-compatible, NAT64 (RFC 6052), 6to4
     (ipaddress.ip_network("::/96"), 0),
@@ -77,7 +80,7 @@ class Reach:
             if why := _unfit_here(url):
                 raise Refused(subject, f"{shown(url)} {why}", "Correct it.")
             return
-        why = _helper(url) or self.unfit(_as_url(url))
+        why = _helper(url) or _unfit_short(url) or self.unfit(_as_url(url))
         if why:
             raise Refused(subject, f"{shown(url)} {why}", "Correct it; a private place that is meant belongs into CONVOY_TRUSTED_HOSTS.")
 
@@ -137,7 +140,7 @@ def is_remote(place: str) -> bool:
     """Whether a place is fetched over a network: no path and no file:// URL of this machine."""
     if place.startswith("file:///"):
         return False
-    return bool(_SCHEME.match(place)) or bool(_SCP.fullmatch(place)) or "::" in place
+    return bool(_SCHEME.match(place)) or bool(_SHORT.match(place)) or "::" in place
 
 
 def shown(url: str) -> str:
@@ -156,7 +159,19 @@ def _as_url(place: str) -> str:
     if scp is None:
         return place
     user = f"{scp['user']}@" if scp["user"] else ""
-    return f"ssh://{user}{scp['host']}/{scp['path']}"
+    return f"ssh://{user}{scp['host']}/{scp['path'].lstrip('/')}"
+
+
+def _unfit_short(place: str) -> str:
+    """Refuse in Git's short form what a URL would take apart otherwise: Git hands all that stands before the colon to ssh."""
+    if _SCHEME.match(place) or not _SHORT.match(place):
+        return ""
+    scp = _SCP.fullmatch(place)
+    if scp is None or not (scp["host"].startswith("[") or _HOST.fullmatch(scp["host"])):
+        return "names no host"
+    if scp["user"] is not None and not _USER.fullmatch(scp["user"]):
+        return "has a user in it that is none"
+    return unfit_path(scp["path"])
 
 
 def _unfit_text(url: str) -> str:
@@ -182,7 +197,7 @@ def _unfit_user(parts: SplitResult) -> str:
     if "@" not in parts.netloc:
         return ""
     user, _, _ = parts.netloc.rpartition("@")
-    if parts.scheme in USERS and re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", user):
+    if parts.scheme in USERS and _USER.fullmatch(user):
         return ""
     return "has a user or a password in it"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleet.addresses import Reach, is_remote, shown
@@ -51,6 +51,7 @@ def test_a_password_is_never_shown() -> None:
     assert shown("ssh://a:b@c/d\n") == "ssh://…@c/d?"
 
 
+@settings(deadline=None)
 @given(st.ip_addresses())
 def test_no_address_that_is_not_public_is_ever_asked(address: object) -> None:
     host = f"[{address}]" if ":" in str(address) else str(address)
@@ -62,6 +63,12 @@ def test_no_address_that_is_not_public_is_ever_asked(address: object) -> None:
 def test_what_git_takes_for_a_host_is_remote() -> None:
     assert is_remote("git@host:rows.git")
     assert is_remote("host:rows.git")
+    assert is_remote("host:/srv/rows.git")
+    assert is_remote("a:rows.git")
+    assert is_remote("some one+x@host:rows.git")
+    assert is_remote("host:rows\n.git")
     assert is_remote("ext::sh")
     assert not is_remote("./host:rows")
     assert not is_remote("/srv/rows")
+    assert not is_remote("/srv/rows:of/people")
+    assert not is_remote("rows/of:people")
