@@ -16,8 +16,8 @@ from packaging.utils import canonicalize_name
 from bentos.requirements import components
 from fleet.components import Needs
 from fleet.errors import InputError
+from fleet.yaml_text import MOST_BYTES, Unreadable, read_yaml_file
 
-MOST_BYTES = 4 << 20
 REQUIREMENTS, CONDA, PYTHON = "requirements.txt", "conda.yaml", "python_env.yaml"
 TOOLS = frozenset({"python", "pip", "setuptools", "wheel"})
 """What an environment is made with; the model does not import it."""
@@ -41,7 +41,7 @@ def requirements_of(model_folder: Path) -> list[str]:
         return []
     try:
         if file.stat().st_size > MOST_BYTES:
-            raise InputError(REQUIREMENTS, f"is larger than {MOST_BYTES >> 20} MiB", "Log the model again.")
+            raise InputError(REQUIREMENTS, f"is larger than {MOST_BYTES >> 10} KiB", "Log the model again.")
         return file.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as problem:
         raise InputError(REQUIREMENTS, "is no text", "Log the model again.") from problem
@@ -98,14 +98,10 @@ def _also(source: str, lines: list[object], named: set[str]) -> Iterator[str]:
 
 def _document(file: Path) -> Mapping[str, object] | str:
     """Return a YAML file's mapping, an empty one where there is no file, and why not where it is another thing."""
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
     if not file.is_file():
         return {}
     try:
-        text = file.read_bytes() if file.stat().st_size <= MOST_BYTES else b""
-        document = YAML(typ="safe", pure=True).load(text)
-    except (OSError, YAMLError, UnicodeDecodeError, RecursionError):
-        return f"{file.name} cannot be read"
+        document = read_yaml_file(file)
+    except Unreadable as problem:
+        return f"{file.name} cannot be read: it {problem}"
     return document if isinstance(document, Mapping) else f"{file.name} cannot be read"

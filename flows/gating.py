@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
@@ -14,7 +15,7 @@ from bentos.build import MODEL_FOLDER, SERVICE
 from fleet.addresses import Reach, without_password
 from fleet.builders import TAG, Built, builder_of
 from fleet.declared import Model
-from fleet.errors import IntegrityError
+from fleet.errors import ConvoyError, InputError, IntegrityError
 from fleet.operators import read_operators
 from fleet.phases import ReleasePhase
 from fleet.versions import DataLineage, ModelVersion
@@ -34,6 +35,7 @@ from registry.ledger import JSON
 from registry.lineage import describe, fetch, read_tags, record_tags
 from registry.models import MlflowModels
 
+T = TypeVar("T")
 PINNED = ("evaluation", "validation", "golden")
 """The rows that fleet.yaml pins for the gates; those that a version learned from are named by its own tags."""
 SOURCE_TAG = "convoy.source_digest"
@@ -56,15 +58,15 @@ def resolve(work: Work) -> Source:
     version = work.house.models.version(work.model, work.desire.version)
     folder = work.folder / "source"
     manifest = work.house.models.download(version, folder)
-    lineage = read_tags(version.tags)
+    lineage = _from_its_author(work, lambda: read_tags(version.tags))
     seen = work.journal.effect(
         effects.RESOLVE,
         lambda: {
             "source_digest": manifest.digest,
             "run": version.run_id,
             "lineage": None if lineage is None else _lineage_payload(lineage),
-            "builder": _builder(work, version, manifest.digest),
-            "training_run": _training_run(work, version, folder),
+            "builder": _from_its_author(work, lambda: _builder(work, version, manifest.digest)),
+            "training_run": _from_its_author(work, lambda: _training_run(work, version, folder)),
         },
         version=version.version,
     )
@@ -148,7 +150,7 @@ def _candidate(work: Work, source: Source, pinned: Mapping[str, DataLineage]) ->
     house = work.house
     contract = work.declared.contract
     fleet_folder = house.fleet_file.parent
-    training = read_tags(source.version.tags)
+    training = _from_its_author(work, lambda: read_tags(source.version.tags))
     rows = work.folder / "data"
     now = datetime.now(UTC)
     waivers = waivers_for(work.declared, fleet_folder, Subject(work.model, source.version.version, source.digest), now)
@@ -173,13 +175,31 @@ def _candidate(work: Work, source: Source, pinned: Mapping[str, DataLineage]) ->
         validation=fetched.get("validation"),
         golden=fetched.get("golden"),
         service=SERVICE,
-        signature=signature_doubts(work.declared, fleet_folder, source.folder),
-        needs=needs_for(work.declared, house.settings, source.folder),
+        signature=_from_its_author(work, lambda: signature_doubts(work.declared, fleet_folder, source.folder)),
+        needs=_from_its_author(work, lambda: needs_for(work.declared, house.settings, source.folder)),
         advisories=advisories_of(house.settings),
         now=now,
         waivers=waivers,
         waived=waivers.things(ModelFiles.name),
     )
+
+
+def _from_its_author(work: Work, read: Callable[[], T]) -> T:
+    """Return what is read of what the version's author wrote; raises InputError, which ends the release, where that breaks its reader.
+
+    What a machine may get over (a disk that is full, a server that is away) is raised as it is, and tried again.
+    """
+    try:
+        return read()
+    except (ConvoyError, OSError):
+        raise
+    except Exception as problem:
+        get_run_logger().exception("%s: what its author wrote broke its reader", work.desire.release)
+        raise InputError(
+            f"model '{work.model}' version {work.desire.version}",
+            f"has files or tags that broke their reader ({type(problem).__name__})",
+            "Log the model again with MLflow; if its files are as MLflow writes them, report it.",
+        ) from problem
 
 
 def _champion(work: Work) -> Path | None:

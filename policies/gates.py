@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+from fleet.errors import ConvoyError
 from fleet.evidence import GateResult
 from policies.builder import BuilderKnown
 from policies.callers import CallersKept
-from policies.candidate import AnyGate, Candidate
+from policies.candidate import AnyGate, Candidate, inconclusive
 from policies.contract import DataContract
 from policies.dependencies.gate import DependenciesSound
 from policies.files.gate import ModelFiles
@@ -43,13 +45,16 @@ STAGES: tuple[Stage, ...] = (
     ),
 )
 AT_ONCE = 4
+BROKEN = "Look at the release's log; if the version's files are as MLflow writes them, report it"
+_LOG = logging.getLogger(__name__)
 
 
 def evaluate_all(stages: Sequence[Stage], candidate: Candidate) -> tuple[GateResult, ...]:
     """Ask every gate and return all answers in their order; what one stage refuses is not shown to the next.
 
     The gates of a stage are asked side by side, each in a scratch folder of its own: most of it is waiting for models
-    and libraries to load. Raises InputError where the contract or the evaluation that was declared is itself wrong.
+    and libraries to load. A gate that breaks is inconclusive, by the type of what broke it. Raises InputError where the
+    contract or the evaluation that was declared is itself wrong.
     """
     results: list[GateResult] = []
     for stage in stages:
@@ -67,5 +72,16 @@ def may_go_on(results: Sequence[GateResult]) -> bool:
 
 def _ask(gate: AnyGate, candidate: Candidate) -> GateResult:
     began = time.monotonic()
-    result = gate.evaluate(replace(candidate, work=candidate.work / gate.name.replace(" ", "-")))
+    result = _answer(gate, replace(candidate, work=candidate.work / gate.name.replace(" ", "-")))
     return replace(result, took_ms=round((time.monotonic() - began) * 1000))
+
+
+def _answer(gate: AnyGate, candidate: Candidate) -> GateResult:
+    try:
+        return gate.evaluate(candidate)
+    except ConvoyError:
+        raise
+    except Exception as problem:
+        # What the version's author wrote may be why it broke, and the other gates' answers must not be lost for it
+        _LOG.exception("gate '%s' broke", gate.name)
+        return inconclusive(gate, f"the gate itself broke ({type(problem).__name__}), so nothing is known. {BROKEN}")

@@ -10,7 +10,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-MOST_BYTES = 4 << 20
+from fleet.yaml_text import Unreadable, read_yaml_file
+
 UNTYPED = ("any", "")
 
 
@@ -64,15 +65,10 @@ _COLUMNS = TypeAdapter(tuple[Column, ...])
 
 def read_signature(file: Path) -> tuple[Signature, str]:
     """Return what an MLmodel file says, or why it says nothing."""
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
     try:
-        with file.open("rb") as opened:
-            text = opened.read(MOST_BYTES + 1)
-        document = YAML(typ="safe", pure=True).load(text) if len(text) <= MOST_BYTES else None
-    except (OSError, YAMLError, UnicodeDecodeError) as problem:
-        return Signature(), f"the model's MLmodel file cannot be read ({type(problem).__name__})"
+        document = read_yaml_file(file)
+    except Unreadable as problem:
+        return Signature(), f"the model's MLmodel file {problem}"
     if not isinstance(document, dict):
         return Signature(), "the model's MLmodel file is no mapping"
     signature = document.get("signature")
@@ -80,7 +76,7 @@ def read_signature(file: Path) -> tuple[Signature, str]:
         return Signature(), "the model has no signature"
     try:
         return Signature(_side(signature, "inputs"), _side(signature, "outputs")), ""
-    except (ValidationError, ValueError, TypeError) as problem:
+    except (ValidationError, ValueError, TypeError, RecursionError) as problem:
         return Signature(), f"the model's signature cannot be read ({type(problem).__name__})"
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fleet.errors import InputError
+from fleet.yaml_text import Unreadable, read_yaml_file
 
 FILE = "MLmodel"
 
@@ -34,20 +35,17 @@ def read_schema(folder: Path) -> ModelSchema | None:
 
     Raises InputError when the folder has no readable MLmodel file or its signature is not one.
     """
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
     path = folder / FILE
     try:
-        document = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, YAMLError) as problem:
-        raise InputError(str(path), f"cannot be read ({problem})", "Log the model again with MLflow.") from problem
+        document = read_yaml_file(path)
+    except Unreadable as problem:
+        raise InputError(str(path), str(problem), "Log the model again with MLflow.") from problem
     signature = document.get("signature") if isinstance(document, dict) else None
     if not isinstance(signature, dict) or not signature.get("inputs") or not signature.get("outputs"):
         return None
     try:
         return ModelSchema(_columns(signature["inputs"]), _columns(signature["outputs"]))
-    except (ValueError, KeyError, TypeError, AttributeError) as problem:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as problem:
         raise InputError(str(path), f"has a signature that cannot be read ({problem})", "Log the model again with MLflow.") from problem
 
 

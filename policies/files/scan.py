@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from fleet.yaml_text import MOST_BYTES
 from policies.files.contents import Content, look
 from policies.files.mlmodel import describe
 from policies.files.seen import Described, FileSeen, Kind, ScanReport, ScanRequest
@@ -80,7 +81,7 @@ def _described(file: Path) -> Described:
     if not file.is_file() or file.is_symlink():
         return Described(problems=("is not there",))
     with file.open("rb") as opened:
-        document, problem = read_yaml(opened.read())
+        document, problem = read_yaml(opened.read(MOST_BYTES + 1))
     return Described(problems=(problem,)) if problem else describe(document)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import PurePosixPath
+
+from fleet import yaml_text
 
 DOCUMENTS = ("MLmodel", "registered_model_meta")
 # What has no ending and is text all the same
@@ -13,14 +14,10 @@ _REQUIREMENTS = ("requirements.txt", "constraints.txt")
 
 def read_yaml(text: bytes) -> tuple[object, str]:
     """Return a YAML document of plain values, or why it is none: a tag such as !!python/object makes it something else."""
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
     try:
-        return YAML(typ="safe").load(io.BytesIO(text)), ""
-    except (YAMLError, UnicodeDecodeError, RecursionError, ValueError, TypeError) as problem:
-        told = " ".join(str(getattr(problem, "problem", None) or type(problem).__name__).split())
-        return None, f"is no YAML of plain values ({told[:120]})"
+        return yaml_text.read_yaml(text), ""
+    except yaml_text.Unreadable as problem:
+        return None, str(problem)
 
 
 def text_problems(name: str, data: bytes) -> tuple[str, ...]:

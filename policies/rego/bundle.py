@@ -11,6 +11,7 @@ from typing import Any
 
 from fleet.canonical import canonical_json, digest_of
 from fleet.errors import InputError
+from fleet.yaml_text import Unreadable, read_yaml
 
 RULES = Path(__file__).parents[1] / "rules"
 DATA = Path(__file__).parents[1] / "data"
@@ -67,13 +68,10 @@ def shipped_data() -> dict[str, Any]:
 
 def read_data(path: Path) -> dict[str, Any]:
     """Return the mapping that a data file (JSON or YAML) holds; raises InputError where it is none."""
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
     text = _text(path)
     try:
-        found = json.loads(text) if path.suffix == ".json" else YAML(typ="safe").load(text)
-    except (ValueError, YAMLError) as problem:
+        found = json.loads(text) if path.suffix == ".json" else read_yaml(text, MOST_BYTES)
+    except (ValueError, RecursionError, Unreadable) as problem:
         raise InputError(f"policy data {path}", f"cannot be read ({_first(problem)})", REMEDY) from problem
     if not isinstance(found, dict):
         raise InputError(f"policy data {path}", "must be a mapping, one key per subject", REMEDY)

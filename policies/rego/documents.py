@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime
 from enum import StrEnum
@@ -12,6 +11,7 @@ from typing import Any
 
 from fleet.errors import InputError
 from fleet.reading import read_fleet
+from fleet.yaml_text import Unreadable, read_yaml_documents
 from policies.rego.terraform import read_terraform
 
 MOST_BYTES = 4 << 20
@@ -60,16 +60,13 @@ def _read(file: Path) -> str:
         raise InputError(str(file), f"cannot be read ({type(problem).__name__})", REMEDY) from problem
 
 
-def _parsed(file: Path, text: str) -> Iterator[Any]:
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
-    try:
-        found = [json.loads(text, object_pairs_hook=_once)] if file.suffix == ".json" else list(YAML(typ="safe", pure=True).load_all(text))
-    except (ValueError, YAMLError, RecursionError) as problem:
-        raise InputError(str(file), f"cannot be read ({' '.join(str(problem).split())[:300]})", REMEDY) from problem
+def _parsed(file: Path, text: str) -> list[Any]:
     left = [MOST_VALUES]
-    return (_plain(value, left, str(file)) for value in found)
+    try:
+        found = [json.loads(text, object_pairs_hook=_once)] if file.suffix == ".json" else read_yaml_documents(text, MOST_BYTES)
+        return [_plain(value, left) for value in found]
+    except (ValueError, RecursionError, Unreadable) as problem:
+        raise InputError(str(file), f"cannot be read ({' '.join(str(problem).split())[:300]})", REMEDY) from problem
 
 
 def _document(file: Path, number: int, value: Any) -> Document:
@@ -95,15 +92,15 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _plain(value: Any, left: list[int], subject: str) -> Any:
-    """Return YAML as JSON has it; raises InputError for more values than `left`, as aliases of aliases make."""
+def _plain(value: Any, left: list[int]) -> Any:
+    """Return YAML as JSON has it; raises ValueError for more values than `left`, or keys that JSON has once."""
     left[0] -= 1
     if left[0] < 0:
-        raise InputError(subject, f"holds more than {MOST_VALUES} values", "Split it, and write aliases out.")
+        raise ValueError(f"it holds more than {MOST_VALUES} values: split it, and write aliases out")
     if isinstance(value, dict):
-        return {_key(key): _plain(each, left, subject) for key, each in value.items()}
+        return _once([(_key(key), _plain(each, left)) for key, each in value.items()])
     if isinstance(value, (list, tuple, set)):
-        return [_plain(each, left, subject) for each in value]
+        return [_plain(each, left) for each in value]
     if isinstance(value, (date, datetime)):
         return value.isoformat()
     return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)

@@ -24,6 +24,7 @@ from fleet.versions import ModelVersion
 from registry.events import plain
 from registry.models import Column, MlflowModels
 from registry.schema import read_schema
+from support.attacks import YAML_TEXTS
 from support.ports import free_port
 
 MODEL = "employment"
@@ -307,6 +308,8 @@ def test_a_tensor_schema_names_its_type(tmp_path: Path):
         "signature: {inputs: 'x', outputs: 'y'}",
         'signature: {inputs: "[1]", outputs: "[1]"}',
         "signature: {inputs: [1], outputs: 5}",
+        f"signature: {{inputs: '{'[' * 100_000}', outputs: 'y'}}",
+        *YAML_TEXTS,
     ],
 )
 def test_a_broken_model_file_is_an_input_error(tmp_path: Path, text: str):
