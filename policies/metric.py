@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import assert_never
 
 from fleet.declared import Evaluation, Model
 from fleet.errors import InputError
 from fleet.evidence import GateResult
-from policies.candidate import Candidate, Figures, Gate, failed, not_applicable, passed
-from policies.predicting import REMEDY, WHO, predicted
+from policies.candidate import Candidate, Figures, Gate, failed, inconclusive, not_applicable, passed
+from policies.predicting import CHAMPION, CHAMPION_REMEDY, REMEDY, WHO, predicted
 from policies.sandbox import Job, Limits, run
 from policies.workers.messages import Measurements, MeasureRequest, Metric, Predictions
 
@@ -25,11 +25,15 @@ class _Scores:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """What the evaluation gave: the scores (None: `problem` says why there are none), and what kept the models in."""
+    """What the evaluation gave: the scores (None: `problem` says why there are none), and what kept the models in.
+
+    `by_champion` says that the champion alone is why there are none.
+    """
 
     scores: _Scores | None
     problem: str = ""
     barriers: Figures = ()
+    by_champion: bool = False
 
 
 class MetricAgainstChampion(Gate[Scored]):
@@ -37,7 +41,8 @@ class MetricAgainstChampion(Gate[Scored]):
 
     The models predict in sandboxes of their own, at the same time, and see no label; a third process, which never
     loads a model, measures. Not applicable where fleet.yaml declares no evaluation, or where there is no champion to
-    compare with: then the candidate must still predict every row and keep the bounds.
+    compare with: then the candidate must still predict every row and keep the bounds. Inconclusive where the champion, and
+    it alone, cannot be scored.
     """
 
     name = "metric against champion"
@@ -49,15 +54,16 @@ class MetricAgainstChampion(Gate[Scored]):
             return Scored(None)
         found = predicted(candidate, declared)
         if found.problem:
-            return Scored(None, found.problem, found.barriers)
-        scores, problem = _measure(candidate, declared, found.models)
-        return Scored(scores, problem, found.barriers)
+            return Scored(None, found.problem, found.barriers, found.by_champion)
+        return replace(_measure(candidate, declared, found.models), barriers=found.barriers)
 
     def judge(self, declared: Model, evidence: Scored) -> GateResult:
         """Return how the candidate compares."""
         evaluation, scores = declared.evaluation, evidence.scores
         if evaluation is None:
             return not_applicable(self, "fleet.yaml declares no evaluation for this model")
+        if scores is None and evidence.by_champion:
+            return inconclusive(self, f"{evidence.problem}. {CHAMPION_REMEDY}", figures=evidence.barriers)
         if scores is None:
             return failed(self, evidence.problem, figures=evidence.barriers)
         shown: Figures = ((f"candidate {evaluation.metric}", str(scores.candidate)),)
@@ -74,22 +80,22 @@ class MetricAgainstChampion(Gate[Scored]):
         return passed(self, f"{evaluation.metric} {scores.candidate} against the champion's {scores.champion}", figures)
 
 
-def _measure(candidate: Candidate, declared: Evaluation, models: tuple[Predictions, ...]) -> tuple[_Scores | None, str]:
+def _measure(candidate: Candidate, declared: Evaluation, models: tuple[Predictions, ...]) -> Scored:
     """Return the metrics, or why there are none; raises InputError where the labels cannot serve the metric."""
     assert candidate.evaluation is not None
     rows = candidate.evaluation.absolute()
     job = Job("measure", MeasureRequest(rows, declared.label, declared.metric, models), (rows,), candidate.work)
     done = run(job, Measurements, Limits(candidate.seconds))
     if done.answer is None:
-        return None, f"the predictions could not be measured: {done.failure}"
+        return Scored(None, f"the predictions could not be measured: {done.failure}")
     if done.answer.wrong_rows:
         raise InputError(f"evaluation rows {rows}", done.answer.wrong_rows, REMEDY)
     values: list[Decimal] = []
     for who, measured in zip(WHO, done.answer.models, strict=False):
         if measured.value is None:
-            return None, f"the {who} cannot be measured: {measured.problem}"
+            return Scored(None, f"the {who} cannot be measured: {measured.problem}", by_champion=who == CHAMPION)
         values.append(Decimal(f"{measured.value:.6f}"))
-    return _Scores(values[0], values[1] if len(models) > 1 else None), ""
+    return Scored(_Scores(values[0], values[1] if len(models) > 1 else None))
 
 
 def _worse_by(metric: Metric, candidate: Decimal, champion: Decimal) -> Decimal:

@@ -15,18 +15,27 @@ from policies.workers.messages import Predictions, PredictRequest
 
 REMEDY = "Correct the evaluation that fleet.yaml declares."
 NO_ROWS = "fleet.yaml declares an evaluation, but its rows were not found"
-WHO = ("candidate", "champion")
+CANDIDATE, CHAMPION = "candidate", "champion"
+WHO = (CANDIDATE, CHAMPION)
+CHAMPION_REMEDY = (
+    "The candidate is not to blame, and no candidate can be compared until the stable version can be asked: go back to one that can"
+    " (`convoy rollback MODEL`), or take the evaluation and gates.quality out of fleet.yaml for this release"
+)
 SEED_DIGITS = 12
 """Of the rows' digest, in hex: a number that JSON carries exactly."""
 
 
 @dataclass(frozen=True, slots=True)
 class Predicted:
-    """The predictions of the candidate, then of the champion where there is one; none where `problem` says why."""
+    """The predictions of the candidate, then of the champion where there is one; none where `problem` says why.
+
+    `by_champion` says that the champion alone is why.
+    """
 
     models: tuple[Predictions, ...]
     problem: str = ""
     barriers: Figures = ()
+    by_champion: bool = False
 
 
 def predicted(candidate: Candidate, declared: Evaluation) -> Predicted:
@@ -47,7 +56,7 @@ def _predicted(candidate: Candidate, rows: Path, label: str) -> Predicted:
     barriers = runs[0].barriers.figures
     for who, done in zip(WHO, runs, strict=False):
         if done.answer is None:
-            return Predicted((), f"the {who} could not be scored: {done.failure}", barriers)
+            return Predicted((), f"the {who} could not be scored: {done.failure}", barriers, by_champion=who == CHAMPION)
     return Predicted(tuple(done.answer for done in runs if done.answer is not None), "", barriers)
 
 

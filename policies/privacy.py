@@ -25,6 +25,9 @@ PREFIX = "convoy.privacy."
 NAMES = ("epsilon", "delta", "accuracy_loss")
 WAIVABLE = "training on sensitive data"
 """What a waiver calls it."""
+UNKNOWN_ROWS = "the training rows are not known, so delta cannot be held against them"
+REMEDY = f"Train it with differential privacy and say so in its tags, or have two people waive '{WAIVABLE}'"
+ROWS_REMEDY = f"Record where the rows are from in the version's tags (convoy.data.*), or have two people waive '{WAIVABLE}'"
 _NUMBER = re.compile(r"[0-9]{1,6}(\.[0-9]{1,18})?(e-[0-9]{1,2})?")
 
 
@@ -40,7 +43,7 @@ class Promised:
 class PrivacyPromised(Gate[Promised]):
     """Passes a model trained on sensitive data whose epsilon, delta and accuracy loss lie within the limits, or are waived.
 
-    Not applicable where neither fleet.yaml nor the version's tags call the training data sensitive.
+    Inconclusive where the training rows are not known, against which delta is held. Not applicable where neither fleet.yaml nor the version's tags call the training data sensitive.
     """
 
     name = "privacy"
@@ -61,15 +64,17 @@ class PrivacyPromised(Gate[Promised]):
             return not_applicable(self, "neither fleet.yaml nor the version's tags call the training data sensitive")
         figures = _figures(tags, evidence.rows)
         problems = list(_problems(limits, tags, evidence.rows))
-        if not problems:
+        doubts = problems or ([UNKNOWN_ROWS] if evidence.rows is None else [])
+        if not doubts:
             return passed(
                 self, f"trained on sensitive data with epsilon {tags[PREFIX + 'epsilon']} and delta {tags[PREFIX + 'delta']}", figures
             )
         if WAIVABLE in evidence.waivers.things(self.name):
-            return passed(self, f"'{WAIVABLE}' is waived: {'; '.join(problems)}", (*figures, *evidence.waivers.figures(self.name)))
-        remedy = f"Train it with differential privacy and say so in its tags, or have two people waive '{WAIVABLE}'"
+            return passed(self, f"'{WAIVABLE}' is waived: {'; '.join(doubts)}", (*figures, *evidence.waivers.figures(self.name)))
         not_held = evidence.waivers.why_not(self.name, WAIVABLE)
-        return failed(self, *(f"{problem}. {remedy}{not_held}" for problem in problems), figures=figures)
+        if not problems:
+            return inconclusive(self, f"{UNKNOWN_ROWS}. {ROWS_REMEDY}{not_held}", figures=figures)
+        return failed(self, *(f"{problem}. {REMEDY}{not_held}" for problem in problems), figures=figures)
 
 
 def _problems(limits: Privacy, tags: Mapping[str, str], rows: int | None) -> Iterator[str]:

@@ -9,8 +9,8 @@ from fleet.declared import Evaluation, Model
 from fleet.declared_quality import Quality
 from fleet.errors import InputError
 from fleet.evidence import GateResult
-from policies.candidate import Candidate, Figures, Gate, failed, not_applicable
-from policies.predicting import REMEDY, predicted, seed_of
+from policies.candidate import Candidate, Figures, Gate, failed, inconclusive, not_applicable
+from policies.predicting import CHAMPION_REMEDY, REMEDY, predicted, seed_of
 from policies.quality_verdict import Held, verdict
 from policies.sandbox import Job, Limits, run
 from policies.workers.compared import Bins, CompareRequest, Comparison, Part
@@ -21,19 +21,23 @@ ALL_ROWS = "all rows"
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """What the comparison gave (None: `problem` says why there is nothing), what kept the models in, the seed of the drawing."""
+    """What the comparison gave (None: `problem` says why there is nothing), what kept the models in, the seed of the drawing.
+
+    `by_champion` says that the champion alone is why there is nothing.
+    """
 
     found: Comparison | None
     problem: str = ""
     barriers: Figures = ()
     seed: int = 0
+    by_champion: bool = False
 
 
 class QualityAgainstChampion(Gate[Compared | None]):
     """Passes a candidate that is surely within every declared limit: over all rows, in each slice, in its calibration.
 
     Not applicable where fleet.yaml declares no `gates.quality`, or where there is no champion to compare with and no
-    calibration is declared. The models predict once for this gate and for the metric's.
+    calibration is declared. Inconclusive where the champion, and it alone, cannot be asked. The models predict once for this gate and for the metric's.
     """
 
     name = "quality"
@@ -47,7 +51,7 @@ class QualityAgainstChampion(Gate[Compared | None]):
             return Compared(Comparison())
         given = predicted(candidate, evaluation)
         if given.problem or candidate.evaluation is None:
-            return Compared(None, given.problem, given.barriers)
+            return Compared(None, given.problem, given.barriers, by_champion=given.by_champion)
         rows = candidate.evaluation.absolute()
         request = _request(asked, evaluation, rows, given.models)
         done = run(Job("compare", request, (rows,), candidate.work), Comparison, Limits(candidate.seconds))
@@ -55,7 +59,7 @@ class QualityAgainstChampion(Gate[Compared | None]):
             return Compared(None, f"the predictions could not be compared: {done.failure}", given.barriers)
         if done.answer.wrong_rows:
             raise InputError(f"evaluation rows {rows}", done.answer.wrong_rows, REMEDY)
-        return Compared(done.answer, done.answer.problem, given.barriers, request.seed)
+        return Compared(done.answer, done.answer.problem, given.barriers, request.seed, done.answer.by_champion)
 
     def judge(self, declared: Model, evidence: Compared | None) -> GateResult:
         """Return whether every limit is surely kept."""
@@ -63,6 +67,8 @@ class QualityAgainstChampion(Gate[Compared | None]):
         if evidence is None or asked is None or evaluation is None:
             return not_applicable(self, "fleet.yaml declares no gates.quality for this model")
         found = evidence.found
+        if evidence.problem and evidence.by_champion:
+            return inconclusive(self, f"{evidence.problem}. {CHAMPION_REMEDY}", figures=evidence.barriers)
         if found is None or evidence.problem:
             return failed(self, evidence.problem, figures=evidence.barriers)
         if not (found.parts or found.calibration):

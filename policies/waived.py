@@ -83,6 +83,9 @@ def waivers_in(folder: Path, trust: Trust, subject: Subject, now: datetime) -> W
 
 def read_file(file: Path) -> SignedWaiver:
     """Read a waiver's file; raises InputError."""
+    # A pipe or a device would be waited for without end
+    if file.exists() and not file.is_file():
+        raise InputError(file.name, "is no file", "Check the path.")
     try:
         with file.open("rb") as opened:
             return read_waiver(opened.read(MOST_BYTES + 1), file.name)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 LEAST_OF_A_LABEL = 10
 """DeLong's variance is one over positives and one over negatives: with fewer of either it says little."""
+CANDIDATE, CHAMPION = "candidate", "champion"
 CALIBRATION, BRIER = "expected calibration error", "Brier score"
 
 
@@ -44,8 +46,8 @@ def compare(request: CompareRequest) -> Comparison:
         return Comparison(wrong_rows=wrong or missing)
     try:
         return _compared(request, labels, members)
-    except Unmeasurable as problem:
-        return Comparison(problem=str(problem))
+    except _Unasked as unasked:
+        return Comparison(problem=f"the {unasked.who} cannot be measured: {unasked.problem}", by_champion=unasked.who == CHAMPION)
 
 
 def _members(request: CompareRequest, rows: int) -> tuple[list[Any], str]:
@@ -74,11 +76,16 @@ def _member(part: Part, column: Any) -> Any:
 
 
 def _compared(request: CompareRequest, labels: Values, members: list[Any]) -> Comparison:
-    arrays = [_named(who, one, len(labels)) for who, one in zip(("candidate", "champion"), request.models, strict=False)]
+    method = METHODS[request.metric]
+    arrays, measured = [], []
+    # One after the other: the champion is blamed only where the candidate can be measured
+    for who, one in zip((CANDIDATE, CHAMPION), request.models, strict=False):
+        with _blaming(who):
+            arrays.append(array_of(one, len(labels)))
+            if len(request.models) > 1:
+                measured.append(method.measured(arrays[-1], labels))
     parts = []
-    if len(arrays) > 1:
-        method = METHODS[request.metric]
-        measured = [method.measured(values, labels) for values in arrays]
+    if measured:
         for number, (part, member) in enumerate(zip(request.parts, members, strict=True)):
             plan = paired.Plan(request.confidence, request.resamples, (request.seed, number))
             parts.append(_part(part, method, _Rows(labels[member], *(values[member] for values in measured)), plan))
@@ -86,11 +93,21 @@ def _compared(request: CompareRequest, labels: Values, members: list[Any]) -> Co
     return Comparison(tuple(parts), calibration, bins)
 
 
-def _named(who: str, predictions: Predictions, rows: int) -> Values:
+class _Unasked(Exception):
+    """One of the two models cannot be measured: which, and why."""
+
+    def __init__(self, who: str, problem: Unmeasurable) -> None:
+        self.who, self.problem = who, problem
+        super().__init__(who, problem)
+
+
+@contextmanager
+def _blaming(who: str) -> Iterator[None]:
+    """Raise _Unasked, which says whose predictions they are, for what makes them unmeasurable."""
     try:
-        return array_of(predictions, rows)
+        yield
     except Unmeasurable as problem:
-        raise Unmeasurable(f"the {who} cannot be measured: {problem}") from problem
+        raise _Unasked(who, problem) from problem
 
 
 def _part(part: Part, method: _Method, rows: _Rows, plan: paired.Plan) -> Asked:

@@ -87,10 +87,14 @@ class Reliable:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What was found, in the order of the request; `problem` says why nothing was, `wrong_rows` why the rows are of no use."""
+    """What was found, in the order of the request; `problem` says why nothing was, `wrong_rows` why the rows are of no use.
+
+    `by_champion` says that the champion alone is why nothing was.
+    """
 
     parts: tuple[Asked, ...] = ()
     calibration: tuple[Asked, ...] = ()
     bins: tuple[Reliable, ...] = ()
     problem: str = ""
     wrong_rows: str = ""
+    by_champion: bool = False

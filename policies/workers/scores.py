@@ -89,11 +89,22 @@ def probabilities_of(values: Values, what: str) -> Any:
 
 
 def classes_of(values: Values, labels: Values) -> Any:
-    """Return the chosen classes: probabilities choose class 1 from 0.5 on, of several columns the greatest; raises Unmeasurable."""
+    """Return the chosen classes: probabilities choose class 1 from 0.5 on, of several columns the greatest.
+
+    A column is told by its place alone, so it means a label only where the labels are 0, 1, 2 and so on. Raises Unmeasurable.
+    """
     if values.ndim == 2:
+        _check_places(labels, values.shape[1])
         values = numbers_of(values).argmax(axis=1)
     elif values.dtype.kind == "f" and values.min() >= 0 and values.max() <= 1:
+        _check_places(labels, 2)
         values = (numbers_of(values) >= 0.5).astype(int)
     if (values.dtype.kind in "fi") != (labels.dtype.kind in "fiu"):
         raise Unmeasurable("its predictions and the labels are not of the same kind (numbers or texts)")
     return values
+
+
+def _check_places(labels: Values, columns: int) -> None:
+    """Raise Unmeasurable where a label is no column's place: which column stands for it, nobody says."""
+    if not set(labels.tolist()) <= set(range(columns)):
+        raise Unmeasurable(f"it gives a number per class, and the labels are not 0 to {columns - 1}: log it so that it gives classes")

@@ -80,12 +80,21 @@ def test_classes_serve_accuracy_and_are_refused_for_log_loss_with_the_remedy(
     assert "predict_proba" in lossy.reasons[0]
 
 
-def test_a_champion_that_cannot_be_scored_is_no_reason_to_pass(candidate: Candidate, tmp_path: Path) -> None:
+def test_a_champion_that_cannot_be_scored_is_no_reason_to_pass_and_none_to_blame_the_candidate(candidate: Candidate, tmp_path: Path) -> None:
+    from policies.quality import QualityAgainstChampion
+
     empty = tmp_path / "no-model"
     empty.mkdir()
-    result = GATE.evaluate(replace(candidate, champion=empty))
-    assert result.outcome is GateOutcome.FAILED
-    assert result.reasons[0].startswith("the champion could not be scored")
+    asking = type(candidate.declared).model_validate(candidate.declared.model_dump() | {"gates": {"quality": {"margin": "0.01"}}})
+    against = replace(candidate, declared=asking, champion=empty)
+    for gate in (GATE, QualityAgainstChampion()):
+        result = gate.evaluate(against)
+        assert result.outcome is GateOutcome.INCONCLUSIVE
+        assert result.reasons[0].startswith("the champion could not be scored")
+        assert "convoy rollback" in result.reasons[0], "what a person can do is said"
+    both = GATE.evaluate(replace(against, folder=empty))
+    assert both.outcome is GateOutcome.FAILED
+    assert both.reasons[0].startswith("the candidate could not be scored")
 
 
 def test_no_declared_evaluation_is_not_applicable_and_missing_rows_fail(candidate: Candidate) -> None:
@@ -122,3 +131,14 @@ def test_predictions_that_are_not_finite_fail(candidate: Candidate, hostile: Cal
     endless = GATE.evaluate(replace(candidate, folder=hostile('return [float("nan")] * len(model_input)')))
     assert endless.outcome is GateOutcome.FAILED
     assert "200 of its predictions are not finite" in endless.reasons[0]
+
+
+def test_accuracy_of_probabilities_whose_columns_are_no_labels_fails_with_the_remedy() -> None:
+    import numpy
+
+    from policies.workers.measure import _measured
+    from policies.workers.messages import Predictions
+
+    measured = _measured("accuracy", numpy.array([1, 2, 1]), Predictions(((0.9, 0.1), (0.1, 0.9), (0.9, 0.1))))
+    assert measured.value is None
+    assert "log it so that it gives classes" in measured.problem

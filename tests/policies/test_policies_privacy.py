@@ -21,13 +21,19 @@ PROMISED = {"epsilon": "2.5", "delta": "1e-6", "accuracy_loss": "0.01"}
 def asked(tmp_path: Path, privacy: dict[str, Any] | None = None, waivers: Waivers | None = None, **promised: str | None) -> GateResult:
     tags = {f"convoy.privacy.{name}": text for name, text in (PROMISED | promised).items() if text is not None}
     given = candidate(tmp_path, declared=gated(privacy={"sensitive": True, **(privacy or {})}), tags=tags)
-    return GATE.evaluate(replace(given, waivers=waivers or Waivers()))
+    return GATE.evaluate(replace(given, training=rows(tmp_path), waivers=waivers or Waivers()))
+
+
+def rows(tmp_path: Path) -> Path:
+    """Training rows, five hundred of them."""
+    pandas.DataFrame({"age": range(500)}).to_parquet(tmp_path / "rows.parquet")
+    return tmp_path / "rows.parquet"
 
 
 def test_a_promise_within_the_limits_passes_and_is_shown(tmp_path: Path) -> None:
     result = asked(tmp_path)
     assert result.outcome is GateOutcome.PASSED
-    assert dict(result.figures) == PROMISED | {"training rows": "not known"}
+    assert dict(result.figures) == PROMISED | {"training rows": "500"}
 
 
 @pytest.mark.parametrize("name", sorted(PROMISED))
@@ -58,12 +64,26 @@ def test_epsilon_zero_is_no_training(tmp_path: Path) -> None:
 
 
 def test_delta_must_be_below_one_part_in_the_rows(tmp_path: Path) -> None:
-    pandas.DataFrame({"age": range(500)}).to_parquet(tmp_path / "rows.parquet")
-    tags = {f"convoy.privacy.{name}": text for name, text in (PROMISED | {"delta": "0.002"}).items()}
-    given = candidate(tmp_path, declared=gated(privacy={"sensitive": True, "delta": "0.01"}), tags=tags)
-    assert GATE.evaluate(given).outcome is GateOutcome.PASSED
-    result = GATE.evaluate(replace(given, training=tmp_path / "rows.parquet"))
+    result = asked(tmp_path, {"delta": "0.01"}, delta="0.002")
+    assert result.outcome is GateOutcome.FAILED
     assert "delta is 0.002, not below one part in the 500 training rows" in result.reasons[0]
+    assert asked(tmp_path, {"delta": "0.01"}, delta="0.0019").outcome is GateOutcome.PASSED
+
+
+@pytest.mark.parametrize("known", ["no rows", "no Parquet"])
+def test_where_the_rows_are_not_known_delta_cannot_be_told_and_only_a_waiver_passes(tmp_path: Path, known: str) -> None:
+    (tmp_path / "rows").write_text("no Parquet")
+    tags = {f"convoy.privacy.{name}": text for name, text in PROMISED.items()}
+    given = candidate(tmp_path, declared=gated(privacy={"sensitive": True}), tags=tags)
+    given = replace(given, training=tmp_path / "rows" if known == "no Parquet" else None)
+    result = GATE.evaluate(given)
+    assert result.outcome is GateOutcome.INCONCLUSIVE
+    assert "the training rows are not known" in result.reasons[0]
+    assert dict(result.figures)["training rows"] == "not known"
+    held = Waivers((Waived("privacy", WAIVABLE, "w.json", ("anna", "ben"), "only for the pilot", "2026-12-01"),))
+    waived = GATE.evaluate(replace(given, waivers=held))
+    assert waived.outcome is GateOutcome.PASSED
+    assert "is waived: the training rows are not known" in waived.reasons[0]
 
 
 @pytest.mark.parametrize(

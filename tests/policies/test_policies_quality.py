@@ -197,3 +197,49 @@ def test_quality_needs_an_evaluation_and_calibration_probabilities() -> None:
         Model.model_validate(bare)
     with pytest.raises(ValueError, match="calibration is about probabilities"):
         asking("mean_absolute_error", calibration={"limit": "0.1"})
+
+
+def of_labels(folder: Path, first: Any, second: Any) -> tuple[Path, np.ndarray]:
+    """Rows whose label is one of two, and whether it is the second."""
+    second_one = np.random.default_rng(3).random(500) < 0.5
+    pandas.DataFrame({"employed": np.where(second_one, second, first)}).to_parquet(folder / "labels.parquet")
+    return folder / "labels.parquet", second_one
+
+
+def by_accuracy(rows: Path, *models: Any) -> Comparison:
+    given = tuple(Predictions(tuple(map(tuple, one.tolist())) if one.ndim == 2 else tuple(one.tolist())) for one in models)
+    return compare(CompareRequest(rows, "employed", "accuracy", given, (Part("all rows", 0.01, 200),), None, 0.95, 500, 1))
+
+
+@pytest.mark.parametrize("labels", [(1, 2), (-1, 1), (0, 5), (0.5, 1.0)])
+def test_probabilities_whose_columns_are_no_labels_are_not_measured_as_if_they_were(tmp_path: Path, labels: tuple[float, float]) -> None:
+    rows, second = of_labels(tmp_path, *labels)
+    columns = np.stack([~second * 0.8 + 0.1, second * 0.8 + 0.1], axis=1)
+    for models in ((1 - columns, columns), (columns[:, 0], columns[:, 1])):
+        found = by_accuracy(rows, *models)
+        assert found.parts == ()
+        assert "log it so that it gives classes" in found.problem
+
+
+@pytest.mark.parametrize("labels", [(1, 2), (-1, 1), (0, 1), (False, True), ("no", "yes")])
+def test_classes_serve_whatever_the_labels_are_and_the_worse_model_is_told(tmp_path: Path, labels: tuple[Any, Any]) -> None:
+    rows, second = of_labels(tmp_path, *labels)
+    right, wrong = np.where(second, labels[1], labels[0]), np.where(second, labels[0], labels[1])
+    assert by_accuracy(rows, wrong, right).parts[0].estimate == 1
+    if labels in ((0, 1), (False, True)):
+        columns = np.stack([~second * 0.8 + 0.1, second * 0.8 + 0.1], axis=1)
+        assert by_accuracy(rows, 1 - columns, columns).parts[0].estimate == 1
+        assert by_accuracy(rows, columns[:, 0], columns[:, 1]).parts[0].estimate == 1
+
+
+def test_a_champion_whose_predictions_cannot_be_measured_is_inconclusive_and_a_candidate_fails(population: Any) -> None:
+    rows, _, chance = population
+    for models, outcome in (([chance, chance[1:]], GateOutcome.INCONCLUSIVE), ([chance[1:], chance], GateOutcome.FAILED)):
+        found = asked(rows, models)
+        result = GATE.judge(asking(), Compared(found, found.problem, by_champion=found.by_champion))
+        assert result.outcome is outcome
+        assert "3999 predictions for 4000 rows" in result.reasons[0]
+    classes = np.where(chance > 0.5, 2.0, -1.0)
+    assert asked(rows, [chance, classes], metric="log_loss").by_champion
+    assert not asked(rows, [classes, chance], metric="log_loss").by_champion
+    assert not asked(rows, [classes, chance[1:]], metric="log_loss").by_champion, "the candidate cannot be measured either"

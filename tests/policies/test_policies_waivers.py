@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -175,6 +176,14 @@ def test_a_folder_tells_what_is_waived_by_whom_and_what_is_not_and_why(people: P
     assert "b.json is signed by anna of" in found.why_not("dependencies", "other")
     assert "c.json" in found.why_not("dependencies", "other")
     assert waivers_in(tmp_path / "nowhere", people.trust, SUBJECT, NOW).held == ()
+
+
+@pytest.mark.timeout(20)
+def test_a_pipe_by_a_waivers_name_is_not_waited_for(people: People, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.json")
+    (tmp_path / "b.json").mkdir()
+    found = waivers_in(tmp_path, people.trust, SUBJECT, NOW)
+    assert found.unread == ("a.json is no file", "b.json is no file")
 
 
 def test_a_private_key_is_its_owners_alone_and_never_written_over(people: People, tmp_path: Path) -> None:
