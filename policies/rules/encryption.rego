@@ -79,6 +79,8 @@ refers(value, resource, companion) if {
 }
 
 # Kubernetes
+deny contains message if some message in kinds.several
+
 deny contains message if {
 	kinds.kubernetes
 	input.kind == "Secret"

@@ -22,6 +22,8 @@ of(region) := data.environments.regions[region] if {
 	count(named(region)) == 0
 } else := "several environments"
 
+deny contains message if some message in kinds.several
+
 deny contains message if {
 	kinds.fleet
 	some region in object.keys(input.regions)

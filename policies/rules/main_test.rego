@@ -1,5 +1,9 @@
 package main_test
 
+import data.convoy.encryption
+import data.convoy.environments
+import data.convoy.images
+import data.convoy.tags
 import data.main
 import rego.v1
 
@@ -19,4 +23,25 @@ test_what_any_subject_refuses_is_refused if {
 	count(main.deny) == 1 with input as {"apiVersion": "v1", "kind": "Pod", "spec": {"containers": [{"image": "a"}]}}
 	count(main.deny) == 1 with input as {"anything": "else"}
 	count(main.deny) == 1 with input as fleet with data.tags as object.remove(data.tags, ["version"])
+}
+
+# What each subject refuses of a manifest it refuses in a list of manifests too, whichever package is asked.
+test_no_subject_is_got_round_by_a_list if {
+	manifests := [
+		{"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "stringData": {"token": "secret"}},
+		{"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": {"name": "i"}, "spec": {}},
+		{"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"}},
+		{"apiVersion": "v1", "kind": "Pod", "spec": {"containers": [{"image": "a"}]}},
+	]
+	every manifest in manifests {
+		list := {"apiVersion": "v1", "kind": "List", "items": [manifest]}
+		count(main.deny) > 0 with input as list
+		count(encryption.deny) > 0 with input as list
+		count(tags.deny) > 0 with input as list
+		count(environments.deny) > 0 with input as list
+	}
+	# Images are looked for wherever they stand
+	count(images.deny) == 1 with input as {"apiVersion": "v1", "kind": "List", "items": array.slice(manifests, 3, 4)}
+	whole := {"apiVersion": "v1", "kind": "List", "items": array.slice(manifests, 0, 3)}
+	count(main.deny) == 1 with input as whole
 }

@@ -30,6 +30,8 @@ from_provider(resource) := {key |
 	some key in keys(mapping)
 }
 
+deny contains message if some message in kinds.several
+
 deny contains message if {
 	some each in taggable
 	value := object.get(each.resource.body, each.attribute, {})

@@ -15,6 +15,7 @@ from control.policy_commands import Asking, check_files
 from fleet.errors import ExitCode, FleetFileError, InputError
 from policies.rego.documents import Kind, read_documents
 from policies.rego.terraform import read_terraform
+from support.attacks import YAML_TEXTS
 
 ROOT = Path(__file__).parents[2]
 PINNED = "registry.example.org/model@sha256:" + "0" * 64
@@ -341,6 +342,23 @@ def test_literals_quotes_and_labels_are_what_they_say() -> None:
         "a": {"x": {"y": [{"s": 'q"\né', "t": True, "n": None, "f": 1.5, "l": ["a", {"b": "${c}"}]}], "z": [{}]}},
         "b": 1,
     }
+
+
+SECRET = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "stringData": {"token": "secret"}}
+
+
+@pytest.mark.parametrize("kind", ["List", "SecretList", "ConfigMap"])
+def test_manifests_in_a_list_are_no_way_round_the_rules(tmp_path: Path, kind: str) -> None:
+    code, found = checked(written(tmp_path, "all.yaml", {"apiVersion": "v1", "kind": kind, "items": [SECRET]}))
+    assert code == ExitCode.REJECTED
+    assert "holds several manifests in its items" in reasons(found)[0]
+
+
+@pytest.mark.parametrize("text", YAML_TEXTS)
+def test_a_file_that_breaks_its_reader_is_bad_input(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.yaml").write_bytes(text.encode())
+    with pytest.raises(InputError, match="cannot be read"):
+        checked(tmp_path / "a.yaml")
 
 
 def test_kinds_are_told_by_keys(tmp_path: Path) -> None:
