@@ -80,7 +80,9 @@ def test_classes_serve_accuracy_and_are_refused_for_log_loss_with_the_remedy(
     assert "predict_proba" in lossy.reasons[0]
 
 
-def test_a_champion_that_cannot_be_scored_is_no_reason_to_pass_and_none_to_blame_the_candidate(candidate: Candidate, tmp_path: Path) -> None:
+def test_a_champion_that_cannot_be_scored_is_no_reason_to_pass_and_none_to_blame_the_candidate(
+    candidate: Candidate, tmp_path: Path
+) -> None:
     from policies.quality import QualityAgainstChampion
 
     empty = tmp_path / "no-model"
