@@ -81,7 +81,6 @@ def _answer(gate: AnyGate, candidate: Candidate) -> GateResult:
         return gate.evaluate(candidate)
     except ConvoyError:
         raise
-    except Exception as problem:
-        # What the version's author wrote may be why it broke, and the other gates' answers must not be lost for it
+    except Exception as problem:  # noqa: BLE001 - an author's file may be why, and the other gates' answers must not be lost
         _LOG.exception("gate '%s' broke", gate.name)
         return inconclusive(gate, f"the gate itself broke ({type(problem).__name__}), so nothing is known. {BROKEN}")

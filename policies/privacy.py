@@ -43,7 +43,8 @@ class Promised:
 class PrivacyPromised(Gate[Promised]):
     """Passes a model trained on sensitive data whose epsilon, delta and accuracy loss lie within the limits, or are waived.
 
-    Inconclusive where the training rows are not known, against which delta is held. Not applicable where neither fleet.yaml nor the version's tags call the training data sensitive.
+    Inconclusive where the training rows are not known, against which delta is held. Not applicable where neither
+    fleet.yaml nor the version's tags call the training data sensitive.
     """
 
     name = "privacy"

@@ -37,7 +37,8 @@ class QualityAgainstChampion(Gate[Compared | None]):
     """Passes a candidate that is surely within every declared limit: over all rows, in each slice, in its calibration.
 
     Not applicable where fleet.yaml declares no `gates.quality`, or where there is no champion to compare with and no
-    calibration is declared. Inconclusive where the champion, and it alone, cannot be asked. The models predict once for this gate and for the metric's.
+    calibration is declared. Inconclusive where the champion, and it alone, cannot be asked.
+    The models predict once for this gate and for the metric's.
     """
 
     name = "quality"

@@ -12,7 +12,7 @@ import numpy as np
 from policies import calibrating, paired
 from policies.workers.channel import answer, receive
 from policies.workers.compared import Asked, Bins, CompareRequest, Comparison, Part, Reliable
-from policies.workers.messages import Metric, Predictions
+from policies.workers.messages import Metric
 from policies.workers.scores import Unmeasurable, array_of, classes_of, one_number, positive_of, probabilities_of, read_labels
 
 if TYPE_CHECKING:
