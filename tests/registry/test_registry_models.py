@@ -401,3 +401,11 @@ def test_a_version_without_files_is_no_download(ear: Ear, tmp_path: Path):
     with pytest.raises(OperationFailed, match="holds no files"):
         MlflowModels(ear.url).download(ModelVersion(MODEL, "1", "models:/m-1"), tmp_path / "model")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("milliseconds", [2**62, -(2**62), 2**200, 10**17])
+def test_a_run_that_began_when_no_calendar_says_has_no_such_moment(milliseconds: int) -> None:
+    from registry.runs import _time
+
+    assert _time(milliseconds) is None
+    assert _time(0) is not None
