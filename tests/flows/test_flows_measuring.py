@@ -51,7 +51,7 @@ def packaged(root: Path) -> Iterator[Work]:
         for phase in (ReleasePhase.VALIDATING, ReleasePhase.PACKAGING):
             work.journal.enter(phase)
         digest = house.origin.put_tree(bento(root)).digest
-        work.journal.effect(effects.RESOLVE, lambda: {})
+        work.journal.effect(effects.RESOLVE, dict)
         work.journal.effect(effects.PACKAGE, lambda: {"digest": digest})
         yield work
 
@@ -150,7 +150,11 @@ def test_what_it_came_to_stands_in_the_ledger_and_ends_the_release(work: Work, m
     assert {"cold start ms", "load ms", "warm-up ms", "p50 ms", "p99 ms", "memory MiB"} <= set(dict(said.figures))
     monkeypatch.setattr("flows.endings.show_ending", lambda *_: None)
     assert reject(work, said.reasons) is ReleasePhase.REJECTED
-    assert [str(event.effect_key) for event in work.journal.events() if event.type == "effect.completed"] == ["resolve", "package", "service"]
+    assert [str(event.effect_key) for event in work.journal.events() if event.type == "effect.completed"] == [
+        "resolve",
+        "package",
+        "service",
+    ]
 
 
 def test_a_model_without_rows_to_send_is_told_how_to_have_some(tmp_path: Path) -> None:
