@@ -12,10 +12,10 @@ from policies.files import archives, onnx, second, tensors
 from policies.files.allowlist import skops_nodes
 from policies.files.archives import Broken, Member
 from policies.files.machine import imports_and_acts, is_pickle, walk
-from policies.files.opcodes import BUFFER_CHECKED
 from policies.files.seen import Bounds, FileSeen, Import, Kind
 from policies.files.skops_schema import SCHEMA, Schema, read_schema
 from policies.files.texts import PLAIN_NAMES, text_problems
+from policies.files.values import BUFFER_CHECKED
 
 HEAD = 1 << 14
 DEEPEST = 3

@@ -22,6 +22,11 @@ PARTS = "parts of fitted estimators"
 COMPILED = "compiled parts of fitted estimators, rebuilt from numbers and arrays"
 KEPT = "functions over arrays that estimators keep by name"
 NOT_PUBLIC = {
+    "sklearn.cluster._birch": ("_CFNode", "_CFSubcluster"),
+    "sklearn.cluster._bisect_k_means": ("_BisectingTree",),
+    "sklearn.compose._column_transformer": ("make_column_selector",),
+    "sklearn.gaussian_process._gpc": ("_BinaryGaussianProcessClassifierLaplace",),
+    "sklearn.multiclass": ("_ConstantPredictor",),
     "sklearn.calibration": ("_CalibratedClassifier", "_SigmoidCalibration"),
     "sklearn.ensemble._hist_gradient_boosting.binning": ("_BinMapper",),
     "sklearn.ensemble._hist_gradient_boosting.predictor": ("TreePredictor",),
@@ -43,6 +48,8 @@ NOT_PUBLIC = {
         "PinballLoss",
     ),
 }
+# What BisectingKMeans keeps of how it was fitted
+FITTING = {"sklearn.cluster._kmeans": ("_kmeans_single_elkan", "_kmeans_single_lloyd")}
 CALLED = {"sklearn._loss._loss": "Cy", "sklearn.linear_model._sgd_fast": "", "sklearn.tree._tree": "Tree"}
 TREES = ("sklearn.neighbors._kd_tree", "sklearn.neighbors._ball_tree")
 DISTANCES = "sklearn.metrics._dist_metrics"
@@ -72,6 +79,8 @@ def listed() -> Listed:
         found.add(found.made, kind.__module__, [kind.__qualname__], ESTIMATORS)
     for module, names in NOT_PUBLIC.items():
         found.add(found.made, module, names, PARTS)
+    for module, names in FITTING.items():
+        found.add(found.named, module, names, KEPT)
     for module, parts in _subclasses():
         found.add(found.made, module, parts, PARTS)
     for module, prefix in CALLED.items():

@@ -134,7 +134,7 @@ def _imports(seen: FileSeen, allowed: Allowlist, own: frozenset[str]) -> Iterato
     """Give the imports that are not allowed, each once: where it is not on the list, not how it is used."""
     told: set[str] = set()
     for found in seen.imports:
-        if found.module.partition(".")[0] in own or found.path in told:
+        if {found.module.partition(".")[0], found.holder.partition(":")[0].partition(".")[0]} & own or found.path in told:
             continue
         if why := allowed.refusal(found):
             told.add(found.path)

@@ -12,9 +12,14 @@ import pickletools
 from dataclasses import dataclass
 from typing import IO
 
-from policies.files.opcodes import NEWEST_PROTOCOL, step
+from policies.files.allowlist import allowlist
+from policies.files.kept import MOST_VISITS, Overview
+from policies.files.opcodes import step
 from policies.files.seen import Import
-from policies.files.values import Machine, Refused
+from policies.files.values import NEWEST_PROTOCOL, Machine, Refused, Some, Value
+
+# How often on average a value may be looked at: some are held by several objects
+VISITS_EACH = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +35,14 @@ class Walk:
 
 def walk(file: IO[bytes]) -> Walk:
     """Walk the pickle that begins where the file stands; the file then stands behind it, or behind what could be read."""
-    machine, end = Machine(), 0
+    machine, end, root = Machine(), 0, None
     begin = file.tell()
     try:
         for opcode, argument, position in pickletools.genops(file):
             if opcode.name == "PROTO":
                 _proto(machine, argument, (position or 0) - begin)
             elif opcode.name == "STOP":
-                machine.pop()
+                root = machine.pop()
                 end = file.tell()
             else:
                 step(machine, opcode.name, argument)
@@ -45,7 +50,20 @@ def walk(file: IO[bytes]) -> Walk:
         machine.problem(str(problem))
     except Exception as problem:  # noqa: BLE001 - pickletools raises what its argument readers happen to raise: each means unreadable
         machine.problem(f"it cannot be read to its end ({_short(problem)})")
+    _look_over(machine, root)
     return Walk(tuple(machine.imports), tuple(machine.problems), end, machine.acts, tuple(machine.carried))
+
+
+def _look_over(machine: Machine, root: Value | None) -> None:
+    """Note what the objects keep, once all is in them."""
+    found = Overview(allowlist().entries, MOST_VISITS + VISITS_EACH * machine.steps)
+    try:
+        found.look(machine.made, Some.NONE if root is None else root)
+    except Refused as problem:
+        machine.problem(str(problem))
+    machine.imports |= found.imports
+    for what in found.problems:
+        machine.problem(what)
 
 
 def is_pickle(data: bytes) -> bool:

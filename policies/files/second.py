@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import IO
 
-from policies.files.opcodes import BUILTIN_TYPE, BUILTIN_TYPES
+from policies.files.objects import BUILTIN_TYPE, BUILTIN_TYPES
 from policies.files.values import OLD_MODULES
 
 # picklescan knows only that this function can look up types of code; our walk knows by which constant it is called, and the

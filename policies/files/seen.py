@@ -25,9 +25,16 @@ class Kind(StrEnum):
 
 
 class Use(StrEnum):
-    """What a file does with something that it imports, the least first."""
+    """What a file does with something that it imports.
+
+    It is `named` when it is imported, `kept` when it stays in what is loaded, and `held` is an instance of it that does.
+    `made` is an instance without arguments (what a class's state is then written into), `called` a call with arguments of
+    the file's choice.
+    """
 
     NAMED = "named"
+    KEPT = "kept"
+    HELD = "held"
     MADE = "made"
     CALLED = "called"
 
@@ -36,14 +43,16 @@ class Use(StrEnum):
 class Import:
     """Something that a file imports by module and qualified name, and what it does with it.
 
-    `made` is an instance without arguments (what a class's state is then written into), `called` a call with arguments
-    of the file's choice. `given` are the imports among those arguments, each as `module:name`.
+    `given` are the imports among the arguments of a call, each as `module:name`; `holder` is the class in whose attribute
+    it is kept or held, also as `module:name` (empty: in no object's).
     """
 
     module: str
     name: str
     use: Use
     given: tuple[str, ...] = ()
+    holder: str = ""
+    attribute: str = ""
 
     @property
     def path(self) -> str:

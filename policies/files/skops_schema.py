@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from policies.files import skops_objects
 from policies.files.allowlist import skops_nodes
 from policies.files.seen import Import, Use
 
@@ -50,6 +51,7 @@ def read_schema(text: bytes) -> Schema:
     try:
         for node in _nodes(document, 0):
             _node(node, imports, problems, files)
+        skops_objects.look_over(document, list(_nodes(document, 0)), imports, problems)
     except RecursionError:
         problems["the skops schema is nested too deeply"] = None
     return Schema(tuple(imports), tuple(problems), frozenset(files))

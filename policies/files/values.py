@@ -8,6 +8,8 @@ from enum import Enum
 from policies.files.seen import Import, Use
 
 MOST_PROBLEMS = 5
+NEWEST_PROTOCOL = 5
+BUFFER_CHECKED = 1 << 20
 # The names that Python 2 had for what protocols 0 to 2 still write; every other old name is refused as it stands
 OLD_MODULES = {"copy_reg": "copyreg", "__builtin__": "builtins"}
 
@@ -18,8 +20,7 @@ class Some(Enum):
     NUMBER = "a number"
     BYTES = "bytes"
     NONE = "None"
-    CONTAINER = "a container"
-    MADE = "an object"
+    UNTOLD = "an object that cannot be told"
     TEXT = "a long text"
 
 
@@ -36,7 +37,29 @@ class Imported:
         return f"{self.module}:{self.name}"
 
 
-Value = Some | Imported | str | tuple["Value", ...]
+@dataclass(eq=False, slots=True)
+class Held:
+    """A list, dict, set or frozenset, and everything that was ever put into it; a dict's items are pairs."""
+
+    kind: str
+    items: list[Value] = field(default_factory=list)
+
+
+@dataclass(eq=False, slots=True)
+class Made:
+    """An object: which class or function made it of which arguments, and what was then put into it.
+
+    `state` is what BUILD gave it (None before), `held` its items where it is a container of the standard library or the like.
+    """
+
+    path: str
+    use: Use
+    arguments: tuple[Value, ...] = ()
+    state: Value | None = None
+    held: Held | None = None
+
+
+Value = Some | Imported | Held | Made | str | tuple["Value", ...]
 
 
 class Refused(Exception):
@@ -53,6 +76,8 @@ class Machine:
     imports: dict[Import, None] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     carried: list[bytes] = field(default_factory=list)
+    made: list[Made] = field(default_factory=list)
+    steps: int = 0
     protocol: int = 0
     acts: bool = False
 
@@ -87,3 +112,12 @@ class Machine:
     def used(self, what: Imported, use: Use, given: tuple[str, ...] = ()) -> None:
         """Note what is done with something imported."""
         self.imports[Import(what.module, what.name, use, given)] = None
+
+    def carry(self, data: object) -> None:
+        """Keep what may be a pickle inside the pickle, to be walked as well."""
+        if isinstance(data, bytes | bytearray) and 1 < len(data) <= BUFFER_CHECKED and _may_begin(data[:2]):
+            self.carried.append(bytes(data))
+
+
+def _may_begin(two: bytes | bytearray) -> bool:
+    return (two[0] == 0x80 and two[1] <= NEWEST_PROTOCOL) or two[:1] in (b"c", b"(")

@@ -13,13 +13,15 @@ import zipfile
 import zlib
 from collections.abc import Callable
 
+import hostile_instances
 import hostile_pickles
 from hostile_pickles import MALICIOUS, direct, obfuscated
 
 
 def corpus() -> dict[str, bytes]:
     """Every malicious file, by its name; the name fits the content where the content is what is wrong."""
-    pickles = {**direct(), **{f"o-{name}": data for name, data in obfuscated().items()}}
+    instances = {f"i-{name}": data for name, data in hostile_instances.pickles().items()}
+    pickles = {**direct(), **{f"o-{name}": data for name, data in obfuscated().items()}, **instances}
     named = {f"{_plain(name)}.pkl": data for name, data in pickles.items()}
     return {**named, **packed(), **zips(), **tars(), **arrays(), **documents(), **skops(), **graphs()}
 
@@ -237,7 +239,7 @@ def documents() -> dict[str, bytes]:
 
 def node(loader: str, module: str, name: str, **more: object) -> dict[str, object]:
     """Make a node of a skops schema."""
-    return {"__loader__": loader, "__module__": module, "__class__": name, "__id__": 1, **more}
+    return {"__loader__": loader, "__module__": module, "__class__": name, **more}
 
 
 def schema(tree: dict[str, object], protocol: object = 2) -> bytes:
@@ -258,7 +260,7 @@ def skops() -> dict[str, bytes]:
     system = node("FunctionNode", "posix", "system")
     plain = node("DictNode", "builtins", "dict", key_types=empty, content={})
     seeded = plain | {"content": {"bit_generator": text | {"content": '"set_bit_generator"'}}}
-    trees = {
+    trees: dict[str, dict[str, object]] = {
         "methodcaller": node("OperatorFuncNode", "operator", "methodcaller", attrs=node("TupleNode", "builtins", "tuple", content=[text])),
         "function": system,
         "type": node("TypeNode", "subprocess", "Popen"),
@@ -281,6 +283,7 @@ def skops() -> dict[str, bytes]:
         "missing_member": node("NdArrayNode", "numpy", "ndarray", type="numpy", file="1.npy"),
         "member_outside": node("NdArrayNode", "numpy", "ndarray", type="numpy", file="../1.npy"),
     }
+    trees |= {f"i-{_plain(name)}": tree for name, tree in hostile_instances.trees().items()}
     made = {f"{name}.skops": zipped({"schema.json": schema(_within(tree))}) for name, tree in trees.items()}
     one = node("NdArrayNode", "numpy", "ndarray", type="numpy", file="1.npy")
     good = schema(node("JsonNode", "builtins", "str", content="1", is_json=True))
