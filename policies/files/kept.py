@@ -116,7 +116,10 @@ class Overview:
     def _attributes(self, made: Made, state: Held) -> None:
         for pair in state.items:
             name, value = pair if isinstance(pair, tuple) and len(pair) == 2 else (pair, Some.NONE)
-            if not isinstance(name, str):
+            if not isinstance(name, str) and made.path not in self.listed:
+                # A class of the model's own, or one that fleet.yaml added, may have a state of any shape
+                self._keep(made.path, "", value)
+            elif not isinstance(name, str):
                 # A numpy.str_ is found by getattr like the text that it equals
                 self.problems[f"it gives {_dotted(made.path)} an attribute whose name is no plain text"] = None
             elif name in RUN:
@@ -129,7 +132,8 @@ class Overview:
 
     def _keep(self, holder: str, attribute: str, value: Value) -> None:
         for leaf in self._within((value,)):
-            self._found(holder, attribute, leaf)
+            if not isinstance(leaf, str):
+                self._found(holder, attribute, leaf)
 
     def _found(self, holder: str, attribute: str, leaf: Value) -> None:
         if isinstance(leaf, Imported):

@@ -49,9 +49,10 @@ def read_schema(text: bytes) -> Schema:
     problems: dict[str, None] = {}
     files: set[str] = set()
     try:
-        for node in _nodes(document, 0):
+        nodes = list(_nodes(document, 0))
+        for node in nodes:
             _node(node, imports, problems, files)
-        skops_objects.look_over(document, list(_nodes(document, 0)), imports, problems)
+        skops_objects.look_over(document, nodes, imports, problems)
     except RecursionError:
         problems["the skops schema is nested too deeply"] = None
     return Schema(tuple(imports), tuple(problems), frozenset(files))
