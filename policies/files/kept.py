@@ -87,7 +87,7 @@ class Overview:
             self._arguments(made)
         if problem := array_problem(made):
             self.problems[problem] = None
-        if made.state is None or made.state is Some.NONE or (isinstance(made.state, Held) and not made.state.items):
+        if made.state is None or made.state is Some.NONE:
             return
         if isinstance(made.state, Held) and made.state.kind == "dict" and self._has_attributes(made):
             self._attributes(made, made.state)

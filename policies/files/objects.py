@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from policies.files.seen import Use
 from policies.files.values import Held, Imported, Machine, Made, Some, Value
 
+_INERT = (Some.NUMBER, Some.BYTES, Some.NONE)
 Step = Callable[[Machine, object], None]
 RECONSTRUCTOR, OBJECT, BYTEARRAY = Imported("copyreg", "_reconstructor"), Imported("builtins", "object"), Imported("builtins", "bytearray")
 # How protocols 0 to 2 write bytes
@@ -164,9 +165,17 @@ def filled(kind: str, taken: int) -> Step:
             machine.problem(f"it adds items to something that is no {kind}, which would call what the file made of it")
         elif isinstance(below, Made) and below.state is not None:
             machine.problem("it adds items to an object whose attributes it has written")
-        elif kind == "dict":
-            held.items += zip(items[::2], items[1::2], strict=False)
         else:
-            held.items += items
+            held.items += worth_holding(kind, items)
 
     return step
+
+
+def worth_holding(kind: str, items: Sequence[Value]) -> Iterator[Value]:
+    """Give what has to be looked at in a container; numbers, bytes and None are nothing else wherever they are kept."""
+    if kind != "dict":
+        yield from (each for each in items if each not in _INERT)
+        return
+    for key, value in zip(items[::2], items[1::2], strict=False):
+        if value not in _INERT or not isinstance(key, str) or key.startswith("__"):
+            yield key, value

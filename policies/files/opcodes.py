@@ -53,7 +53,7 @@ def _stack_global(machine: Machine, _: object) -> None:
 def _gathered(kind: str) -> objects.Step:
     def step(machine: Machine, _: object) -> None:
         items = machine.to_mark()
-        machine.push(Held(kind, list(zip(items[::2], items[1::2], strict=False)) if kind == "dict" else items))
+        machine.push(Held(kind, list(objects.worth_holding(kind, items))))
 
     return step
 

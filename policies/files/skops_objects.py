@@ -96,6 +96,9 @@ class _Reader:
         reduced = node.get("__reduce__")
         arguments = (self.value(reduced.get("args")),) if isinstance(reduced, dict) else ()
         state = self.value(node["content"]) if node.get("content") is not None else None
+        if arguments and isinstance(state, Held) and not state.items:
+            # What was called has been given all that it has
+            state = None
         made = Made(path, Use.CALLED if arguments else Use.MADE, arguments, state)
         self.made.append(made)
         return made
