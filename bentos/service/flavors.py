@@ -10,9 +10,10 @@ from __future__ import annotations
 import importlib
 import sys
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.abc import MetaPathFinder
 from pathlib import Path
 from typing import Any
 
@@ -48,21 +49,26 @@ class Flavor:
         return path
 
 
+class _KeepsOut(MetaPathFinder):
+    """Finds nothing, and lets nobody else find what is kept out."""
+
+    def find_spec(self, fullname: str, path: Sequence[str] | None, target: types.ModuleType | None = None) -> None:
+        if fullname in KEPT_OUT:
+            raise ModuleNotFoundError(f"{fullname} is not needed here", name=fullname)
+
+
 @contextmanager
 def kept_out() -> Iterator[None]:
     """Have nothing import pandas or MLflow meanwhile: libraries do where they find them, and need neither for plain arrays.
 
     Where one is loaded already it stays; afterwards both may be imported again.
     """
-    absent = [name for name in KEPT_OUT if name not in sys.modules]
-    for name in absent:
-        # None makes an import fail
-        sys.modules[name] = None  # type: ignore[assignment]
+    keeps_out = _KeepsOut()
+    sys.meta_path.insert(0, keeps_out)
     try:
         yield
     finally:
-        for name in absent:
-            del sys.modules[name]
+        sys.meta_path.remove(keeps_out)
 
 
 def sklearn(flavor: Flavor) -> Ask:
@@ -126,19 +132,20 @@ def onnx(flavor: Flavor) -> Ask:
 
 
 def pytorch(flavor: Flavor) -> Ask:
-    """Return what runs a pickled PyTorch module on the CPU, without gradients."""
+    """Return what runs a PyTorch module, pickled or exported, on the CPU and without gradients."""
     import torch
 
     if torch.cuda.is_available():
         raise NotDirect("a GPU is here, which MLflow places PyTorch models on")
-    file = flavor.file("model_data") / "model.pth"
-    if not file.is_file():
-        raise NotDirect("its PyTorch model is no pickled module")
-    model = torch.load(file, pickle_module=_pickles(), weights_only=False)
-    model.eval()
+    folder = flavor.file("model_data")
+    if (folder / "model.pth").is_file():
+        model = torch.load(folder / "model.pth", pickle_module=_pickles(), weights_only=False)
+        model.eval()
+    else:
+        model = torch.export.load(folder / "model.pt2").module()
 
     def ask(rows: Any) -> Any:
-        with torch.inference_mode():
+        with torch.no_grad():
             found = model(torch.from_numpy(rows.astype(np.float32) if flavor.frame else rows)).numpy()
         if not flavor.frame:
             return found

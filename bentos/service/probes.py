@@ -51,7 +51,8 @@ def _example(plan: Plan) -> list[list[Any]] | None:
     try:
         document = json.loads((plan.flavor.folder / Path(plan.example).name).read_bytes())
         if not plan.flavor.frame:
-            return [np.asarray(document["inputs"], dtype=np.float64)[:MOST_ROWS].tolist()]
+            array = document["inputs"] if isinstance(document, dict) else document
+            return [np.asarray(array, dtype=np.float64)[:MOST_ROWS].tolist()]
         rows = document["data"][:MOST_ROWS]
         places = {str(name): at for at, name in enumerate(document.get("columns", range(len(rows[0]))))}
         columns = [[row[places[field.name]] for row in rows] for field in plan.signature.inputs]

@@ -122,11 +122,9 @@ class Schema:
             return tuple(name for name in self._real if name in rows.arrays and np.isnan(rows.arrays[name]).any())
         if rows.block.dtype.kind != "f":
             return ()
-        gone: Array = np.asarray(np.isnan(rows.block))
         if not self.signature.frame:
-            return self._real if gone.any() else ()
-        columns = gone.any(axis=0)
-        return tuple(name for name in self._real if columns[self._columns[name][0]])
+            return self._real if np.isnan(rows.block).any() else ()
+        return tuple(name for name in self._real if np.isnan(rows.block[:, self._columns[name][0]]).any())
 
     def filled(self, rows: Rows) -> Rows:
         """Return rows with zero wherever a value is missing."""
