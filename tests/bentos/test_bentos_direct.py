@@ -12,13 +12,13 @@ import numpy as np
 import orjson
 import pandas as pd
 import pytest
-from bentos_serving import digest_of, serving, tensor
+from bentos_serving import digest_of, packaged, serving, tensor
 
 from bentos.service.direct import plan
 from bentos.service.errors import BadRequest
 from bentos.service.expected import outcome
 from bentos.service.flavors import NotDirect
-from bentos.service.parity import Found, compare, stands_alone
+from bentos.service.parity import Expected, Found, compare, stands_alone
 from bentos.service.probes import probes
 from bentos.service.schema import Schema
 from bentos.service.scorer import Label, Scorer, load
@@ -278,3 +278,48 @@ def test_the_example_of_a_model_through_mlflow_has_as_many_rows_as_are_asked_for
 
     assert body is not None
     assert orjson.loads(body)["inputs"][0]["shape"] == [3]
+
+
+def fussy(folder: Path) -> None:
+    """Save a scikit-learn model that answers arrays otherwise than frames."""
+    from sklearn.linear_model import LinearRegression
+
+    class Fussy(LinearRegression):  # type: ignore[misc]
+        def predict(self, X: Any) -> Any:  # noqa: N803  scikit-learn's name
+            return super().predict(X) + (1.0 if hasattr(X, "columns") else 0.0)
+
+    model = Fussy().fit(FRAME.to_numpy(dtype=float), TRUTH)
+    save("mlflow.sklearn", model, FRAME.astype(float), serialization_format="cloudpickle")(folder)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_model_that_answers_otherwise_directly_is_asked_through_mlflow_by_a_process_begun_again(workers: str, tmp_path: Path) -> None:
+    fussy(tmp_path / "model")
+    root = packaged(tmp_path / "model", "fussy", tmp_path / "bento")
+    frame = FRAME.astype(float).head(2)
+    expected = load(tmp_path / "model", LABEL, "m").pyfunc.predict(frame)
+
+    with serving(root, tmp_path / "log", revision=digest_of(root), workers=workers) as service:
+        ready = service.get("/v2/health/ready").json()
+        answer = service.infer("fussy", *(tensor(str(name), "FP64", *frame[name]) for name in frame))
+
+    assert ready["path"] == "mlflow pyfunc"
+    assert ready["because"] == "the input example: output 'output' has other values than through MLflow"
+    np.testing.assert_allclose(answer.json()["outputs"][0]["data"], expected, rtol=1e-9)
+
+
+def test_mlflows_answers_are_kept_for_the_next_process_of_the_same_revision(logistic_model: Path, tmp_path: Path) -> None:
+    planned, kept = plan(logistic_model), tmp_path / "kept.json"
+    first = Expected(logistic_model, probes(planned), "sha256:one", kept)
+    assert not kept.exists()
+    answers = first.answers()
+
+    assert Expected(logistic_model, probes(planned), "sha256:one", kept)._process is None
+    assert Expected(logistic_model, probes(planned), "sha256:one", kept).answers() == answers
+    another = Expected(logistic_model, probes(planned), "sha256:two", kept)
+    assert another._process is not None
+    another.close()
+    kept.write_text("{")
+    damaged = Expected(logistic_model, probes(planned), "sha256:one", kept)
+    assert damaged._process is not None
+    damaged.close()
