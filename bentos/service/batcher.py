@@ -57,6 +57,25 @@ class Entry:
         return 1 if self.asked is None else self.asked.rows.count
 
 
+@dataclass(slots=True)
+class Ahead:
+    """How much is waiting: requests that were read and their rows, large bodies and their bytes."""
+
+    small: int = 0
+    rows: int = 0
+    large: int = 0
+    size: int = 0
+
+    def add(self, entry: Entry) -> None:
+        """Count one more."""
+        if entry.asked is None:
+            self.large += 1
+            self.size += entry.size
+        else:
+            self.small += 1
+            self.rows += entry.rows
+
+
 class Batcher:
     """Answers the requests of one scorer; only the event loop calls it. `board` has the figures."""
 
@@ -66,8 +85,9 @@ class Batcher:
         self._limits = limits
         self._board = board
         self._waiting: list[Entry] = []
+        self._ahead = Ahead()
         self._running: Sequence[Entry] = ()
-        self._estimate = Estimate()
+        self._estimate, self._large = Estimate(), Estimate()
         self._began = 0.0
         self._bytes = 0
         self._called = False
@@ -89,6 +109,7 @@ class Batcher:
         asked = self._scorer.asked(body) if len(body) <= LIGHT_BYTES else None
         entry = Entry(asked, body if asked is None else b"", len(body), arrived + deadline.latest, arrived, loop.create_future())
         self._waiting.append(entry)
+        self._ahead.add(entry)
         self._bytes += entry.size
         self._board.waiting(self.depth)
         if self._running:
@@ -117,17 +138,22 @@ class Batcher:
 
     def _wait(self) -> float:
         """Return in how many seconds what is inside will probably be done."""
-        left = 0.0
-        if self._running:
-            rows = sum(entry.rows for entry in self._running)
-            left = max(0.0, self._estimate.seconds(rows) - (time.perf_counter() - self._began))
-        if not self._waiting:
+        left = max(0.0, self._cost(self._running) - (time.perf_counter() - self._began)) if self._running else 0.0
+        ahead = self._ahead
+        if ahead.large:
+            left += ahead.large * self._large.seconds(ahead.size // ahead.large)
+        if not ahead.small:
             return left
-        rows = sum(entry.rows for entry in self._waiting)
         if not self._scorer.predictor.together:
-            return left + len(self._waiting) * self._estimate.seconds(math.ceil(rows / len(self._waiting)))
-        whole, rest = divmod(rows, self._limits.rows)
+            return left + ahead.small * self._estimate.seconds(ahead.rows // ahead.small)
+        whole, rest = divmod(ahead.rows, self._limits.rows)
         return left + whole * self._estimate.seconds(self._limits.rows) + (self._estimate.seconds(rest) if rest else 0.0)
+
+    def _cost(self, batch: Sequence[Entry]) -> float:
+        """Return in how many seconds one call is probably done: by its rows, or by its bytes where nobody has read it yet."""
+        if batch[0].asked is None:
+            return self._large.seconds(batch[0].size)
+        return self._estimate.seconds(sum(entry.rows for entry in batch))
 
     def _turn(self) -> None:
         """Begin the next call, and go on with the one after it where the call was made here."""
@@ -136,43 +162,44 @@ class Batcher:
             return
         batch = self._next()
         if not batch:
+            self._board.waiting(0)
             return
         loop = asyncio.get_running_loop()
-        rows = sum(entry.rows for entry in batch)
         self._running, self._began = batch, time.perf_counter()
         for entry in batch:
             entry.batch, entry.began = len(batch), loop.time()
-        if batch[0].asked is not None and self._scorer.predictor.light and self._estimate.seconds(rows) <= LIGHT_SECONDS:
-            self._done(batch, rows, *self._timed(batch))
+        if batch[0].asked is not None and self._scorer.predictor.light and self._cost(batch) <= LIGHT_SECONDS:
+            self._done(batch, *self._timed(batch))
         else:
             for entry in (*batch, *self._waiting):
                 self._watch(entry)
-            self._task = loop.create_task(self._in_thread(batch, rows))
+            self._task = loop.create_task(self._in_thread(batch))
 
-    async def _in_thread(self, batch: Sequence[Entry], rows: int) -> None:
+    async def _in_thread(self, batch: Sequence[Entry]) -> None:
         try:
             outcomes, seconds = await self._worker.run(lambda: self._timed(batch))
-        except Exception as problem:  # noqa: BLE001  whoever waits must hear of it
-            outcomes, seconds = [problem] * len(batch), time.perf_counter() - self._began
-        self._done(batch, rows, outcomes, seconds)
+        except Overloaded as problem:
+            outcomes, seconds = [problem] * len(batch), self._cost(batch)
+        self._done(batch, outcomes, seconds)
 
     def _timed(self, batch: Sequence[Entry]) -> tuple[Sequence[Answer | Exception], float]:
         began = time.perf_counter()
-        outcomes = self._score(batch)
+        try:
+            outcomes = self._score(batch)
+        except Exception as problem:  # noqa: BLE001  whoever waits must hear of it
+            outcomes = [problem] * len(batch)
         return outcomes, time.perf_counter() - began
 
     def _score(self, batch: Sequence[Entry]) -> Sequence[Answer | Exception]:
         asked = [entry.asked for entry in batch if entry.asked is not None]
-        if asked:
-            return self._scorer.answers(asked)
-        try:
-            return [self._scorer.answer(batch[0].body)]
-        except Exception as problem:  # noqa: BLE001  handed to whoever asked
-            return [problem]
+        return self._scorer.answers(asked) if asked else [self._scorer.answer(batch[0].body)]
 
-    def _done(self, batch: Sequence[Entry], rows: int, outcomes: Sequence[Answer | Exception], seconds: float) -> None:
+    def _done(self, batch: Sequence[Entry], outcomes: Sequence[Answer | Exception], seconds: float) -> None:
         ended = asyncio.get_running_loop().time()
-        self._estimate.learn(rows, seconds)
+        if batch[0].asked is None:
+            self._large.learn(batch[0].size, seconds)
+        else:
+            self._estimate.learn(sum(entry.rows for entry in batch), seconds)
         self._running = ()
         for entry, outcome in zip(batch, outcomes, strict=True):
             entry.ended = ended
@@ -190,15 +217,20 @@ class Batcher:
             asyncio.get_running_loop().call_soon(self._turn)
 
     def _next(self) -> list[Entry]:
-        """Take from what is waiting what goes into one call: the first, and whatever else has rows of its shape."""
-        waiting = [entry for entry in self._waiting if self._in_time(entry)]
+        """Take what goes into one call."""
+        batch, self._waiting = self._parted([entry for entry in self._waiting if self._in_time(entry)])
+        self._ahead = Ahead()
+        for entry in self._waiting:
+            self._ahead.add(entry)
+        return batch
+
+    def _parted(self, waiting: list[Entry]) -> tuple[list[Entry], list[Entry]]:
+        """Part what is waiting into the first with whatever else has rows of its shape, and the rest."""
         if not waiting:
-            self._waiting = []
-            return []
+            return [], []
         first = waiting[0]
         if first.asked is None or not self._scorer.predictor.together or len(waiting) == 1:
-            self._waiting = waiting[1:]
-            return [first]
+            return [first], waiting[1:]
         batch, rest, rows, shape = [first], [], first.rows, first.asked.rows.shape
         for entry in waiting[1:]:
             if entry.asked is not None and rows + entry.rows <= self._limits.rows and entry.asked.rows.shape == shape:
@@ -206,8 +238,7 @@ class Batcher:
                 rows += entry.rows
             else:
                 rest.append(entry)
-        self._waiting = rest
-        return batch
+        return batch, rest
 
     def _in_time(self, entry: Entry) -> bool:
         """Say whether somebody still waits for it; one whose time is up hears so."""

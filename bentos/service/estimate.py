@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-WEIGHT = 0.2
+FASTER, SLOWER = 0.5, 0.1
+"""How much a call counts that was faster or slower than expected: others hold a call up now and then, none hurries it."""
 UNKNOWN_SECONDS = 0.1
 """Taken for a model that was never asked: long enough for its first call to be made in the thread."""
 
 
 class Estimate:
-    """Seconds by number of rows, in steps of two; each step is an exponentially weighted mean of what was seen."""
+    """Seconds by number of rows, in steps of two; each step is a mean of what was seen, the last calls weighing most."""
 
     def __init__(self) -> None:
         self._seen: dict[int, float] = {}
@@ -17,7 +18,10 @@ class Estimate:
         """Take note of one call."""
         step = rows.bit_length()
         before = self._seen.get(step)
-        self._seen[step] = seconds if before is None else before + WEIGHT * (seconds - before)
+        if before is None:
+            self._seen[step] = seconds
+        else:
+            self._seen[step] = before + (FASTER if seconds < before else SLOWER) * (seconds - before)
 
     def seconds(self, rows: int) -> float:
         """Return what a call with so many rows takes: as it was seen, else in proportion to the nearest smaller number seen."""

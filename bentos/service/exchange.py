@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import time
-import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, NamedTuple
 
@@ -71,7 +71,7 @@ class Exchange:
     def request_id(self) -> bytes:
         """The caller's id of the request, or a new one where there is none or it is over 128 bytes."""
         given = self._headers.get(b"x-request-id", b"")
-        return given if 0 < len(given) <= REQUEST_ID_LIMIT else uuid.uuid4().hex.encode()
+        return given if 0 < len(given) <= REQUEST_ID_LIMIT else os.urandom(16).hex().encode()
 
     async def json_body(self, limit: int) -> bytes:
         """Return the body; raises WrongType unless it is plain JSON, TooLarge over the limit, ClientLeft when it breaks off."""

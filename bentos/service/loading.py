@@ -7,7 +7,7 @@ from typing import Protocol
 
 from .direct import Plan, plan
 from .errors import ModelUnusable, ServiceError
-from .flavors import LOADERS, NotDirect
+from .flavors import LOADERS, NotDirect, kept_out
 from .parity import Expected, compare, stands_alone
 from .prediction import Direct, Pyfunc
 from .probes import EXAMPLE, Probe, probes
@@ -60,12 +60,14 @@ class _Directly:
         """Raises OnlyMlflow where it answers otherwise than MLflow does, ModelUnusable where it fails on its own example."""
         try:
             answers = self.expected.answers()
-            found = compare(self.scorer, self.tried, answers)
+            # XGBoost looks for pandas at its first prediction
+            with kept_out():
+                found = compare(self.scorer, self.tried, answers)
+                together = stands_alone(self.scorer, [probe.body for probe in self.tried])
         except NotDirect as problem:
             raise OnlyMlflow(str(problem)) from problem
         if found.on == EXAMPLE and isinstance(answers[0], dict):
             raise ModelUnusable(f"the model fails on its own input example ({answers[0]['error']})")
-        together = stands_alone(self.scorer, [probe.body for probe in self.tried])
         notes = {
             "path": self.predictor.path,
             "because": f"it answered {found.compared} requests as MLflow does",

@@ -8,6 +8,7 @@ ready, and like every process started in a dead one's place they take connection
 from __future__ import annotations
 
 import asyncio
+import mmap
 import os
 import signal
 import socket
@@ -17,7 +18,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from .board import SIZE
+from .board import SIZE, Board
 from .handover import Handover, listen
 from .log import say
 from .settings import ServiceSettings, handed_on
@@ -45,6 +46,7 @@ class Processes:
         self._listening = listening
         self._parity = settings.parity or scratch / "parity.json"
         self._board = _memory(scratch, settings.workers * SIZE)
+        self._memory = mmap.mmap(self._board, settings.workers * SIZE)
         # held open here only: every process sees its end when this one ends, however that happens
         self._alive, self._held = os.pipe()
         self._running: dict[int, asyncio.subprocess.Process] = {}
@@ -106,6 +108,8 @@ class Processes:
 
         loop.add_reader(told, hear)
         status = await process.wait()
+        # what a dead process said of now does not hold; what it counted does
+        Board(self._memory, own, self._settings.workers).gone()
         loop.remove_reader(told)
         os.close(told)
         was_ready = own in self._ready

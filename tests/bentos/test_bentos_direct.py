@@ -18,10 +18,12 @@ from bentos.service.direct import plan
 from bentos.service.errors import BadRequest
 from bentos.service.expected import outcome
 from bentos.service.flavors import NotDirect
+from bentos.service.loading import loading
 from bentos.service.parity import Expected, Found, compare, stands_alone
 from bentos.service.probes import probes
 from bentos.service.schema import Schema
 from bentos.service.scorer import Label, Scorer, load
+from bentos.service.settings import ServiceSettings
 from bentos.service.warming import rows_of_example
 
 LABEL = Label("m", "1")
@@ -237,6 +239,35 @@ def test_neither_pandas_nor_mlflow_is_in_a_process_that_answers_directly(logisti
     assert done.stdout == "sklearn []\n", done.stderr
 
 
+ALONE = """
+import sys
+from pathlib import Path
+from bentos.service.direct import plan
+from bentos.service.expected import outcome
+from bentos.service.flavors import kept_out
+from bentos.service.probes import probes
+from bentos.service.schema import Schema
+from bentos.service.scorer import Scorer
+planned = plan(Path(sys.argv[1]))
+scorer = Scorer("m", "1", planned.signature, None, planned.load(), Schema(planned.signature, stacked=True))
+with kept_out():
+    outcome(scorer, probes(planned)[0].body)
+answers = [outcome(scorer, probe.body) for probe in probes(planned)]
+print(isinstance(answers[0], list), sorted({"pandas", "mlflow"} & set(sys.modules)))
+"""
+
+
+@pytest.mark.parametrize(
+    "case", ["LightGBM's scikit-learn model", "an XGBoost booster", "an ONNX graph of one array", "a PyTorch module of columns"]
+)
+def test_no_library_brings_pandas_or_mlflow_when_it_is_asked(case: str, tmp_path: Path) -> None:
+    MODELS[case]()(tmp_path / "m")
+    command = [sys.executable, "-B", "-c", ALONE, str(tmp_path / "m")]
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=120, check=False)
+
+    assert done.stdout == "True []\n", done.stderr
+
+
 def test_readiness_and_metadata_say_which_way_and_why(logistic: Any, echo: Any) -> None:
     ready = logistic.get("/v2/health/ready").json()
     assert (ready["path"], ready["together"]) == ("sklearn", True)
@@ -323,3 +354,27 @@ def test_mlflows_answers_are_kept_for_the_next_process_of_the_same_revision(logi
     damaged = Expected(logistic_model, probes(planned), "sha256:one", kept)
     assert damaged._process is not None
     damaged.close()
+
+
+def test_a_known_library_asked_through_mlflow_answers_requests_together(tmp_path: Path) -> None:
+    from sklearn.compose import make_column_transformer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder
+
+    rows = pd.DataFrame({"city": ["Oslo", "Rome"] * 50, "hours": RANDOM.normal(38, 9, 100)})
+    encoded = make_column_transformer((OneHotEncoder(handle_unknown="ignore"), ["city"]), remainder="passthrough")
+    model = make_pipeline(encoded, LogisticRegression()).fit(rows, rows["hours"] > 38)
+    save("mlflow.sklearn", model, rows)(tmp_path / "src" / "model")
+    (tmp_path / "src" / "revision.json").write_text('{"model": "m", "version": "1"}')
+    scorer, made_from = loading(ServiceSettings(root=tmp_path), "none", "").warmed()
+
+    assert made_from == "the input example"
+    assert scorer.notes == {"path": "mlflow pyfunc", "because": "column 'city' is no number", "together": True}
+    asked = [
+        scorer.asked(orjson.dumps({"inputs": [tensor("city", "BYTES", city), tensor("hours", "FP64", hours)]}))
+        for city, hours in (("Oslo", 30.0), ("Rome", 50.0), ("Oslo", None))
+    ]
+    first, second, missing = scorer.answers(asked)
+    assert isinstance(missing, BadRequest)
+    assert [orjson.loads(answer.body)["outputs"][0]["data"] for answer in (first, second)] == [[False], [True]]  # type: ignore[union-attr]

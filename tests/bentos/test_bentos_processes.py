@@ -56,7 +56,7 @@ def test_a_killed_process_is_started_again_nothing_else_is_lost_and_all_counts_a
     before = Counter(ask(three) for _ in range(30))
     victim = processes(three)[0]
     os.kill(victim.pid, signal.SIGKILL)
-    victim.wait(10)
+    wait_until(lambda: "ended with status -9" in three.text(), 10, "its end is seen")
     meanwhile = Counter(ask(three) for _ in range(60))
     wait_until(lambda: figure(three, "processes_ready") == 3, READY_SECONDS, "it is started again")
     after = Counter(ask(three) for _ in range(30))
@@ -100,6 +100,7 @@ def test_only_what_the_killed_process_was_answering_is_lost(echo_bento: Path, tm
             (folder / "go").touch()
         for thread in threads:
             thread.join(30)
+        wait_until(lambda: "ended with status -9" in service.text(), 10, "its end is seen")
 
         assert Counter(outcomes)["200"] + Counter(outcomes)["lost"] == 6
         wait_until(lambda: figure(service, "processes_ready") == 2, READY_SECONDS, "both answer again")
