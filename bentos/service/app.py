@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import math
+import time
 from typing import Any
 
 import orjson
 
 from . import SERVICE_VERSION
 from .answered import HEADER
-from .errors import ClientLeft, ModelFailed, NotFound, NotReady, Problem, WrongMethod, told
+from .batcher import Batcher, Limits
+from .board import CONTENT_TYPE, Board
+from .errors import ClientLeft, ModelFailed, NotFound, NotReady, Overloaded, Problem, TooLate, WrongMethod, told
 from .exchange import Exchange, Headers, Message, Receive, Send
 from .log import say
 from .readiness import Readiness
 from .scorer import Scorer
 from .settings import ServiceSettings
+from .traces import Traces, write
 from .usage import Usage
 from .worker import Worker
 
 READS = ("GET", "HEAD")
+METRICS = "/metrics"
 MODELS = "/v2/models/"
 NOT_READY = (b"x-convoy-not-ready", b"1")
 """Tells the edge that this is no answer: a process that is only starting refuses, and another place may answer."""
@@ -26,14 +32,18 @@ NOBODYS = (b"drill", b"shadow", b"golden")
 
 
 class App:
-    """Answers every request with JSON: 200, or `{"error": …}` with the status of its Problem."""
+    """Answers every request with JSON: 200, or `{"error": …}` with the status of its Problem; figures are text."""
 
-    def __init__(self, settings: ServiceSettings, readiness: Readiness, worker: Worker) -> None:
+    def __init__(self, settings: ServiceSettings, readiness: Readiness, worker: Worker, board: Board | None = None) -> None:
         self._settings = settings
         self._readiness = readiness
         self._worker = worker
         self._usage = Usage(settings)
         self._region = settings.region.encode()
+        self._board = board or Board()
+        self._traces = Traces(settings.trace_rate)
+        self._limits = Limits(settings.slots, settings.queue_bytes, settings.batch_rows)
+        self._batcher: Batcher | None = None
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer one HTTP request; nothing but a programming error is raised."""
@@ -46,6 +56,8 @@ class App:
         try:
             if exchange.path.endswith("/infer"):
                 await self._infer(exchange, headers)
+            elif exchange.path == METRICS:
+                await self._metrics(exchange, headers)
             else:
                 await exchange.answer_json(200, self._read(exchange), headers)
         except ClientLeft:
@@ -53,8 +65,8 @@ class App:
         except Problem as problem:
             if isinstance(problem, ModelFailed):
                 say(f"request {headers[2][1].decode('latin-1')}: the model failed: {_class_name(problem)}")
-            starting = [NOT_READY] if isinstance(problem, NotReady) and self._readiness.scorer is None else []
-            await self._answer(exchange, problem.status, orjson.dumps(_error(problem)), [*headers, *starting])
+            body = orjson.dumps(_error(problem))
+            await self._answer(exchange, problem.status, body, [*headers, *self._hints(problem)])
         except Exception as problem:
             await self._answer(exchange, 500, orjson.dumps({"error": f"unexpected: {told(problem)}"}), headers)
             raise
@@ -63,16 +75,68 @@ class App:
         """Count a prediction's answer, then send it: whoever has an answer finds it counted, whenever the process is killed."""
         if exchange.path.endswith("/infer"):
             self._usage.count(exchange.traffic, status, exchange.received, len(body))
+            self._board.answered(status, time.perf_counter() - exchange.began)
+            self._trace(exchange, status, headers[2][1])
         await exchange.answer(status, body, headers)
 
     async def _infer(self, exchange: Exchange, headers: Headers) -> None:
         scorer = self._scorer(exchange.path.removesuffix("/infer"))
         _allow(exchange, "POST")
         body = await exchange.json_body(self._settings.body_bytes)
-        answer = await self._worker.run(lambda: scorer.answer(body))
+        batcher = self._batcher or self._begin(scorer)
+        try:
+            answer, exchange.entry = await batcher.answer(body, exchange.deadline(self._settings.deadline_ms))
+        except Overloaded:
+            self._board.shed("overloaded")
+            raise
+        except TooLate:
+            self._board.shed("too_late")
+            raise
         await self._answer(exchange, 200, answer.body, [*headers, (HEADER, answer.told)])
         if self._readiness.capture is not None and exchange.traffic not in NOBODYS:
             self._readiness.capture.offer(headers[2][1], body, answer.body)
+
+    def _begin(self, scorer: Scorer) -> Batcher:
+        self._batcher = Batcher(scorer, self._worker, self._limits, self._board)
+        return self._batcher
+
+    async def _metrics(self, exchange: Exchange, headers: Headers) -> None:
+        _allow(exchange, *READS)
+        scorer = self._readiness.scorer
+        name = self._settings.model or (scorer.name if scorer is not None else "")
+        labels = {"model": name, "region": self._settings.region, "revision": self._readiness.revision}
+        await exchange.answer(200, self._board.text(labels), headers, CONTENT_TYPE)
+
+    def _trace(self, exchange: Exchange, status: int, request_id: bytes) -> None:
+        trace = self._traces.sampled(exchange.parent)
+        if trace is None:
+            return
+        entry, now = exchange.entry, time.perf_counter()
+        told_: dict[str, object] = {
+            "at": round(time.time() - (now - exchange.began), 6),
+            "request_id": request_id.decode("latin-1"),
+            "traffic": exchange.traffic.decode("latin-1")[:40],
+            "revision": self._readiness.revision,
+            "status": status,
+            "total_ms": round((now - exchange.began) * 1000, 3),
+            "bytes": exchange.received,
+        }
+        if entry is not None:
+            told_ |= {
+                "wait_ms": round((entry.began - entry.arrived) * 1000, 3),
+                "predict_ms": round((entry.ended - entry.began) * 1000, 3),
+                "rows": entry.rows,
+                "batch_requests": entry.batch,
+            }
+        write(trace, told_)
+
+    def _hints(self, problem: Problem) -> Headers:
+        """Return the headers that tell a caller or the edge what to do after a refusal."""
+        if isinstance(problem, Overloaded):
+            return [(b"retry-after", b"%d" % max(1, math.ceil(problem.wait)))]
+        if isinstance(problem, NotReady):
+            return [(b"retry-after", b"1"), *([NOT_READY] if self._readiness.scorer is None else [])]
+        return []
 
     def _read(self, exchange: Exchange) -> dict[str, Any]:
         """Return the document of a path that only reads."""
@@ -97,8 +161,7 @@ class App:
         return scorer
 
     def _ready(self) -> dict[str, Any]:
-        self._readiness.ready()
-        return {"ready": True, "took_ms": self._readiness.took_ms}
+        return {"ready": True, "took_ms": self._readiness.took_ms, **self._readiness.ready().notes}
 
     def _server(self) -> dict[str, Any]:
         return {"name": "convoy_service", "version": SERVICE_VERSION, "extensions": []}

@@ -8,7 +8,9 @@ ServiceError
 │   ├── TooLarge         413
 │   ├── WrongType        415
 │   ├── ModelFailed      500: the model raised, or its answer cannot be expressed
-│   └── NotReady         503: starting, failed to start, or too much is waiting
+│   ├── NotReady         503: starting, or failed to start
+│   ├── Overloaded       503: too much is waiting, or more than can be answered in this request's time
+│   └── TooLate          504: the request's time is up
 ├── ClientLeft           nobody is there to hear of it
 └── Unfit                the process ends with `exit_code`; supervisors and logs hear of it
     ├── SettingsWrong    2
@@ -74,6 +76,22 @@ class NotReady(Problem):
     """Nothing is wrong with the request; the service cannot take it now."""
 
     status = 503
+
+
+class Overloaded(Problem):
+    """Nothing is wrong with the request; too much is waiting. `wait` is in how many seconds that will probably be done."""
+
+    status = 503
+
+    def __init__(self, text: str, wait: float) -> None:
+        super().__init__(text)
+        self.wait = wait
+
+
+class TooLate(Problem):
+    """The request's time was up before it was answered."""
+
+    status = 504
 
 
 class ClientLeft(ServiceError):

@@ -1,25 +1,24 @@
-"""One loaded model: a request's bytes in, an answer's bytes out."""
+"""One loaded model: requests' bytes in, answers' bytes out."""
 
 from __future__ import annotations
 
-import itertools
 import json
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import orjson
 
 from .answered import told_of
 from .answers import tensors
 from .errors import BadRequest, ModelFailed, ModelUnusable, told
+from .prediction import Predictor, Pyfunc, parts
+from .schema import Rows, Schema, joined, listed, plural
 from .signature import Signature, signature_of
-from .tensors import Field, read
+from .tensors import Field
 
 OPTIONS = orjson.OPT_SERIALIZE_NUMPY
-NAMED = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +47,52 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """A request that was read: its rows, its id as the caller gave it, and which outputs are wanted (all where None)."""
+
+    rows: Rows
+    named: dict[str, str]
+    outputs: Any
+
+
+@dataclass(frozen=True, slots=True)
 class Scorer:
-    """A model that answers; `predict` is its MLflow pyfunc, which checks the signature once more."""
+    """A model that answers. `pyfunc` is what MLflow loaded, None where another predictor answers without it.
+
+    `notes` tells of the path that predictions take, for readiness and metadata.
+    """
 
     name: str
     version: str
     signature: Signature
     pyfunc: Any
+    direct: Predictor | None = None
+    compiled: Schema | None = None
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.compiled is None:
+            object.__setattr__(self, "compiled", Schema(self.signature))
+        if self.direct is None:
+            object.__setattr__(self, "direct", Pyfunc(self.signature, self.pyfunc))
+
+    @property
+    def schema(self) -> Schema:
+        """What reads its requests."""
+        assert self.compiled is not None
+        return self.compiled
+
+    @property
+    def predictor(self) -> Predictor:
+        """What predicts."""
+        assert self.direct is not None
+        return self.direct
+
+    def asked(self, body: bytes) -> Asked:
+        """Return what a request asks for; raises BadRequest for what the signature does not allow."""
+        request = _parsed(body)
+        rows = self.schema.rows(request.get("inputs"))
+        return Asked(rows, {"id": request["id"]} if "id" in request else {}, request.get("outputs"))
 
     def answer(self, body: bytes) -> Answer:
         """Return the answer to an inference request.
@@ -63,16 +101,19 @@ class Scorer:
 
         Raises BadRequest for a request that the signature does not allow, ModelFailed when the model raises.
         """
-        request = _parsed(body)
-        model_input = self._input(request.get("inputs"))
-        everything = tensors(self.signature, self._predicted(model_input))
-        try:
-            outputs = orjson.dumps(_wanted(everything, request.get("outputs")), option=OPTIONS)
-        except TypeError as problem:
-            raise ModelFailed(f"the model's answer cannot be expressed ({problem})") from problem
-        named = {"model_name": self.name, "model_version": self.version} | ({"id": request["id"]} if "id" in request else {})
-        # The outputs are large and are written once, for the mark and for the body
-        return Answer(b'%b,"outputs":%b}' % (orjson.dumps(named)[:-1], outputs), told_of(everything, outputs))
+        return self._alone(self.asked(body))
+
+    def answers(self, asked: Sequence[Asked]) -> list[Answer | Exception]:
+        """Answer requests whose rows have one shape in one call; where that fails, each by itself, so that none spoils another's."""
+        if len(asked) > 1:
+            counts = [each.rows.count for each in asked]
+            try:
+                taken = parts(self._predicted(joined([each.rows for each in asked])), counts)
+            except ModelFailed:
+                taken = None
+            if taken is not None:
+                return [_kept(self._written, each, part) for each, part in zip(asked, taken, strict=True)]
+        return [_kept(self._alone, each) for each in asked]
 
     def metadata(self) -> dict[str, Any]:
         """Return the model's metadata in the protocol's form."""
@@ -80,44 +121,54 @@ class Scorer:
             "name": self.name,
             "versions": [self.version],
             "platform": "mlflow_pyfunc",
-            "inputs": [_described(field) for field in self.signature.inputs],
+            "inputs": [self._described(field) for field in self.signature.inputs],
             "outputs": [{"name": out.name, "datatype": out.datatype, "shape": list(out.shape)} for out in self.signature.outputs],
+            "properties": {key: str(value) for key, value in self.notes.items()},
         }
 
-    def _predicted(self, model_input: Any) -> Any:
+    def _alone(self, asked: Asked) -> Answer:
         try:
-            return self.pyfunc.predict(model_input)
+            prediction = self._predicted(asked.rows)
+        except ModelFailed as problem:
+            self._blame_missing(asked.rows, problem)
+            raise
+        return self._written(asked, prediction)
+
+    def _predicted(self, rows: Rows) -> Any:
+        try:
+            return self.predictor.predict(rows)
         except BaseException as problem:  # a model may raise anything; none may end the only thread
             raise ModelFailed(told(problem)) from problem
 
-    def _input(self, inputs: Any) -> Any:
-        """Return what the pyfunc takes: a frame of columns, a mapping of arrays or one array."""
-        arrays = self._arrays(inputs)
-        if self.signature.frame:
-            import pandas as pd
+    def _blame_missing(self, rows: Rows, problem: ModelFailed) -> None:
+        """Raise BadRequest where the model fails on a missing value: the same rows with zeros in these places are answered."""
+        missing = self.schema.missing(rows)
+        if not missing:
+            return
+        try:
+            self._predicted(self.schema.filled(rows))
+        except ModelFailed:
+            return
+        where = f"column{plural(missing)} {listed(missing)}"
+        raise BadRequest(
+            f"{where}: null, and the model does not take a missing value there ({type(problem.__cause__).__name__})"
+        ) from problem
 
-            columns = arrays if self.signature.named else {int(name): array for name, array in arrays.items()}
-            # the arrays are ours alone, so the frame need not copy them
-            return pd.DataFrame(columns, copy=False)
-        return arrays if self.signature.named else next(iter(arrays.values()))
+    def _written(self, asked: Asked, prediction: Any) -> Answer:
+        everything = tensors(self.signature, prediction)
+        try:
+            outputs = orjson.dumps(_wanted(everything, asked.outputs), option=OPTIONS)
+        except TypeError as problem:
+            raise ModelFailed(f"the model's answer cannot be expressed ({problem})") from problem
+        named = {"model_name": self.name, "model_version": self.version} | asked.named
+        # The outputs are large and are written once, for the mark and for the body
+        return Answer(b'%b,"outputs":%b}' % (orjson.dumps(named)[:-1], outputs), told_of(everything, outputs))
 
-    def _arrays(self, inputs: Any) -> dict[str, np.ndarray[Any, Any]]:
-        """Return the request's arrays in the signature's order, all of one length."""
-        given = _by_name(inputs)
-        fields = self.signature.by_name
-        unknown = [name for name in given if name not in fields]
-        if unknown:
-            raise BadRequest(f"unknown column{_plural(unknown)} {_listed(unknown)} (known: {_listed(fields)})")
-        missing = [field.name for field in fields.values() if field.required and field.name not in given]
-        if missing:
-            raise BadRequest(f"missing column{_plural(missing)} {_listed(missing)} (known: {_listed(fields)})")
-        arrays = {name: read(field, given[name]) for name, field in fields.items() if name in given}
-        lengths = {name: len(array) for name, array in arrays.items()}
-        first, rows = next(iter(lengths.items()))
-        for name, length in lengths.items():
-            if length != rows:
-                raise BadRequest(f"column '{name}' has {length} rows, column '{first}' has {rows}: all must have the same number")
-        return arrays
+    def _described(self, field: Field) -> dict[str, Any]:
+        optional = {} if field.required else {"optional": True}
+        missing = {"missing": "refused"} if field.name in self.schema.refuses else {}
+        parameters = {"parameters": optional | missing} if optional or missing else {}
+        return {"name": field.name, "datatype": field.datatype, "shape": [-1, *field.tail], **parameters}
 
 
 def load(folder: Path, label: Label, name: str) -> Scorer:
@@ -129,6 +180,14 @@ def load(folder: Path, label: Label, name: str) -> Scorer:
     except BaseException as problem:  # loading runs the model's code; the process ends with the reason
         raise ModelUnusable(f"the model cannot be loaded ({told(problem)})") from problem
     return Scorer(name, label.version, signature_of(pyfunc.metadata.signature), pyfunc)
+
+
+def _kept(work: Callable[..., Answer], *given: Any) -> Answer | Exception:
+    """Return an answer, or what came instead of it: it belongs to one request only."""
+    try:
+        return work(*given)
+    except Exception as problem:  # noqa: BLE001  handed to whoever asked
+        return problem
 
 
 def _parsed(body: bytes) -> dict[str, Any]:
@@ -143,20 +202,6 @@ def _parsed(body: bytes) -> dict[str, Any]:
     return request
 
 
-def _by_name(inputs: Any) -> dict[str, dict[str, Any]]:
-    if not isinstance(inputs, list) or not inputs or not all(isinstance(tensor, dict) for tensor in inputs):
-        raise BadRequest('"inputs" must be a list of tensors, one for each column')
-    given: dict[str, dict[str, Any]] = {}
-    for at, tensor in enumerate(inputs):
-        name = tensor.get("name")
-        if not isinstance(name, str):
-            raise BadRequest(f"inputs[{at}] has no name")
-        if name in given:
-            raise BadRequest(f"column '{name}' is given twice")
-        given[name] = tensor
-    return given
-
-
 def _wanted(outputs: list[dict[str, Any]], asked: Any) -> list[dict[str, Any]]:
     if asked is None:
         return outputs
@@ -165,21 +210,5 @@ def _wanted(outputs: list[dict[str, Any]], asked: Any) -> list[dict[str, Any]]:
     by_name = {output["name"]: output for output in outputs}
     unknown = [output["name"] for output in asked if output["name"] not in by_name]
     if unknown:
-        raise BadRequest(f"unknown output{_plural(unknown)} {_listed(unknown)} (known: {_listed(by_name)})")
+        raise BadRequest(f"unknown output{plural(unknown)} {listed(unknown)} (known: {listed(by_name)})")
     return [by_name[output["name"]] for output in asked]
-
-
-def _described(field: Field) -> dict[str, Any]:
-    described: dict[str, Any] = {"name": field.name, "datatype": field.datatype, "shape": [-1, *field.tail]}
-    if not field.required:
-        described["parameters"] = {"optional": True}
-    return described
-
-
-def _listed(names: Collection[str]) -> str:
-    shown = [f"'{name[:100]}'" for name in itertools.islice(names, NAMED)]
-    return ", ".join(shown) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
-
-
-def _plural(names: Collection[str]) -> str:
-    return "s" if len(names) > 1 else ""

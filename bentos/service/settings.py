@@ -26,9 +26,13 @@ class ServiceSettings:
 
     `root` is the unpacked revision, `revision` the digest it must have; without it (a Bento started by hand) the
     service measures its files and answers under the digest it found. `model` is the name in the route; without it, the
-    name that the Bento was built for. `slots` is how many requests may be inside at once, `body_bytes` the largest body.
-    `capture` is the folder that answered rows are kept in, `usage` the file of counters that outlives the process;
-    without them nothing is kept.
+    name that the Bento was built for. `slots` is how many requests may be inside at once, `body_bytes` the largest body,
+    `queue_bytes` what all bodies inside may have together, `batch_rows` how many rows go into one call of the model,
+    `deadline_ms` how long a request may take that does not say so itself. `workers` is how many processes share the port.
+    `direct` says whether the model's own library is asked where it answers as MLflow does (`auto`) or never (`off`), `parity`
+    names the file that keeps MLflow's answers for the next process that compares. `trace_rate` is how many requests in a
+    million are traced that do not say so themselves. `capture` is the folder that answered rows are kept in, `usage` the file
+    of counters that outlives the process; without them nothing is kept.
     """
 
     root: Path
@@ -39,6 +43,13 @@ class ServiceSettings:
     region: str = "unplaced"
     slots: int = 512
     body_bytes: int = 8 << 20
+    queue_bytes: int = 256 << 20
+    batch_rows: int = 1024
+    deadline_ms: int = 30_000
+    workers: int = 1
+    direct: str = "auto"
+    parity: Path | None = None
+    trace_rate: int = 0
     capture: Path | None = None
     usage: Path | None = None
 
@@ -59,7 +70,18 @@ class ServiceSettings:
 
 
 KNOWN = tuple(ServiceSettings.__dataclass_fields__)
-LARGEST = {"port": 65535, "slots": 1 << 20, "body_bytes": 1 << 40}
+LARGEST = {
+    "port": 65535,
+    "slots": 1 << 20,
+    "body_bytes": 1 << 40,
+    "queue_bytes": 1 << 40,
+    "batch_rows": 1 << 20,
+    "deadline_ms": 86_400_000,
+    "workers": 64,
+    "trace_rate": 1_000_000,
+}
+SMALLEST = {"trace_rate": 0}
+CHOICES = {"direct": ("auto", "off")}
 
 
 def read_settings(environment: Mapping[str, str] | None = None) -> ServiceSettings:
@@ -74,16 +96,25 @@ def read_settings(environment: Mapping[str, str] | None = None) -> ServiceSettin
     return ServiceSettings(**{"root": Path(__file__).resolve().parents[2], **values})
 
 
+def handed_on(changes: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of this process for one that it starts, with some settings changed."""
+    return {**os.environ, **{PREFIX + name.upper(): value for name, value in changes.items()}}
+
+
 def quiet_libraries() -> None:
     """Switch off the telemetry of what the service imports, and bytecode files beside the verified ones."""
     os.environ.update(QUIET)
 
 
 def _value(name: str, text: str) -> Any:
-    if name in ("root", "capture", "usage"):
+    if name in ("root", "capture", "usage", "parity"):
         return Path(text).absolute()
-    if name in LARGEST and not (re.fullmatch(r"[1-9][0-9]{0,15}", text) and int(text) <= LARGEST[name]):
-        raise SettingsWrong(f"{PREFIX}{name.upper()}: must be a whole number from 1 to {LARGEST[name]}, not {text!r}")
+    if name in LARGEST:
+        least, most = SMALLEST.get(name, 1), LARGEST[name]
+        if not (re.fullmatch(r"0|[1-9][0-9]{0,15}", text) and least <= int(text) <= most):
+            raise SettingsWrong(f"{PREFIX}{name.upper()}: must be a whole number from {least} to {most}, not {text!r}")
+    if name in CHOICES and text not in CHOICES[name]:
+        raise SettingsWrong(f"{PREFIX}{name.upper()}: must be {' or '.join(CHOICES[name])}, not {text!r}")
     if name == "revision" and not re.fullmatch(r"sha256:[0-9a-f]{64}", text):
         raise SettingsWrong(f"{PREFIX}REVISION: must be sha256: and 64 hex digits, not {text!r}")
     if name in ("model", "region", "host") and not re.fullmatch(r"[!-~]+", text):
