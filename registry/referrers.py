@@ -1,4 +1,5 @@
-"""What says something of a revision, kept beside it: attestations and bills of materials, each a blob of its own.
+"""What says something of a revision, kept beside it: attestations, bills of materials, what is known of its
+variants, and how it was tuned; each a blob of its own.
 
 A blob comes before the note that names it, and both are create-only; who reads checks the blob against its digest.
 """
@@ -14,6 +15,8 @@ from registry.store import ContentStore
 
 ATTESTATION = "application/vnd.dsse.envelope.v1+json"
 BOM = "application/vnd.cyclonedx+json"
+VARIANT = "application/vnd.convoy.variant.v1+json"
+TUNING = "application/vnd.convoy.tuning.v1+json"
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,6 +64,11 @@ class ServiceSettings:
         return self.root / "src" / "model"
 
     @property
+    def variant_folder(self) -> Path:
+        """The variant that is served in the model's place, where there is one."""
+        return self.root / "src" / "variant"
+
+    @property
     def label_file(self) -> Path:
         """Which model and version the Bento was built for (JSON)."""
         return self.root / "src" / "revision.json"
