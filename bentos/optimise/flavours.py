@@ -59,7 +59,9 @@ def _lightgbm(request: ConvertRequest, flavours: Flavours, signature: Signature)
 
     model = mlflow.lightgbm.load_model(str(request.model))
     feeds = _feeds(signature, apart=False)
-    graph = convert_lightgbm(model, NAME, [(INPUT, FloatTensorType([None, len(feeds[0].columns)]))], target_opset=OPSET, zipmap=False)
+    graph = convert_lightgbm(
+        model, NAME, [(INPUT, FloatTensorType([None, feeds[0].width or len(feeds[0].columns)]))], target_opset=OPSET, zipmap=False
+    )
     if isinstance(model, Booster):
         objective = str(model.dump_model(num_iteration=1).get("objective", "")).partition(" ")[0]
         return graph, feeds, (_of_objective(graph, objective, _dtype(_first_answer(request))),)
@@ -76,8 +78,8 @@ def _xgboost(request: ConvertRequest, flavours: Flavours, signature: Signature) 
     feeds = _feeds(signature, apart=False)
     booster = model if isinstance(model, Booster) else model.get_booster()
     # The converter knows features by number only
-    booster.feature_names = [f"f{at}" for at in range(len(feeds[0].columns))]
-    graph = convert_xgboost(model, NAME, [(INPUT, FloatTensorType([None, len(feeds[0].columns)]))], target_opset=OPSET)
+    booster.feature_names = [f"f{at}" for at in range(feeds[0].width or len(feeds[0].columns))]
+    graph = convert_xgboost(model, NAME, [(INPUT, FloatTensorType([None, feeds[0].width or len(feeds[0].columns)]))], target_opset=OPSET)
     dtype = _dtype(_first_answer(request))
     if model is booster:
         objective = str(json.loads(booster.save_config())["learner"]["objective"]["name"]).replace("binary:logistic", "binary")
@@ -144,7 +146,7 @@ def _of_objective(graph: Any, objective: str, dtype: str) -> Told:
 def _feeds(signature: Signature, *, apart: bool) -> tuple[Feed, ...]:
     """Return the graph's inputs: one for each column, or one in which all stand beside one another as numbers."""
     if not signature.frame:
-        raise Unfit("its signature names no columns")
+        return (_table(signature),)
     strange = [field.name for field in signature.inputs if field.text is not Text.PLAIN or field.tail]
     absent = [field.name for field in signature.inputs if not field.required]
     if strange or absent:
@@ -155,6 +157,14 @@ def _feeds(signature: Signature, *, apart: bool) -> tuple[Feed, ...]:
     if texts:
         raise Unfit(f"its columns {', '.join(texts)} are texts, and it takes all columns as one table of numbers")
     return (Feed(INPUT, "float32", tuple(field.name for field in signature.inputs)),)
+
+
+def _table(signature: Signature) -> Feed:
+    """Return the one input of a model whose signature is one array of rows."""
+    field = signature.inputs[0]
+    if signature.named or len(signature.inputs) > 1 or field.dtype.kind not in "iuf" or len(field.tail) != 1 or field.tail[0] < 1:
+        raise Unfit("its signature names neither columns nor one array of rows with a fixed number of numbers")
+    return Feed(INPUT, "float32", column=field.name, width=field.tail[0])
 
 
 def _as_named(graph: Any, feeds: tuple[Feed, ...]) -> tuple[Feed, ...]:
@@ -181,7 +191,7 @@ def _typed(feed: Feed) -> tuple[str, Any]:
     from skl2onnx.common.data_types import BooleanTensorType, FloatTensorType, Int64TensorType, StringTensorType
 
     kinds = {"float32": FloatTensorType, "int64": Int64TensorType, "object": StringTensorType, "bool": BooleanTensorType}
-    return feed.name, kinds[feed.dtype]([None, len(feed.columns)])
+    return feed.name, kinds[feed.dtype]([None, feed.width or len(feed.columns)])
 
 
 def _first_answer(request: ConvertRequest) -> Any:

@@ -24,13 +24,15 @@ GRAPH, DOCUMENT = "model.onnx", "variant.json"
 class Feed:
     """One input of the graph: its name and NumPy type, and the columns that stand beside one another in it.
 
-    With `column` it takes that one alone as it is (a tensor), otherwise as an array of shape (rows, columns).
+    With `column` it takes that one alone as it is (a tensor), otherwise as an array of shape (rows, columns). `width` is
+    set where the tensor is a table of so many numbers a row.
     """
 
     name: str
     dtype: str
     columns: tuple[str, ...] = ()
     column: str | None = None
+    width: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,9 @@ class OnnxVariant:
     def takes_stacked(self, columns: Sequence[str]) -> bool:
         """Whether one array of these columns is all that the graph takes."""
         feeds = self._document.feeds
-        return len(feeds) == 1 and feeds[0].column is None and feeds[0].dtype != "object" and feeds[0].columns == tuple(columns)
+        if len(feeds) != 1 or feeds[0].dtype == "object":
+            return False
+        return feeds[0].width > 0 if feeds[0].column is not None else feeds[0].columns == tuple(columns)
 
     def predict_stacked(self, block: Any) -> Any:
         """Return the answers to rows that are one array of all columns."""

@@ -133,6 +133,32 @@ def test_a_variant_answers_as_its_model_does_by_name_type_and_value(tmp_path: Pa
     assert min(own.alone, own.batched, other.alone, other.batched) > 0
 
 
+def test_a_model_that_takes_one_array_has_a_variant_that_takes_it_too(tmp_path: Path) -> None:
+    import mlflow.sklearn
+    from mlflow.models import infer_signature
+    from sklearn.linear_model import LogisticRegression
+
+    numbers = ROWS[NUMBERS].to_numpy()
+    signature = infer_signature(numbers, LogisticRegression().fit(numbers, LABELS).predict_proba(numbers))
+    trained = LogisticRegression().fit(numbers, LABELS)
+    folder = tmp_path / "model"
+    mlflow.sklearn.save_model(
+        trained, folder, signature=signature, pyfunc_predict_fn="predict_proba", pip_requirements=["scikit-learn", "skops"]
+    )
+    rows = tmp_path / "rows.parquet"
+    pd.DataFrame({"input": numbers[:10].tolist()}).to_parquet(rows)
+    own, variant = asked(folder, rows), made(tmp_path, folder, rows)
+    other = asked(folder, rows, variant)
+    assert (other.outputs, other.types) == (own.outputs, own.types)
+    assert np.array(other.answers) == pytest.approx(np.array(own.answers), abs=1e-5)
+    bento = tmp_path / "revision"
+    bento.with_name("revision.manifest").write_bytes(build(folder, "people", "1", bento, BuildOptions(variant=variant)).to_bytes())
+    with serving(bento, tmp_path / "log") as service:
+        body = {"name": "input", "datatype": "FP64", "shape": [2, 2], "data": numbers[:2].ravel().tolist()}
+        answer = service.infer("people", body)
+    assert answer.json()["outputs"][0]["data"] == pytest.approx(trained.predict_proba(numbers[:2]).ravel().tolist(), abs=1e-5)
+
+
 def test_the_same_model_gives_the_same_bytes_in_every_process(tmp_path: Path) -> None:
     """Of two processes whose hash tables have other orders."""
     model, rows = saved(tmp_path, "sklearn", _pipeline())
