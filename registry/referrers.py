@@ -47,6 +47,11 @@ def documents(store: ContentStore, subject: str, media_type: str) -> tuple[bytes
     return tuple(store.get_part(found.digest) for found in referrers(store, subject) if found.media_type == media_type)
 
 
+def newest_tuning(store: ContentStore, subject: str) -> bytes | None:
+    """Return how a revision was tuned last, None where it never was."""
+    return max(documents(store, subject, TUNING), key=lambda data: str(json.loads(data).get("at", "")), default=None)
+
+
 def copy_referrers(subject: str, source: ContentStore, target: ContentStore) -> int:
     """Copy what is kept beside a revision to another store; returns how many documents that were not there."""
     there = {found.digest for found in referrers(target, subject)}
