@@ -23,7 +23,7 @@ from flows.trial_load import ANSWER_SECONDS, bodies_for, inputs_of, percentile
 from flows.work import release_revision
 from registry.referrers import TUNING, Referrer, attach, copy_referrers
 
-BATCH_ROWS = (16, 64, 256)
+BATCH_ROWS = (64, 256, 1024)
 CONNECTIONS = 64
 SECONDS = 3.0
 SETTLE = 0.2
