@@ -19,6 +19,8 @@ from fleet.pins import Pin
 
 SERVICE, MODEL = "the scoring service", "the model"
 """Who needs what nothing else brings in."""
+VARIANT_NEEDS = ("onnxruntime",)
+"""What a served variant needs; of the extra `onnx`."""
 SERVICE_NEEDS = ("bentoml", "httptools", "mlflow", "numpy", "orjson", "pandas", "uvicorn", "uvloop")
 REMEDY = "Log the model with what is installed here, or install what it was logged with."
 

@@ -109,6 +109,23 @@ def release(
 
 
 @app.command()
+def tune(
+    model: ModelName,
+    version: Annotated[str | None, typer.Option("--version", help="The packaged version; if absent, the newest.")] = None,
+    batch_rows: Annotated[
+        list[int] | None, typer.Option("--batch-rows", min=1, max=1 << 20, help="A batch size to try; may repeat.")
+    ] = None,
+    workers: Annotated[list[int] | None, typer.Option("--workers", min=1, max=64, help="A worker count to try; may repeat.")] = None,
+    seconds: Annotated[float, typer.Option("--seconds", min=0.2, max=60, help="How long each is loaded.")] = 3.0,
+    as_json: AsJson = False,
+) -> None:
+    """Measure batch size and worker count of a packaged revision on this machine, and keep the choice beside it."""
+    from control.tune_command import tune_model
+
+    tune_model(model, version, tuple(batch_rows or ()), tuple(workers or ()), seconds, as_json)
+
+
+@app.command()
 def rollback(
     model: ModelName,
     version: Annotated[

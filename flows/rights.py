@@ -7,6 +7,7 @@ from pathlib import Path
 
 from bentos.inputs import BuildOptions
 from bentos.needs import needs_of
+from bentos.requirements import VARIANT_NEEDS
 from fleet.components import Needs
 from fleet.declared import Model
 from fleet.pins import read_pins
@@ -23,7 +24,8 @@ def advisories_of(settings: Settings) -> Path | None:
 def needs_for(declared: Model, settings: Settings, folder: Path) -> Needs | None:
     """Return what a downloaded model needs, None where no gate asks for it."""
     asked = declared.gates.dependencies or declared.gates.licences or settings.advisories
-    return needs_of(folder) if asked else None
+    served = declared.optimise is not None and declared.optimise.serve is not None
+    return needs_of(folder, VARIANT_NEEDS if served else ()) if asked else None
 
 
 def waivers_for(declared: Model, fleet_folder: Path, subject: Subject, now: datetime) -> Waivers:

@@ -1,4 +1,5 @@
-"""What says something of a revision, kept beside it: attestations and bills of materials, each a blob of its own.
+"""What says something of a revision, kept beside it: attestations, bills of materials, what is known of its
+variants, and how it was tuned; each a blob of its own.
 
 A blob comes before the note that names it, and both are create-only; who reads checks the blob against its digest.
 """
@@ -15,6 +16,8 @@ from registry.store import ContentStore
 
 ATTESTATION = "application/vnd.dsse.envelope.v1+json"
 BOM = "application/vnd.cyclonedx+json"
+VARIANT = "application/vnd.convoy.variant.v1+json"
+TUNING = "application/vnd.convoy.tuning.v1+json"
 _NAME = re.compile(r"[0-9a-f]{64}")
 
 
@@ -61,6 +64,11 @@ def read_all(store: ContentStore, subject: str, media_type: str) -> tuple[tuple[
         except IntegrityError as problem:
             unreadable.append(f"{problem.subject} {problem.reason}")
     return tuple(found), tuple(unreadable)
+
+
+def newest_tuning(store: ContentStore, subject: str) -> bytes | None:
+    """Return how a revision was tuned last, None where it never was."""
+    return max(documents(store, subject, TUNING), key=lambda data: str(json.loads(data).get("at", "")), default=None)
 
 
 def copy_referrers(subject: str, source: ContentStore, target: ContentStore) -> int:

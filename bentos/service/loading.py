@@ -5,15 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from .direct import Plan, plan
+from .direct import Plan, plan, read_document
 from .errors import ModelUnusable, ServiceError
 from .flavors import LOADERS, NotDirect, kept_out
 from .parity import Expected, compare, stands_alone
 from .prediction import Direct, Pyfunc
 from .probes import EXAMPLE, Probe, probes
-from .schema import Schema
+from .schema import Schema, stackable
 from .scorer import Label, Scorer, load, read_label
 from .settings import ServiceSettings
+from .signature import compiled
+from .variant import Variant, load_variant
 from .warming import rows_of_example, warm
 
 EXAMPLE_ROWS = 8
@@ -77,6 +79,15 @@ class _Directly:
         return replace(self.scorer, direct=replace(self.predictor, together=together), compiled=schema, notes=notes), found.on
 
 
+@dataclass(frozen=True, slots=True)
+class _Variant:
+    scorer: Scorer
+
+    def warmed(self) -> tuple[Scorer, str]:
+        """Raises ModelUnusable where it fails; that it answers as the model does was found out before it was packaged."""
+        return self.scorer, warm(self.scorer)
+
+
 def loading(settings: ServiceSettings, revision: str, because: str) -> Loaded:
     """Return the model of the settings, loaded; `because` says why MLflow is to be asked, where that is known already.
 
@@ -84,6 +95,8 @@ def loading(settings: ServiceSettings, revision: str, because: str) -> Loaded:
     """
     label = read_label(settings.label_file)
     name = settings.model or label.model
+    if settings.variant_folder.is_dir():
+        return _variant(settings, Label(name, label.version))
     planned = _plan(settings, because)
     if isinstance(planned, str):
         scorer = load(settings.model_folder, label, name)
@@ -101,6 +114,16 @@ def _plan(settings: ServiceSettings, because: str) -> Plan | str:
         return str(problem)
     except ModelUnusable:
         return "its MLmodel file cannot be read"
+
+
+def _variant(settings: ServiceSettings, named: Label) -> _Variant:
+    """Return the variant that lies beside the model; no code of the model's runs, and MLflow is not asked."""
+    signature = compiled(read_document(settings.model_folder).get("signature"))
+    onnx = load_variant(settings.variant_folder)
+    stacked = not stackable(signature) and onnx.takes_stacked([field.name for field in signature.inputs])
+    predictor = Variant(onnx)
+    notes = {"path": predictor.path, "because": "it lies beside the model in the revision", "together": predictor.together}
+    return _Variant(Scorer(named.model, named.version, signature, onnx, predictor, Schema(signature, stacked=stacked), notes))
 
 
 def _direct(planned: Plan, settings: ServiceSettings, named: Label, revision: str) -> _Directly:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import SettingsWrong
+from .tuning import tuned
 
 PREFIX = "CONVOY_SERVICE_"
 QUIET = {
@@ -64,6 +65,11 @@ class ServiceSettings:
         return self.root / "src" / "model"
 
     @property
+    def variant_folder(self) -> Path:
+        """The variant that is served in the model's place, where there is one."""
+        return self.root / "src" / "variant"
+
+    @property
     def label_file(self) -> Path:
         """Which model and version the Bento was built for (JSON)."""
         return self.root / "src" / "revision.json"
@@ -92,8 +98,9 @@ def read_settings(environment: Mapping[str, str] | None = None) -> ServiceSettin
     if unknown:
         known = ", ".join(PREFIX + name.upper() for name in KNOWN)
         raise SettingsWrong(f"{', '.join(PREFIX + name.upper() for name in unknown)}: no such setting (known: {known})")
-    values: dict[str, Any] = {name: _value(name, text) for name, text in found.items()}
-    return ServiceSettings(**{"root": Path(__file__).resolve().parents[2], **values})
+    root = _value("root", found["root"]) if "root" in found else Path(__file__).resolve().parents[2]
+    texts = {**tuned(root.with_name(f"{root.name}.tuning")), **found}
+    return ServiceSettings(**{"root": root, **{name: _value(name, text) for name, text in texts.items()}})
 
 
 def handed_on(changes: Mapping[str, str]) -> dict[str, str]:
