@@ -19,7 +19,7 @@ from fleet.pins import Pin
 
 SERVICE, MODEL = "the scoring service", "the model"
 """Who needs what nothing else brings in."""
-SERVICE_NEEDS = ("bentoml", "httptools", "mlflow", "numpy", "orjson", "pandas", "uvicorn", "uvloop")
+SERVICE_NEEDS = ("bentoml", "grpcio", "httptools", "mlflow", "numpy", "orjson", "pandas", "protobuf", "uvicorn", "uvloop")
 REMEDY = "Log the model with what is installed here, or install what it was logged with."
 
 

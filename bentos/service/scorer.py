@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,9 @@ import numpy as np
 import orjson
 
 from .answered import told_of
-from .answers import tensors
+from .answers import Form, form_of, tensors
 from .errors import BadRequest, ModelFailed, ModelUnusable, told
+from .params import known_params
 from .signature import Signature, signature_of
 from .tensors import Field, read
 
@@ -48,6 +49,16 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
+class Scored:
+    """What the model gave for one request: the outputs asked for as tensors, their JSON, its form, and what may be told of it."""
+
+    tensors: list[dict[str, Any]]
+    outputs: bytes
+    form: Form
+    told: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Scorer:
     """A model that answers; `predict` is its MLflow pyfunc, which checks the signature once more."""
 
@@ -63,16 +74,26 @@ class Scorer:
 
         Raises BadRequest for a request that the signature does not allow, ModelFailed when the model raises.
         """
-        request = _parsed(body)
-        model_input = self._input(request.get("inputs"))
-        everything = tensors(self.signature, self._predicted(model_input))
-        try:
-            outputs = orjson.dumps(_wanted(everything, request.get("outputs")), option=OPTIONS)
-        except TypeError as problem:
-            raise ModelFailed(f"the model's answer cannot be expressed ({problem})") from problem
+        request = parsed(body)
+        params = known_params(self.signature.params, request.get("parameters"))
+        scored = self.score(request.get("inputs"), request.get("outputs"), params)
         named = {"model_name": self.name, "model_version": self.version} | ({"id": request["id"]} if "id" in request else {})
         # The outputs are large and are written once, for the mark and for the body
-        return Answer(b'%b,"outputs":%b}' % (orjson.dumps(named)[:-1], outputs), told_of(everything, outputs))
+        return Answer(b'%b,"outputs":%b}' % (orjson.dumps(named)[:-1], scored.outputs), scored.told)
+
+    def score(self, inputs: Any, wanted: Any = None, params: Mapping[str, Any] | None = None) -> Scored:
+        """Return what the model gives for tensors as the protocol writes them; `data` may be an array of the datatype's type.
+
+        `wanted` are the outputs asked for as the protocol names them, None for all of them. Raises as `answer` does.
+        """
+        prediction = self._predicted(self._input(inputs), params)
+        everything = tensors(self.signature, prediction)
+        chosen = _wanted(everything, wanted)
+        try:
+            outputs = orjson.dumps(chosen, option=OPTIONS)
+        except TypeError as problem:
+            raise ModelFailed(f"the model's answer cannot be expressed ({problem})") from problem
+        return Scored(chosen, outputs, form_of(prediction), told_of(everything, outputs))
 
     def metadata(self) -> dict[str, Any]:
         """Return the model's metadata in the protocol's form."""
@@ -84,9 +105,9 @@ class Scorer:
             "outputs": [{"name": out.name, "datatype": out.datatype, "shape": list(out.shape)} for out in self.signature.outputs],
         }
 
-    def _predicted(self, model_input: Any) -> Any:
+    def _predicted(self, model_input: Any, params: Mapping[str, Any] | None) -> Any:
         try:
-            return self.pyfunc.predict(model_input)
+            return self.pyfunc.predict(model_input, params=dict(params)) if params else self.pyfunc.predict(model_input)
         except BaseException as problem:  # a model may raise anything; none may end the only thread
             raise ModelFailed(told(problem)) from problem
 
@@ -131,7 +152,8 @@ def load(folder: Path, label: Label, name: str) -> Scorer:
     return Scorer(name, label.version, signature_of(pyfunc.metadata.signature), pyfunc)
 
 
-def _parsed(body: bytes) -> dict[str, Any]:
+def parsed(body: bytes) -> dict[str, Any]:
+    """Return an inference request's document; raises BadRequest."""
     try:
         request = orjson.loads(body)
     except orjson.JSONDecodeError as problem:

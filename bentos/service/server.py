@@ -8,10 +8,12 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import uvicorn
 
 from .app import App
+from .desk import Desk
 from .errors import SettingsWrong, told
 from .readiness import Readiness, start
 from .settings import ServiceSettings
@@ -25,7 +27,12 @@ KEEP_ALIVE_SECONDS = 3900
 
 
 class Draining(uvicorn.Server):
-    """A uvicorn server that ends with status 0 after a drain; uvicorn's own raises the signal once more."""
+    """A uvicorn server that ends with status 0 after a drain; uvicorn's own raises the signal once more.
+
+    `beside` is the gRPC server, which is drained at the same time.
+    """
+
+    beside: Any = None
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -33,6 +40,11 @@ class Draining(uvicorn.Server):
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self.handle_exit)
         yield
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Finish what is under way on both servers."""
+        waiting = [] if self.beside is None else [self.beside.stop(DRAIN_SECONDS)]
+        await asyncio.gather(super().shutdown(sockets), *waiting)
 
 
 def serve(settings: ServiceSettings) -> int:
@@ -42,21 +54,27 @@ def serve(settings: ServiceSettings) -> int:
     """
     listening = _listen(settings)
     readiness = Readiness(revision=settings.revision or "unmeasured")
-    configuration = _configuration(settings, App(settings, readiness, Worker(settings.slots)))
+    app = App(settings, readiness, Worker(settings.slots))
+    configuration = _configuration(settings, app)
     with asyncio.Runner(loop_factory=configuration.get_loop_factory()) as runner:
-        runner.run(_run(Draining(configuration), listening, settings, readiness))
+        runner.run(_run(Draining(configuration), listening, app.desk))
     if readiness.capture is not None:
         readiness.capture.close()
     return readiness.exit_code
 
 
-async def _run(server: Draining, listening: socket.socket, settings: ServiceSettings, readiness: Readiness) -> None:
+async def _run(server: Draining, listening: socket.socket, desk: Desk) -> None:
     loop = asyncio.get_running_loop()
+    if desk.settings.grpc_port is not None:
+        # only here: whoever does not want it need not have it
+        from .grpc_server import listen
+
+        server.beside = await listen(desk.settings, desk)
 
     def failed() -> None:
         loop.call_soon_threadsafe(loop.call_later, FAREWELL_SECONDS, _stop, server)
 
-    threading.Thread(target=start, args=(settings, readiness, failed), name="start", daemon=True).start()
+    threading.Thread(target=start, args=(desk.settings, desk.readiness, failed), name="start", daemon=True).start()
     await server.serve(sockets=[listening])
 
 

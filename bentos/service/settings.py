@@ -1,10 +1,13 @@
-"""The only place of the service that knows the environment: variables that start with CONVOY_SERVICE_."""
+"""The only place of the service that knows the environment: variables that start with CONVOY_SERVICE_, and those of clouds.
+
+A cloud that starts the container says port and routes in variables of its own (CLOUDS); ours go before them.
+"""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +31,9 @@ class ServiceSettings:
     service measures its files and answers under the digest it found. `model` is the name in the route; without it, the
     name that the Bento was built for. `slots` is how many requests may be inside at once, `body_bytes` the largest body.
     `capture` is the folder that answered rows are kept in, `usage` the file of counters that outlives the process;
-    without them nothing is kept.
+    without them nothing is kept. `grpc_port` is where the same questions are taken over gRPC, None for nowhere. A body must
+    be there within `body_seconds`. `health_route` and `predict_route` are where Vertex AI asks, beside the paths that
+    always answer.
     """
 
     root: Path
@@ -41,6 +46,10 @@ class ServiceSettings:
     body_bytes: int = 8 << 20
     capture: Path | None = None
     usage: Path | None = None
+    grpc_port: int | None = None
+    body_seconds: int = 60
+    health_route: str | None = None
+    predict_route: str | None = None
 
     @property
     def manifest_file(self) -> Path:
@@ -59,7 +68,15 @@ class ServiceSettings:
 
 
 KNOWN = tuple(ServiceSettings.__dataclass_fields__)
-LARGEST = {"port": 65535, "slots": 1 << 20, "body_bytes": 1 << 40}
+LARGEST = {"port": 65535, "grpc_port": 65535, "slots": 1 << 20, "body_bytes": 1 << 40, "body_seconds": 3600}
+ROUTES = ("health_route", "predict_route")
+CLOUDS = (
+    ("SAGEMAKER_BIND_TO_PORT", "port"),
+    ("AIP_HTTP_PORT", "port"),
+    ("AIP_HEALTH_ROUTE", "health_route"),
+    ("AIP_PREDICT_ROUTE", "predict_route"),
+)
+"""What SageMaker and Vertex AI call our settings; of two that name one the later counts."""
 
 
 def read_settings(environment: Mapping[str, str] | None = None) -> ServiceSettings:
@@ -70,7 +87,9 @@ def read_settings(environment: Mapping[str, str] | None = None) -> ServiceSettin
     if unknown:
         known = ", ".join(PREFIX + name.upper() for name in KNOWN)
         raise SettingsWrong(f"{', '.join(PREFIX + name.upper() for name in unknown)}: no such setting (known: {known})")
-    values: dict[str, Any] = {name: _value(name, text) for name, text in found.items()}
+    values: dict[str, Any] = {name: _value(name, text, variable) for variable, name, text in _of_clouds(source)}
+    values |= {name: _value(name, text, PREFIX + name.upper()) for name, text in found.items()}
+    _check_together(values)
     return ServiceSettings(**{"root": Path(__file__).resolve().parents[2], **values})
 
 
@@ -79,13 +98,26 @@ def quiet_libraries() -> None:
     os.environ.update(QUIET)
 
 
-def _value(name: str, text: str) -> Any:
+def _of_clouds(source: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
+    yield from ((variable, name, source[variable]) for variable, name in CLOUDS if source.get(variable))
+
+
+def _check_together(values: Mapping[str, Any]) -> None:
+    """Raise SettingsWrong for settings that exclude one another."""
+    for one, other in (("port", "grpc_port"), ROUTES):
+        if values.get(one) is not None and values.get(one) == values.get(other):
+            raise SettingsWrong(f"{PREFIX}{one.upper()} and {PREFIX}{other.upper()} are both {values[one]}")
+
+
+def _value(name: str, text: str, variable: str) -> Any:
     if name in ("root", "capture", "usage"):
         return Path(text).absolute()
     if name in LARGEST and not (re.fullmatch(r"[1-9][0-9]{0,15}", text) and int(text) <= LARGEST[name]):
-        raise SettingsWrong(f"{PREFIX}{name.upper()}: must be a whole number from 1 to {LARGEST[name]}, not {text!r}")
+        raise SettingsWrong(f"{variable}: must be a whole number from 1 to {LARGEST[name]}, not {text!r}")
     if name == "revision" and not re.fullmatch(r"sha256:[0-9a-f]{64}", text):
         raise SettingsWrong(f"{PREFIX}REVISION: must be sha256: and 64 hex digits, not {text!r}")
     if name in ("model", "region", "host") and not re.fullmatch(r"[!-~]+", text):
-        raise SettingsWrong(f"{PREFIX}{name.upper()}: must be printable ASCII without spaces, not {text!r}")
+        raise SettingsWrong(f"{variable}: must be printable ASCII without spaces, not {text!r}")
+    if name in ROUTES and not re.fullmatch(r"/[!-~]+", text):
+        raise SettingsWrong(f"{variable}: must begin with / and be printable ASCII without spaces, not {text!r}")
     return int(text) if name in LARGEST else text

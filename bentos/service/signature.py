@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .errors import ModelUnusable
+from .params import Param, params_of
 from .tensors import DATATYPES, Field, Text
 
 COLUMN_TYPES: dict[str, tuple[str, Text]] = {
@@ -43,6 +44,7 @@ class Signature:
     outputs: tuple[Output, ...]
     frame: bool
     named: bool
+    params: tuple[Param, ...] = ()
 
     @property
     def by_name(self) -> dict[str, Field]:
@@ -58,7 +60,7 @@ def signature_of(declared: Any) -> Signature:
     tensors = inputs.is_tensor_spec()
     fields = tuple(_tensor(spec, index) if tensors else _column(spec, index) for index, spec in enumerate(inputs.inputs))
     outputs = tuple(_output(spec, index) for index, spec in enumerate(declared.outputs.inputs)) if declared.outputs else ()
-    return Signature(fields, outputs, frame=not tensors, named=inputs.has_input_names())
+    return Signature(fields, outputs, frame=not tensors, named=inputs.has_input_names(), params=params_of(declared))
 
 
 def _column(spec: Any, index: int) -> Field:
