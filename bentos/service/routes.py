@@ -42,16 +42,18 @@ class Route:
 OPEN_INFERENCE, MLFLOW, SAGEMAKER = "Open Inference Protocol v2", "MLflow", "SageMaker and MLflow"
 VERTEX, KSERVE, AZURE, OWN = "Vertex AI", "Vertex AI and KServe v1", "Azure ML", "This document"
 FIXED = (
-    Route("/v2/models/{model}/infer", OPEN_INFERENCE, "Ask the model", door=Oip()),
+    # those with a version first: a model's name may have slashes
     Route("/v2/models/{model}/versions/{version}/infer", OPEN_INFERENCE, "Ask this version of the model", door=Oip()),
+    Route("/v2/models/{model}/versions/{version}/ready", OPEN_INFERENCE, "Whether this version answers", page=pages.model_ready),
+    Route("/v2/models/{model}/versions/{version}", OPEN_INFERENCE, "The inputs and outputs of this version", page=pages.model),
+    Route("/v2/models/{model}/infer", OPEN_INFERENCE, "Ask the model", door=Oip()),
     Route("/v2", OPEN_INFERENCE, "The server", page=pages.server),
     Route("/v2/health/live", OPEN_INFERENCE, "Whether the process listens", page=pages.live),
     Route("/v2/health/ready", OPEN_INFERENCE, "Whether the model answers", page=pages.ready),
     Route("/v2/models/{model}/ready", OPEN_INFERENCE, "Whether this model answers", page=pages.model_ready),
-    Route("/v2/models/{model}/versions/{version}/ready", OPEN_INFERENCE, "Whether this version answers", page=pages.model_ready),
-    Route("/v2/models/{model}/versions/{version}", OPEN_INFERENCE, "The inputs and outputs of this version", page=pages.model),
     Route("/v2/models/{model}", OPEN_INFERENCE, "The model's inputs and outputs", page=pages.model),
     Route("/invocations", SAGEMAKER, "Ask the model", door=Invocations()),
+    Route("/endpoints/{model}/invocations", SAGEMAKER, "Ask the model, as InvokeEndpoint's clients do", door=Invocations()),
     Route("/ping", SAGEMAKER, "Whether the model answers", page=pages.ping),
     Route("/health", MLFLOW, "Whether the model answers", page=pages.ping),
     Route("/version", MLFLOW, "The version of MLflow", page=pages.mlflow_version),
