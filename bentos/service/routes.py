@@ -71,13 +71,14 @@ def table(settings: ServiceSettings) -> tuple[Route, ...]:
         named.append(Route(settings.predict_route, VERTEX, "Ask the model", door=Vertex()))
     if settings.health_route is not None:
         named.append(Route(settings.health_route, VERTEX, "Whether the model answers", page=pages.ping))
-    taken = {route.path for route in named}
-    routes = (*named, *(route for route in FIXED if route.path not in taken))
+    everything: tuple[Route, ...] = ()
     described = (
-        Route("/openapi.json", OWN, "These paths, as OpenAPI 3.1", page=lambda desk, _: reference.openapi(desk, routes)),
-        Route("/docs", OWN, "These paths, to be read", page=lambda desk, _: reference.docs(desk, routes)),
+        Route("/openapi.json", OWN, "These paths, as OpenAPI 3.1", page=lambda desk, _: reference.openapi(desk, everything)),
+        Route("/docs", OWN, "These paths, to be read", page=lambda desk, _: reference.docs(desk, everything)),
     )
-    return (*routes, *(route for route in described if route.path not in taken))
+    taken = {route.path for route in named}
+    everything = (*named, *(route for route in (*FIXED, *described) if route.path not in taken))
+    return everything
 
 
 class Router:

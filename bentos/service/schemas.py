@@ -53,7 +53,7 @@ def of_model(scorer: Scorer) -> dict[str, Schema]:
     shapes = {key: {"$ref": f"#/components/schemas/{name}"} for key, name in SHAPES.items()}
     return {
         "Error": _object({"error": {"type": "string"}, "ready": {"type": "boolean"}}, "error"),
-        "Params": _object(params) | {"additionalProperties": False},
+        "Params": _object(params) | {"type": ["object", "null"], "additionalProperties": False},
         "Row": _object({field.name: of_value(field) for field in signature.inputs}, *_required(signature))
         | {"additionalProperties": False},
         "Rows": {"type": "array", "minItems": 1, "items": _row(signature)},
@@ -140,7 +140,7 @@ def _tensor(field: Field) -> Schema:
 def _one_of(keys: dict[str, Schema], params: str) -> Schema:
     """Return the schema of an object with exactly one of the keys."""
     given = {params: {"$ref": "#/components/schemas/Params"}}
-    return {"oneOf": [_object({key: schema} | given, key) | {"additionalProperties": False} for key, schema in keys.items()]}
+    return {"oneOf": [_object({key: schema} | given, key) for key, schema in keys.items()]}
 
 
 def _required(signature: Signature) -> tuple[str, ...]:

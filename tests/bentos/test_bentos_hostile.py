@@ -26,7 +26,10 @@ from support.ports import free_port
 DOORS = ["/v2/models/echo/infer", "/invocations", "/v1/models/echo:predict", "/score"]
 KEYS = ["inputs", "outputs", "parameters", "id", "instances", "params", "dataframe_split", "dataframe_records", "input_data"]
 KEYS += ["columns", "data", "index", "name", "datatype", "shape", "binary_data_size", "binary_data_output", *ROW]
-CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance,unsupported_method"
+CHECKS = (
+    "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance,response_headers_conformance,"
+    "unsupported_method,allow_header_conformance,negative_data_rejection"
+)
 BRIEF = settings(
     max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
