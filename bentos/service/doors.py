@@ -18,6 +18,7 @@ from .exchange import Headers
 from .scorer import Answer, Scored, Scorer
 
 JSON = "application/json"
+PLAIN = JSON.encode()
 NO_TYPE = ""
 """Stands among a door's content types where it takes a body without one."""
 SHOWN = 100
@@ -115,6 +116,8 @@ def media_type(headers: Mapping[bytes, bytes]) -> tuple[str, dict[str, str]]:
 
 def check_type(headers: Mapping[bytes, bytes], types: tuple[str, ...]) -> None:
     """Raise WrongType unless the body has one of the content types, is not encoded, and is text in UTF-8 if it is text."""
+    if headers.get(b"content-type") == PLAIN and b"content-encoding" not in headers and JSON in types:
+        return
     kind, parameters = media_type(headers)
     if kind not in types or (kind == NO_TYPE and b"content-type" in headers):
         named = " or ".join(each for each in types if each)

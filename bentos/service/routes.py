@@ -17,6 +17,8 @@ from .settings import ServiceSettings
 from .vertex import Vertex
 
 READS, ASKS = ("GET", "HEAD"), ("POST",)
+MOST_KNOWN = 64
+"""Callers use few paths; those that are found first need not be looked for again."""
 
 
 Page = Callable[[Desk, Mapping[str, str]], Reply]
@@ -87,12 +89,18 @@ class Router:
     def __init__(self, routes: tuple[Route, ...]) -> None:
         self._exact = {route.path: route for route in routes if not _is_template(route)}
         self._templates = [(_pattern(route.path), route) for route in routes if _is_template(route)]
+        self._known: dict[str, tuple[Route, Mapping[str, str]]] = {}
 
     def find(self, path: str) -> tuple[Route, Mapping[str, str]]:
         """Return a path's route and what the path names; raises NotFound. A slash at the end changes nothing for pages."""
+        known = self._known.get(path)
+        if known is not None:
+            return known
         for each in (path, path.rstrip("/")) if path.endswith("/") else (path,):
             found = self._found(each)
             if found is not None and (each == path or found[0].door is None):
+                if len(self._known) < MOST_KNOWN:
+                    self._known[path] = found
                 return found
         raise NotFound(f"no such path: {path[:200]}")
 

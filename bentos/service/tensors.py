@@ -156,6 +156,9 @@ def _texts(field: Field, values: Sequence[Any]) -> np.ndarray[Any, Any]:
             import pandas as pd
 
             moments = pd.to_datetime(pd.Index(values, dtype=object), utc=True, format="ISO8601")
+            if moments.hasnans and any(value is not None for value, none in zip(values, moments.isna(), strict=True) if none):
+                # pandas takes an empty text, and some words, for a time that is missing
+                raise ValueError("an empty text is no time")
             return np.asarray(moments.tz_localize(None).to_numpy(dtype="datetime64[ns]"))
         decode = DECODERS.get(field.text)
         decoded = values if decode is None else [None if value is None else decode(value) for value in values]
