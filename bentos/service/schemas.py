@@ -99,8 +99,12 @@ def _scalar(field: Field) -> Schema:
         limits = np.iinfo(field.dtype)
         return {"type": "integer", "minimum": int(limits.min), "maximum": int(limits.max)}
     if kind == "f":
-        largest = float(np.finfo(field.dtype).max)
-        return {"type": ["number", "null"], "minimum": -largest, "maximum": largest}
+        real = np.finfo(field.dtype)
+        if field.dtype == np.float64:
+            return {"type": ["number", "null"], "minimum": -float(real.max), "maximum": float(real.max)}
+        # up to half a step beyond the largest number all are rounded to it
+        limit = float(real.max) + 2.0 ** (real.maxexp - real.nmant - 2)
+        return {"type": ["number", "null"], "exclusiveMinimum": -limit, "exclusiveMaximum": limit}
     if kind == "b":
         return {"type": "boolean"}
     if field.text is Text.JSON:

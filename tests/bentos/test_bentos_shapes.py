@@ -382,4 +382,5 @@ def test_the_openapi_document_is_valid_and_names_every_route(echo: Service) -> N
         Draft202012Validator.check_schema(schema)
     row = document["components"]["schemas"]["Row"]
     assert row["required"] == NAMES
+    assert row["properties"]["rate"]["exclusiveMaximum"] == 3.4028235677973366e38
     assert row["properties"]["children"] == {"type": "integer", "minimum": -(2**31), "maximum": 2**31 - 1}
