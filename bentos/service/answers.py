@@ -72,7 +72,9 @@ def _array(values: Any) -> np.ndarray[Any, Any]:
 def _tensor(name: str, array: np.ndarray[Any, Any]) -> dict[str, Any]:
     datatype = DATATYPES.get(array.dtype.name)
     if datatype is None and array.dtype.kind == "M":
-        array = np.where(np.isnat(array), None, np.datetime_as_string(array, timezone="UTC"))
+        missing = np.isnat(array)
+        array = np.datetime_as_string(array, timezone="UTC").astype(object)
+        array[missing] = None
     if datatype is None:
         data: Any = [_text(name, value) for value in array.ravel().tolist()]
     else:
