@@ -21,7 +21,7 @@ SERVICE, MODEL = "the scoring service", "the model"
 """Who needs what nothing else brings in."""
 VARIANT_NEEDS = ("onnxruntime",)
 """What a served variant needs; of the extra `onnx`."""
-SERVICE_NEEDS = ("bentoml", "httptools", "mlflow", "numpy", "orjson", "pandas", "uvicorn", "uvloop")
+SERVICE_NEEDS = ("bentoml", "grpcio", "httptools", "mlflow", "numpy", "orjson", "pandas", "protobuf", "uvicorn", "uvloop")
 REMEDY = "Log the model with what is installed here, or install what it was logged with."
 
 

@@ -17,7 +17,8 @@ def tune_model(
     model: str, version: str | None, batch_rows: tuple[int, ...], workers: tuple[int, ...], seconds: float, as_json: bool
 ) -> None:
     """Measure, keep the choice beside the revision, and print it; each place of the grid is told on stderr as it was measured."""
-    grid = replace(Grid(seconds=seconds), **{name: given for name, given in (("batch_rows", batch_rows), ("workers", workers)) if given})
+    usual = Grid(seconds=seconds)
+    grid = replace(usual, batch_rows=batch_rows or usual.batch_rows, workers=workers or usual.workers)
     found, kept = tune(House.open(), model, version, grid, _tell)
     if as_json:
         print_json({"referrer": kept.digest, **json.loads(found.to_bytes(""))})

@@ -42,6 +42,8 @@ def _converted(request: ConvertRequest) -> tuple[bytes, Document]:
     loader = described.flavors.get("python_function", {}).get("loader_module")
     if flavour is None or loader != f"mlflow.{flavour}":
         raise Unfit(f"models of {', '.join(FLAVOURS)} have variants, and this one is loaded by {loader}")
+    if described.signature is not None and described.signature.params:
+        raise Unfit("its signature declares parameters, which a graph does not take")
     graph, feeds, told = FLAVOURS[flavour](request, described.flavors, signature_of(described.signature))
     if request.variant is not Variant.ONNX:
         graph = smaller(graph, request.variant)

@@ -13,12 +13,14 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from .board import Board
+from .doors import Enquiry, Heard, Reply
 from .errors import Overloaded, TooLate
 from .estimate import Estimate
-from .exchange import Deadline
-from .scorer import Answer, Asked, Scorer
+from .scorer import Scored, Scorer
+from .visits import Deadline
 from .worker import Worker
 
 LIGHT_SECONDS = 0.001
@@ -38,14 +40,14 @@ class Limits:
 
 @dataclass(slots=True)
 class Entry:
-    """One request on its way: read already, or a large body that the thread reads; `due` is a time of the loop's clock."""
+    """One request on its way: heard already, or a large body that the thread reads; `due` is a time of the loop's clock."""
 
-    asked: Asked | None
-    body: bytes
+    enquiry: Enquiry
+    heard: Heard | None
     size: int
     due: float
     arrived: float
-    outcome: asyncio.Future[Answer]
+    outcome: asyncio.Future[Reply]
     timer: asyncio.TimerHandle | None = None
     batch: int = 0
     began: float = 0.0
@@ -54,7 +56,14 @@ class Entry:
     @property
     def rows(self) -> int:
         """How many rows it has, one where that is not known yet."""
-        return 1 if self.asked is None else self.asked.rows.count
+        return 1 if self.heard is None else self.heard.asked.rows.count
+
+    @property
+    def kin(self) -> tuple[Any, ...] | None:
+        """What it must have in common with others to go into one call with them; None where it goes alone."""
+        if self.heard is None or self.heard.asked.params:
+            return None
+        return self.heard.asked.rows.shape
 
 
 @dataclass(slots=True)
@@ -68,7 +77,7 @@ class Ahead:
 
     def add(self, entry: Entry) -> None:
         """Count one more."""
-        if entry.asked is None:
+        if entry.heard is None:
             self.large += 1
             self.size += entry.size
         else:
@@ -98,16 +107,16 @@ class Batcher:
         """Requests that are waiting or being scored."""
         return len(self._waiting) + len(self._running)
 
-    async def answer(self, body: bytes, deadline: Deadline) -> tuple[Answer, Entry]:
-        """Return the answer to a body in its time, and how it came about.
+    async def answer(self, enquiry: Enquiry, deadline: Deadline) -> tuple[Reply, Entry]:
+        """Return the answer to a request in its time, and how it came about.
 
-        Raises BadRequest and ModelFailed as the scorer does, Overloaded where too much is waiting, TooLate when time is up.
+        Raises what its door and the scorer raise, Overloaded where too much is waiting, TooLate when time is up.
         """
         loop = asyncio.get_running_loop()
         arrived = loop.time()
-        self._admit(len(body), deadline.wanted)
-        asked = self._scorer.asked(body) if len(body) <= LIGHT_BYTES else None
-        entry = Entry(asked, body if asked is None else b"", len(body), arrived + deadline.latest, arrived, loop.create_future())
+        self._admit(enquiry.size, deadline.wanted)
+        heard = enquiry.heard(self._scorer) if enquiry.size <= LIGHT_BYTES else None
+        entry = Entry(enquiry, heard, enquiry.size, arrived + deadline.latest, arrived, loop.create_future())
         self._waiting.append(entry)
         self._ahead.add(entry)
         self._bytes += entry.size
@@ -151,7 +160,7 @@ class Batcher:
 
     def _cost(self, batch: Sequence[Entry]) -> float:
         """Return in how many seconds one call is probably done: by its rows, or by its bytes where nobody has read it yet."""
-        if batch[0].asked is None:
+        if batch[0].heard is None:
             return self._large.seconds(batch[0].size)
         return self._estimate.seconds(sum(entry.rows for entry in batch))
 
@@ -168,7 +177,7 @@ class Batcher:
         self._running, self._began = batch, time.perf_counter()
         for entry in batch:
             entry.batch, entry.began = len(batch), loop.time()
-        if batch[0].asked is not None and self._scorer.predictor.light and self._cost(batch) <= LIGHT_SECONDS:
+        if batch[0].heard is not None and self._scorer.predictor.light and self._cost(batch) <= LIGHT_SECONDS:
             self._done(batch, *self._timed(batch))
         else:
             for entry in (*batch, *self._waiting):
@@ -182,7 +191,7 @@ class Batcher:
             outcomes, seconds = [problem] * len(batch), self._cost(batch)
         self._done(batch, outcomes, seconds)
 
-    def _timed(self, batch: Sequence[Entry]) -> tuple[Sequence[Answer | Exception], float]:
+    def _timed(self, batch: Sequence[Entry]) -> tuple[Sequence[Reply | Exception], float]:
         began = time.perf_counter()
         try:
             outcomes = self._score(batch)
@@ -190,13 +199,22 @@ class Batcher:
             outcomes = [problem] * len(batch)
         return outcomes, time.perf_counter() - began
 
-    def _score(self, batch: Sequence[Entry]) -> Sequence[Answer | Exception]:
-        asked = [entry.asked for entry in batch if entry.asked is not None]
-        return self._scorer.answers(asked) if asked else [self._scorer.answer(batch[0].body)]
+    def _score(self, batch: Sequence[Entry]) -> Sequence[Reply | Exception]:
+        heard = [entry.enquiry.heard(self._scorer) if entry.heard is None else entry.heard for entry in batch]
+        scored = self._scorer.scored([each.asked for each in heard])
+        return [self._replied(entry.enquiry, *each) for entry, each in zip(batch, zip(heard, scored, strict=True), strict=True)]
 
-    def _done(self, batch: Sequence[Entry], outcomes: Sequence[Answer | Exception], seconds: float) -> None:
+    def _replied(self, enquiry: Enquiry, heard: Heard, scored: Scored | Exception) -> Reply | Exception:
+        if isinstance(scored, Exception):
+            return scored
+        try:
+            return enquiry.reply(self._scorer, heard, scored)
+        except Exception as problem:  # noqa: BLE001  it belongs to one request only
+            return problem
+
+    def _done(self, batch: Sequence[Entry], outcomes: Sequence[Reply | Exception], seconds: float) -> None:
         ended = asyncio.get_running_loop().time()
-        if batch[0].asked is None:
+        if batch[0].heard is None:
             self._large.learn(batch[0].size, seconds)
         else:
             self._estimate.learn(sum(entry.rows for entry in batch), seconds)
@@ -229,11 +247,11 @@ class Batcher:
         if not waiting:
             return [], []
         first = waiting[0]
-        if first.asked is None or not self._scorer.predictor.together or len(waiting) == 1:
+        if first.kin is None or not self._scorer.predictor.together or len(waiting) == 1:
             return [first], waiting[1:]
-        batch, rest, rows, shape = [first], [], first.rows, first.asked.rows.shape
+        batch, rest, rows, kin = [first], [], first.rows, first.kin
         for entry in waiting[1:]:
-            if entry.asked is not None and rows + entry.rows <= self._limits.rows and entry.asked.rows.shape == shape:
+            if rows + entry.rows <= self._limits.rows and entry.kin == kin:
                 batch.append(entry)
                 rows += entry.rows
             else:

@@ -10,7 +10,7 @@ import mmap
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 
-CODES = (200, 400, 404, 405, 413, 415, 500, 503, 504)
+CODES = (200, 400, 404, 405, 406, 408, 413, 415, 500, 503, 504)
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper limits of the steps that latencies are counted in."""
 REQUESTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
@@ -27,7 +27,7 @@ _DEPTH_AT = _SHED_AT + len(SHED)
 _READY_AT = _DEPTH_AT + 1
 WORDS = 64
 SIZE = WORDS * 8
-CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Board:

@@ -11,7 +11,7 @@ from .errors import ModelUnusable, told
 from .flavors import LOADERS, Flavor, NotDirect, kept_out
 from .prediction import Direct
 from .schema import stackable
-from .signature import Signature, compiled
+from .signature import Signature, compiled, declares_params
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,8 @@ def plan(folder: Path) -> Plan:
     if pyfunc.get("code") or entries.get("code"):
         raise NotDirect("it brings code of its own")
     signature = compiled(document.get("signature"))
+    if declares_params(document.get("signature")):
+        raise NotDirect("its signature declares parameters")
     if why := stackable(signature):
         raise NotDirect(why)
     example = document.get("saved_input_example_info")

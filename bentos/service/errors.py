@@ -5,6 +5,8 @@ ServiceError
 │   ├── BadRequest       400
 │   ├── NotFound         404
 │   ├── WrongMethod      405
+│   ├── NotAcceptable    406
+│   ├── TooSlow          408
 │   ├── TooLarge         413
 │   ├── WrongType        415
 │   ├── ModelFailed      500: the model raised, or its answer cannot be expressed
@@ -51,9 +53,25 @@ class NotFound(Problem):
 
 
 class WrongMethod(Problem):
-    """The path exists, the method does not."""
+    """The path exists, the method does not; `allowed` are those that do."""
 
     status = 405
+
+    def __init__(self, text: str, allowed: tuple[str, ...] = ()) -> None:
+        super().__init__(text)
+        self.allowed = allowed
+
+
+class NotAcceptable(Problem):
+    """The answer cannot be given in any form that the caller accepts."""
+
+    status = 406
+
+
+class TooSlow(Problem):
+    """The body did not arrive in time."""
+
+    status = 408
 
 
 class TooLarge(Problem):
@@ -63,7 +81,7 @@ class TooLarge(Problem):
 
 
 class WrongType(Problem):
-    """The body is not plain JSON."""
+    """The body has a content type that the path does not take, or is encoded."""
 
     status = 415
 

@@ -17,7 +17,7 @@ import orjson
 
 from .answers import tensors
 from .errors import ModelFailed, Problem
-from .scorer import OPTIONS, Label, Scorer, load
+from .scorer import OPTIONS, Label, Scorer, load, parsed
 from .settings import quiet_libraries
 
 PR_SET_PDEATHSIG = 1
@@ -26,7 +26,7 @@ PR_SET_PDEATHSIG = 1
 def outcome(scorer: Scorer, body: bytes) -> Any:
     """Return the output tensors for a request as they are written, or its error's class."""
     try:
-        found = scorer.predictor.predict(scorer.asked(body).rows)
+        found = scorer.predictor.predict(scorer.asked(parsed(body).get("inputs")).rows, {})
         return orjson.loads(orjson.dumps(tensors(scorer.signature, found), option=OPTIONS))
     except ModelFailed as problem:
         return {"error": type(problem.__cause__ or problem).__name__}

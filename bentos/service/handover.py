@@ -66,6 +66,24 @@ def listen(settings: ServiceSettings) -> socket.socket:
         raise SettingsWrong(f"cannot listen on {settings.host}:{settings.port} ({told(problem)})") from problem
 
 
+def reserve(host: str, port: int) -> socket.socket:
+    """Keep an address for processes that share it and listen by themselves, for as long as the socket is open.
+
+    Raises SettingsWrong when somebody else has it.
+    """
+    held = socket.socket()
+    try:
+        # whoever shares an address is not refused by those who share it too, so it must be nobody's first
+        socket.create_server((host, port)).close()
+        for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
+            held.setsockopt(socket.SOL_SOCKET, option, 1)
+        held.bind((host, port))
+    except OSError as problem:
+        held.close()
+        raise SettingsWrong(f"cannot listen on {host}:{port} for gRPC ({told(problem)})") from problem
+    return held
+
+
 def begin_again(given: Handover, listening: socket.socket, because: str) -> None:
     """Become a new process of the same id that asks MLflow: what this one has imported would be in its way."""
     following = replace(given, listening=listening.fileno(), because=because)

@@ -14,7 +14,7 @@ from .probes import EXAMPLE, Probe, probes
 from .schema import Schema, stackable
 from .scorer import Label, Scorer, load, read_label
 from .settings import ServiceSettings
-from .signature import compiled
+from .signature import compiled, declares_params
 from .variant import Variant, load_variant
 from .warming import rows_of_example, warm
 
@@ -118,7 +118,10 @@ def _plan(settings: ServiceSettings, because: str) -> Plan | str:
 
 def _variant(settings: ServiceSettings, named: Label) -> _Variant:
     """Return the variant that lies beside the model; no code of the model's runs, and MLflow is not asked."""
-    signature = compiled(read_document(settings.model_folder).get("signature"))
+    declared = read_document(settings.model_folder).get("signature")
+    if declares_params(declared):
+        raise ModelUnusable("the model's signature declares parameters, which its variant does not take")
+    signature = compiled(declared)
     onnx = load_variant(settings.variant_folder)
     stacked = not stackable(signature) and onnx.takes_stacked([field.name for field in signature.inputs])
     predictor = Variant(onnx)

@@ -26,7 +26,7 @@ from .flavors import NotDirect
 from .log import say
 from .prediction import parts
 from .probes import Probe
-from .scorer import Scorer
+from .scorer import Scorer, parsed
 
 EXPECTED_SECONDS = 120.0
 RELATIVE = {"FP64": 1e-12, "FP32": 1e-5, "FP16": 1e-2}
@@ -108,12 +108,12 @@ def compare(scorer: Scorer, probes: tuple[Probe, ...], expected: list[Any]) -> F
 def stands_alone(scorer: Scorer, bodies: list[bytes]) -> bool:
     """Say whether rows are answered the same together as each by itself, as the first request with several rows tells."""
     for body in bodies:
-        rows = scorer.asked(body).rows
+        rows = scorer.asked(parsed(body).get("inputs")).rows
         if rows.count < 2:
             continue
         try:
-            whole = parts(scorer.predictor.predict(rows), [1] * rows.count)
-            each = [scorer.predictor.predict(rows.one(at)) for at in range(rows.count)]
+            whole = parts(scorer.predictor.predict(rows, {}), [1] * rows.count)
+            each = [scorer.predictor.predict(rows.one(at), {}) for at in range(rows.count)]
             return whole is not None and not any(map(_unlike(scorer), each, whole))
         except Exception:  # noqa: BLE001, S112  it refuses this request; the next may tell
             continue

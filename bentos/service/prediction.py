@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -16,6 +16,8 @@ PYFUNC = "mlflow pyfunc"
 
 class Predictor(Protocol):
     """Rows in, whatever the model answers out; it may raise anything.
+
+    Parameters are those that the model's signature declares; one that declares any is asked through MLflow.
 
     `path` is for people. `together` says that rows of several requests may be scored in one call, `light` that a call is
     short and plain enough for the event loop itself.
@@ -33,7 +35,7 @@ class Predictor(Protocol):
     def light(self) -> bool:
         """Whether a call that is known to be short may be made in the event loop."""
 
-    def predict(self, rows: Rows) -> Any:
+    def predict(self, rows: Rows, params: Mapping[str, Any]) -> Any:
         """Return the model's answer."""
 
 
@@ -47,16 +49,20 @@ class Pyfunc:
     path: str = PYFUNC
     light: bool = False
 
-    def predict(self, rows: Rows) -> Any:
-        """Ask the pyfunc with what it takes: a frame of columns, a mapping of arrays or one array."""
-        arrays = rows.arrays
+    def predict(self, rows: Rows, params: Mapping[str, Any]) -> Any:
+        """Ask the pyfunc."""
+        given = self._input(rows.arrays)
+        return self.pyfunc.predict(given, params=dict(params)) if params else self.pyfunc.predict(given)
+
+    def _input(self, arrays: dict[str, Any]) -> Any:
+        """Return what it takes: a frame of columns, a mapping of arrays or one array."""
         if self.signature.frame:
             import pandas as pd
 
             columns = arrays if self.signature.named else {int(name): array for name, array in arrays.items()}
             # the arrays are ours alone, so the frame need not copy them
-            return self.pyfunc.predict(pd.DataFrame(columns, copy=False))
-        return self.pyfunc.predict(arrays if self.signature.named else next(iter(arrays.values())))
+            return pd.DataFrame(columns, copy=False)
+        return arrays if self.signature.named else next(iter(arrays.values()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +74,7 @@ class Direct:
     together: bool = True
     light: bool = True
 
-    def predict(self, rows: Rows) -> Any:
+    def predict(self, rows: Rows, params: Mapping[str, Any]) -> Any:
         """Ask the library with the rows' one array."""
         return self.ask(rows.block)
 
@@ -77,7 +83,10 @@ def parts(prediction: Any, counts: Sequence[int]) -> list[Any] | None:
     """Return what belongs to each of several requests with so many rows; None where the answer is not one row for each row."""
     total = sum(counts)
     if isinstance(prediction, dict):
-        columns = {name: np.atleast_1d(values) for name, values in prediction.items()}
+        try:
+            columns = {name: np.atleast_1d(values) for name, values in prediction.items()}
+        except ValueError:  # lists of unequal lengths
+            return None
         if any(len(values) != total for values in columns.values()):
             return None
         return [{name: values[part] for name, values in columns.items()} for part in _slices(counts)]

@@ -1,8 +1,11 @@
-"""Several serving processes behind one listening socket, kept by one that does nothing else.
+"""Several serving processes behind one port, kept by one that does nothing else.
 
 All take connections from the same socket, so that what waits there is lost with none of them: a process that is killed takes
 with it only what it was answering. The first one listens at once and tells how far it is; the others start when it is
 ready, and like every process started in a dead one's place they take connections only once they are ready themselves.
+
+For gRPC, whose server takes no socket of ours, each process listens on the same address by itself (SO_REUSEPORT), and the
+kernel gives each connection to one of them: a process that is killed takes with it the connections that it had.
 """
 
 from __future__ import annotations
@@ -15,11 +18,11 @@ import socket
 import sys
 import tempfile
 import time
-from contextlib import suppress
+from contextlib import closing, nullcontext, suppress
 from pathlib import Path
 
 from .board import SIZE, Board
-from .handover import Handover, listen
+from .handover import Handover, listen, reserve
 from .log import say
 from .settings import ServiceSettings, handed_on
 
@@ -34,7 +37,8 @@ SHORTEST, LONGEST = 0.2, 30.0
 def supervise(settings: ServiceSettings) -> int:
     """Keep the processes running until told to stop; return the exit code: 0 after that, else that of processes all unfit."""
     listening = listen(settings)
-    with tempfile.TemporaryDirectory(prefix="convoy-service-") as scratch:
+    held = None if settings.grpc_port is None else reserve(settings.host, settings.grpc_port)
+    with closing(held) if held else nullcontext(), tempfile.TemporaryDirectory(prefix="convoy-service-") as scratch:
         return asyncio.run(Processes(settings, listening, Path(scratch)).run())
 
 

@@ -1,9 +1,9 @@
-"""One loaded model: requests' bytes in, answers' bytes out."""
+"""One loaded model: tensors as the protocol writes them in, the answer's tensors out."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,9 @@ from typing import Any
 import orjson
 
 from .answered import told_of
-from .answers import tensors
+from .answers import Form, form_of, tensors
 from .errors import BadRequest, ModelFailed, ModelUnusable, told
+from .params import known_params
 from .prediction import Predictor, Pyfunc, parts
 from .schema import Rows, Schema, joined, listed, plural
 from .signature import Signature, signature_of
@@ -48,11 +49,21 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A request that was read: its rows, its id as the caller gave it, and which outputs are wanted (all where None)."""
+    """What was asked, read: the rows, the outputs wanted as the protocol names them (all where None), the model's parameters."""
 
     rows: Rows
-    named: dict[str, str]
-    outputs: Any
+    wanted: Any = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """What the model gave for one request: the outputs asked for as tensors, their JSON, its form, and what may be told of it."""
+
+    tensors: list[dict[str, Any]]
+    outputs: bytes
+    form: Form
+    told: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,23 +99,19 @@ class Scorer:
         assert self.direct is not None
         return self.direct
 
-    def asked(self, body: bytes) -> Asked:
-        """Return what a request asks for; raises BadRequest for what the signature does not allow."""
-        request = _parsed(body)
-        rows = self.schema.rows(request.get("inputs"))
-        return Asked(rows, {"id": request["id"]} if "id" in request else {}, request.get("outputs"))
+    def asked(self, inputs: Any, wanted: Any = None, params: Mapping[str, Any] | None = None) -> Asked:
+        """Return what is asked by tensors as the protocol writes them; `data` may be an array of the datatype's type.
 
-    def answer(self, body: bytes) -> Answer:
-        """Return the answer to an inference request.
-
-        What is told of it is told of all outputs' score, whichever of them the request asks for.
-
-        Raises BadRequest for a request that the signature does not allow, ModelFailed when the model raises.
+        Raises BadRequest for what the signature does not allow.
         """
-        return self._alone(self.asked(body))
+        return Asked(self.schema.rows(inputs), wanted, params or {})
 
-    def answers(self, asked: Sequence[Asked]) -> list[Answer | Exception]:
-        """Answer requests whose rows have one shape in one call; where that fails, each by itself, so that none spoils another's."""
+    def scored(self, asked: Sequence[Asked]) -> list[Scored | Exception]:
+        """Answer requests whose rows have one shape in one call; where that fails, each by itself, so that none spoils another's.
+
+        Of parameters there are none, or it is one request. What is told of an answer is told of all outputs' score,
+        whichever of them were wanted. A request is answered with BadRequest, or ModelFailed when the model raises.
+        """
         if len(asked) > 1:
             counts = [each.rows.count for each in asked]
             try:
@@ -112,8 +119,33 @@ class Scorer:
             except ModelFailed:
                 taken = None
             if taken is not None:
-                return [_kept(self._written, each, part) for each, part in zip(asked, taken, strict=True)]
-        return [_kept(self._alone, each) for each in asked]
+                return [self._kept(each, part) for each, part in zip(asked, taken, strict=True)]
+        return [self._alone(each) for each in asked]
+
+    def score(self, asked: Asked) -> Scored:
+        """Answer one request; raises BadRequest for a request that the model cannot answer, ModelFailed when it raises."""
+        try:
+            prediction = self._predicted(asked.rows, asked.params)
+        except ModelFailed as problem:
+            self._blame_missing(asked, problem)
+            raise
+        return self._told(asked, prediction)
+
+    def answer(self, body: bytes) -> Answer:
+        """Return the answer to an inference request in JSON; raises as `asked` and `score` do."""
+        request = parsed(body)
+        params = known_params(self.signature.params, request.get("parameters"))
+        scored = self.score(self.asked(request.get("inputs"), request.get("outputs"), params))
+        return Answer(self.written(request, scored), scored.told)
+
+    def written(self, request: Mapping[str, Any], scored: Scored) -> bytes:
+        """Return the answer in JSON to a request that may have an id."""
+        # The outputs are large and are written once, for the mark and for the body
+        return b'%b,"outputs":%b}' % (orjson.dumps(self.named(request))[:-1], scored.outputs)
+
+    def named(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what the protocol's answers say beside their outputs."""
+        return {"model_name": self.name, "model_version": self.version} | ({"id": request["id"]} if "id" in request else {})
 
     def metadata(self) -> dict[str, Any]:
         """Return the model's metadata in the protocol's form."""
@@ -126,27 +158,31 @@ class Scorer:
             "properties": {key: str(value) for key, value in self.notes.items()},
         }
 
-    def _alone(self, asked: Asked) -> Answer:
+    def _alone(self, asked: Asked) -> Scored | Exception:
         try:
-            prediction = self._predicted(asked.rows)
-        except ModelFailed as problem:
-            self._blame_missing(asked.rows, problem)
-            raise
-        return self._written(asked, prediction)
+            return self.score(asked)
+        except Exception as problem:  # noqa: BLE001  handed to whoever asked
+            return problem
 
-    def _predicted(self, rows: Rows) -> Any:
+    def _kept(self, asked: Asked, prediction: Any) -> Scored | Exception:
         try:
-            return self.predictor.predict(rows)
+            return self._told(asked, prediction)
+        except Exception as problem:  # noqa: BLE001  it belongs to one request only
+            return problem
+
+    def _predicted(self, rows: Rows, params: Mapping[str, Any] | None = None) -> Any:
+        try:
+            return self.predictor.predict(rows, params or {})
         except BaseException as problem:  # a model may raise anything; none may end the only thread
             raise ModelFailed(told(problem)) from problem
 
-    def _blame_missing(self, rows: Rows, problem: ModelFailed) -> None:
+    def _blame_missing(self, asked: Asked, problem: ModelFailed) -> None:
         """Raise BadRequest where the model fails on a missing value: the same rows with zeros in these places are answered."""
-        missing = self.schema.missing(rows)
+        missing = self.schema.missing(asked.rows)
         if not missing:
             return
         try:
-            self._predicted(self.schema.filled(rows))
+            self._predicted(self.schema.filled(asked.rows), asked.params)
         except ModelFailed:
             return
         where = f"column{plural(missing)} {listed(missing)}"
@@ -154,15 +190,14 @@ class Scorer:
             f"{where}: null, and the model does not take a missing value there ({type(problem.__cause__).__name__})"
         ) from problem
 
-    def _written(self, asked: Asked, prediction: Any) -> Answer:
+    def _told(self, asked: Asked, prediction: Any) -> Scored:
         everything = tensors(self.signature, prediction)
+        chosen = _wanted(everything, asked.wanted)
         try:
-            outputs = orjson.dumps(_wanted(everything, asked.outputs), option=OPTIONS)
+            outputs = orjson.dumps(chosen, option=OPTIONS)
         except TypeError as problem:
             raise ModelFailed(f"the model's answer cannot be expressed ({problem})") from problem
-        named = {"model_name": self.name, "model_version": self.version} | asked.named
-        # The outputs are large and are written once, for the mark and for the body
-        return Answer(b'%b,"outputs":%b}' % (orjson.dumps(named)[:-1], outputs), told_of(everything, outputs))
+        return Scored(chosen, outputs, form_of(prediction), told_of(everything, outputs))
 
     def _described(self, field: Field) -> dict[str, Any]:
         optional = {} if field.required else {"optional": True}
@@ -182,15 +217,8 @@ def load(folder: Path, label: Label, name: str) -> Scorer:
     return Scorer(name, label.version, signature_of(pyfunc.metadata.signature), pyfunc)
 
 
-def _kept(work: Callable[..., Answer], *given: Any) -> Answer | Exception:
-    """Return an answer, or what came instead of it: it belongs to one request only."""
-    try:
-        return work(*given)
-    except Exception as problem:  # noqa: BLE001  handed to whoever asked
-        return problem
-
-
-def _parsed(body: bytes) -> dict[str, Any]:
+def parsed(body: bytes) -> dict[str, Any]:
+    """Return an inference request's document; raises BadRequest."""
     try:
         request = orjson.loads(body)
     except orjson.JSONDecodeError as problem:

@@ -10,11 +10,13 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import uvicorn
 
 from .app import App
 from .board import SIZE, Board
+from .desk import Desk
 from .handover import Handover, begin_again, listen
 from .loading import OnlyMlflow
 from .log import say
@@ -30,7 +32,12 @@ KEEP_ALIVE_SECONDS = 3900
 
 
 class Draining(uvicorn.Server):
-    """A uvicorn server that ends with status 0 after a drain; uvicorn's own raises the signal once more."""
+    """A uvicorn server that ends with status 0 after a drain; uvicorn's own raises the signal once more.
+
+    `beside` is the gRPC server, which is drained at the same time.
+    """
+
+    beside: Any = None
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -38,6 +45,11 @@ class Draining(uvicorn.Server):
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self.handle_exit)
         yield
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Finish what is under way on both servers."""
+        waiting = [] if self.beside is None else [self.beside.stop(DRAIN_SECONDS)]
+        await asyncio.gather(super().shutdown(sockets), *waiting)
 
 
 def serve(settings: ServiceSettings, given: Handover) -> int:
@@ -48,9 +60,10 @@ def serve(settings: ServiceSettings, given: Handover) -> int:
     listening = listen(settings) if given.listening is None else socket.socket(fileno=given.listening)
     readiness = Readiness(revision=settings.revision or "unmeasured", because=given.because)
     board = Board(None if given.board is None else mmap.mmap(given.board, SIZE * given.processes), given.own, given.processes)
-    configuration = _configuration(settings, App(settings, readiness, Worker(settings.slots), board))
+    app = App(settings, readiness, Worker(settings.slots), board)
+    configuration = _configuration(settings, app)
     with asyncio.Runner(loop_factory=configuration.get_loop_factory()) as runner:
-        runner.run(_Process(Draining(configuration), listening, settings, readiness, given).run(board))
+        runner.run(_Process(Draining(configuration), listening, app.desk, given).run())
     board.gone()
     if readiness.capture is not None:
         readiness.capture.close()
@@ -60,24 +73,25 @@ def serve(settings: ServiceSettings, given: Handover) -> int:
 class _Process:
     """One serving process from its start to its end."""
 
-    def __init__(
-        self, server: Draining, listening: socket.socket, settings: ServiceSettings, readiness: Readiness, given: Handover
-    ) -> None:
+    def __init__(self, server: Draining, listening: socket.socket, desk: Desk, given: Handover) -> None:
         self._server = server
         self._listening = listening
-        self._settings = settings
-        self._readiness = readiness
+        self._desk = desk
+        self._readiness = desk.readiness
         self._given = given
 
-    async def run(self, board: Board) -> None:
-        """Start, listen (at once, or once it is ready), and return when it was told to stop or can never be ready."""
+    async def run(self) -> None:
+        """Start, listen (at once, or once it is ready), and return when it was told to stop or can never be ready.
+
+        Raises SettingsWrong when the address for gRPC cannot be listened on.
+        """
         loop = asyncio.get_running_loop()
         settled = asyncio.Event()
 
         def outcome() -> None:
             settled.set()
             if self._readiness.scorer is not None:
-                board.ready()
+                self._desk.board.ready()
                 _tell(self._given.ready)
             else:
                 loop.call_later(0.0 if self._given.patient else FAREWELL_SECONDS, self._stop)
@@ -88,11 +102,19 @@ class _Process:
         if self._given.patient:
             await settled.wait()
         if self._readiness.scorer is not None or not self._given.patient:
-            await self._server.serve(sockets=[self._listening])
+            await self._serve()
+
+    async def _serve(self) -> None:
+        if self._desk.settings.grpc_port is not None:
+            # only here: whoever does not want it need not have it
+            from .grpc_server import listen_beside
+
+            self._server.beside = await listen_beside(self._desk, shared=self._given.processes > 1)
+        await self._server.serve(sockets=[self._listening])
 
     def _start(self, settled: Callable[[], None]) -> None:
         try:
-            start(self._settings, self._readiness)
+            start(self._desk.settings, self._readiness)
         except OnlyMlflow as problem:
             say(f"begins again through MLflow: {problem}")
             begin_again(self._given, self._listening, str(problem))

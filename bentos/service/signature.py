@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from .errors import ModelUnusable
+from .params import Param, params_of
 from .tensors import DATATYPES, Field, Text
 
 COLUMN_TYPES: dict[str, tuple[str, Text]] = {
@@ -44,6 +45,7 @@ class Signature:
     outputs: tuple[Output, ...]
     frame: bool
     named: bool
+    params: tuple[Param, ...] = ()
 
     @property
     def by_name(self) -> dict[str, Field]:
@@ -53,7 +55,7 @@ class Signature:
 
 def signature_of(declared: Any) -> Signature:
     """Return the service's view of an `mlflow.models.ModelSignature`; raises ModelUnusable where it is absent or unknown."""
-    return compiled(None if declared is None else declared.to_dict())
+    return replace(compiled(None if declared is None else declared.to_dict()), params=params_of(declared))
 
 
 def compiled(document: Any) -> Signature:
@@ -65,6 +67,11 @@ def compiled(document: Any) -> Signature:
     fields = tuple(_tensor(spec, index) if tensors else _column(spec, index) for index, spec in enumerate(inputs))
     outputs = tuple(_output(spec, index) for index, spec in enumerate(_specs(document, "outputs")))
     return Signature(fields, outputs, frame=not tensors, named=inputs[0].get("name") is not None)
+
+
+def declares_params(document: Any) -> bool:
+    """Tell whether the entry `signature` of an MLmodel file declares parameters of a prediction."""
+    return bool(_specs(document, "params"))
 
 
 def _specs(document: Any, side: str) -> list[dict[str, Any]]:

@@ -127,7 +127,7 @@ class Variant:
         """Whether rows of several requests may be scored in one call."""
         return not self.onnx.kind.endswith("int8")
 
-    def predict(self, rows: Rows) -> Any:
+    def predict(self, rows: Rows, params: Mapping[str, Any]) -> Any:
         """Ask the graph with rows, stacked or by column."""
         if rows.block is not None:
             return self.onnx.predict_stacked(rows.block)

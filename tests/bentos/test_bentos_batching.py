@@ -15,13 +15,15 @@ from mlflow.types import ColSpec, Schema
 
 from bentos.service.batcher import Batcher, Limits
 from bentos.service.board import Board
+from bentos.service.doors import Call, Enquiry, Reply
 from bentos.service.errors import BadRequest, ModelFailed, Overloaded, TooLate
 from bentos.service.estimate import Estimate
-from bentos.service.exchange import Deadline
+from bentos.service.oip import Oip
 from bentos.service.prediction import Direct, Predictor
 from bentos.service.schema import Schema as Compiled
-from bentos.service.scorer import Answer, Scorer
+from bentos.service.scorer import Scorer
 from bentos.service.signature import signature_of
+from bentos.service.visits import Deadline
 from bentos.service.worker import Worker
 
 SIGNATURE = signature_of(ModelSignature(inputs=Schema([ColSpec("double", "a"), ColSpec("double", "b")])))
@@ -55,7 +57,11 @@ def body(a: float, b: float = 1.0) -> bytes:
     return orjson.dumps({"inputs": given})
 
 
-def value(answer: Answer) -> float:
+def asking(given: bytes) -> Enquiry:
+    return Enquiry(Oip(), Call(given, {}))
+
+
+def value(answer: Reply) -> float:
     return float(orjson.loads(answer.body)["outputs"][0]["data"][0])
 
 
@@ -66,7 +72,7 @@ def batcher(ask: Ask, limits: Limits = USUAL, **kind: bool) -> Batcher:
 
 
 async def answered(batch: Batcher, *bodies: bytes, deadline: Deadline = PATIENT) -> list[Any]:
-    found = await asyncio.gather(*(batch.answer(each, deadline) for each in bodies), return_exceptions=True)
+    found = await asyncio.gather(*(batch.answer(asking(each), deadline) for each in bodies), return_exceptions=True)
     return [each if isinstance(each, BaseException) else each[0] for each in found]
 
 
@@ -91,7 +97,7 @@ def test_a_request_alone_is_scored_at_once() -> None:
     async def story() -> None:
         batch = batcher(ask)
         await answered(batch, body(1.0))
-        task = asyncio.ensure_future(batch.answer(body(2.0), PATIENT))
+        task = asyncio.ensure_future(batch.answer(asking(body(2.0)), PATIENT))
         for _ in range(3):
             await asyncio.sleep(0)
         assert len(ask.calls) == 2
@@ -190,7 +196,7 @@ def test_what_waits_is_bounded_and_the_rest_is_refused_at_once(limits: Limits, r
     refused = [each for each in found if isinstance(each, Overloaded)]
     assert len(refused) == 2
     assert reason in str(refused[0])
-    assert [value(answer) for answer in found if isinstance(answer, Answer)] == [1.0, 2.0, 3.0]
+    assert [value(answer) for answer in found if isinstance(answer, Reply)] == [1.0, 2.0, 3.0]
 
 
 def test_whose_time_is_up_hears_so_while_the_call_still_runs() -> None:

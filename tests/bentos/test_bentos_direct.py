@@ -198,6 +198,7 @@ ONLY_MLFLOW = {
     "another loader": ("loader_module: mlflow.sklearn", "loader_module: own.code", "its loader is own.code"),
     "a method that is no prediction": ("predict_fn: predict", "predict_fn: score", "its pyfunc calls 'score'"),
     "code of its own": ("    code: null", "    code: code", "it brings code of its own"),
+    "parameters": ("params: null", 'params: \'[{"name": "n", "type": "long"}]\'', "its signature declares parameters"),
     "a text": ('"type": "double"', '"type": "string"', "column 'hours' is no number"),
     "a file elsewhere": ("pickled_model: model", "pickled_model: ../model", "names no file of the model"),
     "another format": ("serialization_format: skops", "serialization_format: odd", "its serialization format is 'odd'"),
@@ -372,9 +373,9 @@ def test_a_known_library_asked_through_mlflow_answers_requests_together(tmp_path
     assert made_from == "the input example"
     assert scorer.notes == {"path": "mlflow pyfunc", "because": "column 'city' is no number", "together": True}
     asked = [
-        scorer.asked(orjson.dumps({"inputs": [tensor("city", "BYTES", city), tensor("hours", "FP64", hours)]}))
+        scorer.asked([tensor("city", "BYTES", city), tensor("hours", "FP64", hours)])
         for city, hours in (("Oslo", 30.0), ("Rome", 50.0), ("Oslo", None))
     ]
-    first, second, missing = scorer.answers(asked)
+    first, second, missing = scorer.scored(asked)
     assert isinstance(missing, BadRequest)
-    assert [orjson.loads(answer.body)["outputs"][0]["data"] for answer in (first, second)] == [[False], [True]]  # type: ignore[union-attr]
+    assert [orjson.loads(answer.outputs)[0]["data"] for answer in (first, second)] == [[False], [True]]  # type: ignore[union-attr]

@@ -11,8 +11,8 @@ import pytest
 from bentos_serving import Service, serving, tensor, wait_until
 
 from bentos.service.board import SIZE, Board
-from bentos.service.exchange import Deadline, Exchange
 from bentos.service.traces import MOST_A_SECOND, Traces
+from bentos.service.visits import Deadline, Visit
 
 ROWS = (tensor("age", "INT64", 30), tensor("hours", "FP64", 30.0), tensor("children", "INT64", 1))
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -121,8 +121,7 @@ def test_those_that_no_caller_samples_are_sampled_by_the_rate() -> None:
 
 
 def deadline(**headers: str) -> Deadline:
-    given = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
-    return Exchange({"method": "POST", "path": "/", "headers": given}, None, None).deadline(5000)  # type: ignore[arg-type]
+    return Visit({name.replace("_", "-").encode(): value.encode() for name, value in headers.items()}).deadline(5000)
 
 
 def test_the_time_of_a_request_is_its_callers_its_edges_or_the_settings() -> None:
