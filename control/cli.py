@@ -109,6 +109,33 @@ def release(
 
 
 @app.command()
+def package(
+    model: ModelName,
+    version: Annotated[str, typer.Option("--version", help="The MLflow version to package.")],
+    to: Annotated[Path | None, typer.Option("--out", help="A new folder for the Bento; if absent, only its digest is told.")] = None,
+    oci: Annotated[Path | None, typer.Option("--oci", help="A new folder for an image, as an OCI layout.")] = None,
+    base: Annotated[
+        list[str] | None,
+        typer.Option("--base", metavar="[ARCH=]FOLDER", help="What the image begins with: an OCI layout or a root file system."),
+    ] = None,
+    environment: Annotated[
+        list[str] | None,
+        typer.Option("--environment", metavar="[ARCH=]FOLDER", help="The installed packages; if absent, uv finds their wheels."),
+    ] = None,
+    platforms: Annotated[
+        list[str] | None, typer.Option("--platform", help="linux/amd64 or linux/arm64; may be repeated. If absent, this machine's.")
+    ] = None,
+    load: Annotated[bool, typer.Option("--load", help="Load the image into Podman, Buildah or Docker, whichever is there.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make a version's Bento exactly as a release would, and its image if wanted, without releasing it."""
+    from control.package_commands import Wanted
+    from control.package_commands import package as make
+
+    make(Wanted(model, version, to, oci, tuple(base or ()), tuple(environment or ()), tuple(platforms or ()), load), as_json)
+
+
+@app.command()
 def rollback(
     model: ModelName,
     version: Annotated[

@@ -1,4 +1,6 @@
-"""What says something of a revision, kept beside it: attestations and bills of materials, each a blob of its own.
+"""What says something of a revision, kept beside it, each a blob of its own.
+
+Attestations, bills of materials, the manifests of its images, what tuning it gave, and optimised variants of it.
 
 A blob comes before the note that names it, and both are create-only; who reads checks the blob against its digest.
 """
@@ -14,6 +16,11 @@ from registry.store import ContentStore
 
 ATTESTATION = "application/vnd.dsse.envelope.v1+json"
 BOM = "application/vnd.cyclonedx+json"
+IMAGE_INDEX = "application/vnd.oci.image.index.v1+json"
+IMAGE = "application/vnd.oci.image.manifest.v1+json"
+"""An image of the revision: its digest is the document's own, as a registry names it."""
+TUNING = "application/vnd.convoy.tuning.v1+json"
+VARIANT = "application/vnd.convoy.variant.v1+json"
 
 
 @dataclass(frozen=True, slots=True)
