@@ -112,7 +112,9 @@ def release(
 def package(
     model: ModelName,
     version: Annotated[str, typer.Option("--version", help="The MLflow version to package.")],
-    to: Annotated[Path | None, typer.Option("--out", help="A new folder for the Bento; if absent, only its digest is told.")] = None,
+    to: Annotated[
+        Path | None, typer.Option("--out", help="A new folder for the Bento, or a file NAME.bento; if absent, only its digest is told.")
+    ] = None,
     oci: Annotated[Path | None, typer.Option("--oci", help="A new folder for an image, as an OCI layout.")] = None,
     base: Annotated[
         list[str] | None,

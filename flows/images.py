@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from bentos.archive import SUFFIX, write_archive
 from bentos.build import bento_name, build
 from bentos.needs import requirements_of
 from bentos.oci.image import REQUIREMENTS, Beside, Image, Ingredients, write_image
@@ -39,7 +40,10 @@ class ImageOrder:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What is packaged: a version of a model, into a new folder `out` or only for its digest, and perhaps as an image."""
+    """What is packaged: a version of a model, and perhaps an image.
+
+    `out` is a new folder for the Bento, or a file for it whose name ends in `.bento`; without, only its digest is wanted.
+    """
 
     model: str
     version: str
@@ -73,9 +77,13 @@ def package_version(house: House, order: Order, say: Say) -> Packed:
         source = Path(scratch) / "source"
         house.models.download(house.models.version(order.model, order.version), source)
         say("building the Bento")
-        bento = order.out or Path(scratch) / "bento"
+        packed_file = order.out if order.out is not None and order.out.suffix == SUFFIX else None
+        bento = Path(scratch) / "bento" if order.out is None or packed_file else order.out
         options = build_options(declared, house.fleet_file.parent)
         manifest = build(source, order.model, order.version, bento, options)
+        if packed_file is not None:
+            say("packing the Bento into one file")
+            write_archive(bento, packed_file)
         revision = Revision(order.model, order.version, manifest.digest)
         unhashed = () if options.pins is not None else unpinned(requirements_of(source))
         stored = house.origin.has_blob(revision.digest)

@@ -38,17 +38,18 @@ class Item:
 
 
 def tree(root: Path, below: str, without: str | None = None) -> Iterator[Item]:
-    """Yield the plain files of a folder as entries below a path, 0755 or 0644, leaving out one folder of it.
+    """Yield the plain files of a folder as entries below a path (empty: the root), 0755 or 0644, leaving out one folder of it.
 
     Raises IntegrityError for a link or a special file.
     """
     for path, found in _walked(root):
         if without is not None and (path == without or path.startswith(f"{without}/")):
             continue
+        where = f"{below}/{path}".lstrip("/")
         if stat.S_ISDIR(found.st_mode):
-            yield Item(f"{below}/{path}")
+            yield Item(where)
         elif stat.S_ISREG(found.st_mode):
-            yield Item(f"{below}/{path}", 0o755 if found.st_mode & 0o100 else 0o644, root / path)
+            yield Item(where, 0o755 if found.st_mode & 0o100 else 0o644, root / path)
         else:
             raise IntegrityError(str(root / path), "is no plain file", "Replace the link with the file it points to.")
 
