@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import tarfile
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from io import BytesIO
@@ -64,20 +65,22 @@ def _with_buildah(wanted: Loading) -> None:
 
 def _with_docker(wanted: Loading) -> None:
     """Stream the image to Docker as its own archive, which every version of it reads."""
-    process = subprocess.Popen(
-        ["docker", "load"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=inherited_environment()
-    )
-    try:
-        if process.stdin is not None:
-            with process.stdin:
-                write_archive(wanted, process.stdin)
-        told, _ = process.communicate(timeout=LOAD_SECONDS)
-    except (BrokenPipeError, subprocess.TimeoutExpired) as problem:
-        process.kill()
-        told, _ = process.communicate()
-        raise OperationFailed("docker load", f"{problem}: {_tail(told)}", "Look at Docker's log.") from problem
-    if process.returncode:
-        raise OperationFailed("docker load", _tail(told), "Look at Docker's log.")
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(["docker", "load"], stdin=subprocess.PIPE, stdout=said, stderr=said, env=inherited_environment())
+        problem: Exception | None = None
+        try:
+            if process.stdin is not None:
+                with process.stdin:
+                    write_archive(wanted, process.stdin)
+            process.wait(LOAD_SECONDS)
+        except (BrokenPipeError, subprocess.TimeoutExpired) as found:
+            process.kill()
+            process.wait()
+            problem = found
+        if problem is not None or process.returncode:
+            said.seek(0)
+            told = " ".join(said.read().decode("utf-8", "replace").split())[-1000:]
+            raise OperationFailed("docker load", told or str(problem), "Look at Docker's log.") from problem
 
 
 TOOLS: Mapping[str, Callable[[Loading], None]] = {"podman": _with_podman, "buildah": _with_buildah, "docker": _with_docker}
@@ -135,7 +138,3 @@ def _run(*command: str) -> str:
     if done.returncode:
         raise OperationFailed(" ".join(command[:2]), " ".join(done.stderr.split())[-1000:], "Look at its log.")
     return done.stdout
-
-
-def _tail(told: bytes) -> str:
-    return " ".join(told.decode("utf-8", "replace").split())[-1000:]

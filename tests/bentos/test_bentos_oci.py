@@ -10,7 +10,15 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
-from bentos_images import (
+
+from bentos.oci.image import Beside, Image, Ingredients, write_image
+from bentos.oci.kinds import INDEX, LAYER, Descriptor
+from bentos.oci.layers import Item, write_layer
+from bentos.oci.layout import Layout
+from fleet.canonical import digest_of, digest_of_file
+from fleet.errors import InputError, IntegrityError, NotSupported
+from fleet.manifest import manifest_of
+from support.images import (
     AMD64,
     ARM64,
     PYTHON,
@@ -26,14 +34,6 @@ from bentos_images import (
     same,
     stub_environment,
 )
-
-from bentos.oci.image import Beside, Image, Ingredients, write_image
-from bentos.oci.kinds import INDEX, LAYER, Descriptor
-from bentos.oci.layers import Item, write_layer
-from bentos.oci.layout import Layout
-from fleet.canonical import digest_of, digest_of_file
-from fleet.errors import InputError, IntegrityError, NotSupported
-from fleet.manifest import manifest_of
 
 BILL = Beside("application/vnd.cyclonedx+json", b'{"bomFormat":"CycloneDX"}')
 
