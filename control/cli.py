@@ -138,6 +138,25 @@ def package(
 
 
 @app.command()
+def conformance(
+    subject: Annotated[str, typer.Argument(metavar="URL|FOLDER", help="A running server, or an image as --oci wrote it, which is run.")],
+    contract: Annotated[
+        list[str] | None, typer.Option("--contract", help="convoy, sagemaker, vertex or azure; may be repeated. If absent, all.")
+    ] = None,
+    digest: Annotated[str | None, typer.Option("--digest", help="The revision that a server must name.")] = None,
+    model: Annotated[str | None, typer.Option("--model", help="The model's name, so that a server can be asked about its columns.")] = None,
+    input_file: Annotated[
+        Path | None, typer.Option("--input", help="Rows that it answers (JSON, CSV); if absent, one of zeros is tried.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Hold a server or an image against the contracts of SageMaker, Vertex AI, Azure ML and Convoy; exit 3 where one is not kept."""
+    from control.conformance_command import check
+
+    _leave(check(subject, tuple(contract or ()), (digest, model), input_file, as_json))
+
+
+@app.command()
 def rollback(
     model: ModelName,
     version: Annotated[

@@ -14,7 +14,7 @@ from typing import IO, Any
 
 from bentos.oci.kinds import INDEX, Descriptor
 from bentos.oci.layers import Sink
-from fleet.canonical import CHUNK, canonical_json, digest_of
+from fleet.canonical import CHUNK, canonical_json, digest_of, digest_of_file
 from fleet.errors import InputError, IntegrityError
 
 MOST_JSON = 8 << 20
@@ -82,6 +82,11 @@ class Layout:
             return self.blob(wanted.digest).open("rb")
         except OSError as problem:
             raise IntegrityError(str(self.blob(wanted.digest)), f"cannot be read ({problem.strerror})", REMEDY) from problem
+
+    def check(self, wanted: Descriptor) -> None:
+        """Read a blob whole; raises IntegrityError when it is missing or has other bytes."""
+        if not self.blob(wanted.digest).is_file() or digest_of_file(self.blob(wanted.digest)) != wanted.digest:
+            raise IntegrityError(str(self.blob(wanted.digest)), "is missing or has other bytes than its name says", REMEDY)
 
     def read(self, wanted: Descriptor) -> Any:
         """Return a JSON blob, checked; raises IntegrityError when it is missing, too large, other bytes or no mapping."""
