@@ -27,7 +27,7 @@ from bentos.oci.kinds import this_platform
 from bentos.oci.layout import Layout
 from bentos.oci.unpack import image_in, unpack_image
 from control.conformance_command import check
-from fleet.errors import ExitCode, InputError, IntegrityError, UnknownName
+from fleet.errors import ExitCode, InputError, IntegrityError, NotSupported, UnknownName
 from fleet.manifest import manifest_of
 from support.images import PYTHON, elf, revision_of, stub_environment
 from support.ports import free_port
@@ -174,13 +174,9 @@ def test_the_command_says_by_its_exit_code_whether_a_server_conforms(tmp_path: P
         check("ftp://x", (), (None, None), None, as_json=False)
 
 
-@pytest.fixture(scope="module")
-def runnable(logistic_bento: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Path]]:
-    """An image whose Python and packages are this machine's, shown in it where its own would be; all else is its own."""
-    if why := impossible():
-        pytest.skip(f"no image can be run here: {why}")
-    place, here = tmp_path_factory.mktemp("runnable"), this_platform()
-    base = place / "base"
+def base_of_this_machine(base: Path) -> tuple[Path, dict[str, Path]]:
+    """A base with nothing in it but a place for this machine's Python, and what is shown in it; the packages too."""
+    here = this_platform()
     mounts = {"usr/local": Path(sys.base_prefix), "opt/convoy/environment": Path(sysconfig.get_path("purelib")), "dev": Path("/dev")}
     # Debian's Python needs no more than these, one built elsewhere the libraries of its own prefix besides
     mounts |= {folder.strip("/"): Path(folder) for folder in ("/lib", "/lib64", "/usr/lib") if Path(folder).is_dir()}
@@ -191,6 +187,16 @@ def runnable(logistic_bento: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     (base / "tmp").mkdir()
     for where in mounts:
         (base / where).mkdir(parents=True, exist_ok=True)
+    return base, mounts
+
+
+@pytest.fixture(scope="module")
+def runnable(logistic_bento: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Path]]:
+    """An image whose Python and packages are this machine's, shown in it where its own would be; all else is its own."""
+    if why := impossible():
+        pytest.skip(f"no image can be run here: {why}")
+    place, here = tmp_path_factory.mktemp("runnable"), this_platform()
+    base, mounts = base_of_this_machine(place / "base")
     environment = stub_environment(place / "environment", logistic_bento)
     write_image(logistic_bento, revision_of(logistic_bento), Ingredients({here: base}, {here: environment}), place / "image")
     return place / "image", mounts
@@ -261,3 +267,19 @@ def test_an_image_that_never_gets_ready_fails_with_what_it_said(runnable: tuple[
     assert starts.outcome is Outcome.FAILED
     assert "No module named" in starts.reason
     assert found["it ends with 0 within 30 s of SIGTERM"].outcome is Outcome.INCONCLUSIVE
+
+
+@pytest.mark.long
+def test_the_environment_that_uv_puts_together_is_all_that_the_service_needs(logistic_bento: Path, tmp_path: Path) -> None:
+    """Real wheels, 600 MiB of them; it takes half a minute where uv has them cached."""
+    if why := impossible():
+        pytest.skip(f"no image can be run here: {why}")
+    base, mounts = base_of_this_machine(tmp_path / "base")
+    try:
+        write_image(logistic_bento, revision_of(logistic_bento), Ingredients({this_platform(): base}), tmp_path / "image")
+    except NotSupported as problem:
+        pytest.skip(f"uv reaches no wheels here: {problem.reason[:200]}")
+    del mounts["opt/convoy/environment"]
+    found = check_image(tmp_path / "image", ("convoy",), mounts=mounts)
+
+    assert [each for each in found if each.outcome is not Outcome.PASSED] == []

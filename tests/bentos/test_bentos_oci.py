@@ -338,3 +338,26 @@ def test_links_and_what_lies_above_them_decide_where_a_bases_python_is(logistic_
 
     assert written(logistic_bento, tmp_path / "image", base, environment).manifests
     assert json.loads((tmp_path / "image" / "oci-layout").read_text()) == {"imageLayoutVersion": "1.0.0"}
+
+
+def test_wheels_that_are_not_at_hand_are_not_supported_and_the_way_round_is_named(logistic_bento, tmp_path, monkeypatch):
+    """uv itself, with an empty cache and no way out."""
+    monkeypatch.setenv("UV_OFFLINE", "1")
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
+    root = root_folder(tmp_path / "root", "arm64")
+
+    with pytest.raises(NotSupported) as caught:
+        write_image(logistic_bento, revision_of(logistic_bento), Ingredients({ARM64: root}), tmp_path / "image")
+    assert caught.value.subject == "the environment of linux/arm64"
+    assert "could not be put together from wheels that are at hand here" in caught.value.reason
+    assert "--environment arm64=FOLDER" in caught.value.remedy
+    assert not (tmp_path / "image").exists()
+
+
+def test_an_environment_that_is_locked_by_no_hash_is_not_installed(logistic_bento, tmp_path):
+    bento = tmp_path / "bento"
+    shutil.copytree(logistic_bento, bento)
+    (bento / "env/python/requirements.txt").write_text("numpy==2.0.0\n")
+
+    with pytest.raises(InputError, match="carry no hashes"):
+        write_image(bento, revision_of(bento), Ingredients({AMD64: root_folder(tmp_path / "root")}), tmp_path / "image")
