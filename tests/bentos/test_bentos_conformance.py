@@ -270,6 +270,7 @@ def test_an_image_that_never_gets_ready_fails_with_what_it_said(runnable: tuple[
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)
 def test_the_environment_that_uv_puts_together_is_all_that_the_service_needs(logistic_bento: Path, tmp_path: Path) -> None:
     """Real wheels, 600 MiB of them; it takes half a minute where uv has them cached."""
     if why := impossible():
