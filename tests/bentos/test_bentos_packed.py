@@ -9,6 +9,7 @@ import sys
 import pytest
 import yaml
 from bentos_serving import environment, started, tensor, wait_until
+from test_bentos_lifecycle import refuses
 
 from bentos.archive import write_archive
 from bentos.build import build
@@ -80,6 +81,9 @@ def test_a_bento_that_asks_for_a_gpu_serves_on_a_machine_without_one(gpu_bento, 
     with started(command, tmp_path, variables, front, tmp_path / "log") as service:
         wait_until(service.ready, READY_SECONDS, "ready")
         answer = service.infer("employment", tensor("age", "INT64", 30), tensor("hours", "FP64", 30.0), tensor("children", "INT64", 1))
+        service.process.terminate()
+        service.process.wait(30)
+        wait_until(lambda: refuses(port), 30, "BentoML has stopped our server")
 
     assert answer.status_code == 200, answer.text
     assert answer.headers["x-convoy-revision"] == manifest_of(gpu_bento).digest
