@@ -17,7 +17,7 @@ from pathlib import Path
 from bentos.inputs import BuildOptions
 from bentos.needs import requirements_of
 from bentos.normal import drop_unhashed, normalise
-from bentos.requirements import VARIANT_NEEDS, locked
+from bentos.requirements import VARIANT_NEEDS, locked, pins_of
 from fleet.canonical import short
 from fleet.errors import InputError, OperationFailed
 from fleet.manifest import Manifest, manifest_of
@@ -26,6 +26,8 @@ from fleet.settings import inherited_environment
 BUILD_SECONDS = 300
 MODEL_FOLDER, VARIANT_FOLDER = "src/model", "src/variant"
 """Where a revision has its model's files, and those of the variant that it serves in their place."""
+RESOURCES = "resources.json"
+"""What `convoy_service/bento.py` reads at import."""
 SERVICE = Path(__file__).parent / "service"
 ENTRY = '"""What BentoML imports."""\n\nfrom convoy_service.bento import Scoring\n\n__all__ = ["Scoring"]\n'
 REMEDY = "Read the output above; nothing was packaged."
@@ -46,8 +48,9 @@ def build(model_folder: Path, name: str, version: str, to: Path, options: BuildO
         raise InputError(str(model_folder), "is not an MLflow model: it has no file MLmodel", "Download the model version again.")
     if to.exists() and any(to.iterdir()):
         raise InputError(str(to), "is not empty", "Give a new folder.")
-    variant = () if options.variant is None else VARIANT_NEEDS
-    requirements = locked([*requirements_of(model_folder), *variant], options.pins)
+    needed = needed_by(model_folder, options.variant is not None)
+    pins = pins_of(needed, options.pins)
+    requirements = locked(needed, pins)
     to.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="convoy-bento-") as scratch:
         context = _context(Path(scratch) / "context", name, requirements, options)
@@ -58,11 +61,16 @@ def build(model_folder: Path, name: str, version: str, to: Path, options: BuildO
         if options.variant is not None:
             _lay(options.variant, manifest_of(options.variant), staged / VARIANT_FOLDER)
         (staged / "src" / "revision.json").write_text(json.dumps({"model": name, "version": version}) + "\n", encoding="utf-8")
-        if options.pins is not None:
+        if pins is not None:
             drop_unhashed(staged)
         normalise(staged, Path(scratch))
         shutil.copytree(staged, to, dirs_exist_ok=True)
     return manifest_of(to)
+
+
+def needed_by(model_folder: Path, with_variant: bool) -> tuple[str, ...]:
+    """Return what a model's Bento needs besides the service: what the model names, and what runs a variant of it."""
+    return (*requirements_of(model_folder), *(VARIANT_NEEDS if with_variant else ()))
 
 
 def bento_name(model: str) -> str:
@@ -85,6 +93,9 @@ def _context(folder: Path, model: str, requirements: tuple[str, ...], options: B
     }
     if docker := options.docker():
         document["docker"] = docker
+    if options.resources:
+        (folder / RESOURCES).write_text(json.dumps(dict(options.resources), sort_keys=True) + "\n", encoding="utf-8")
+        document["include"] = ["*.py", "convoy_service/*.py", "requirements.txt", RESOURCES]
     # JSON is YAML too
     (folder / "bentofile.yaml").write_text(json.dumps(document, indent=2), encoding="utf-8")
     return folder

@@ -126,6 +126,54 @@ def tune(
 
 
 @app.command()
+def package(
+    model: ModelName,
+    version: Annotated[str, typer.Option("--version", help="The MLflow version to package.")],
+    to: Annotated[
+        Path | None, typer.Option("--out", help="A new folder for the Bento, or a file NAME.bento; if absent, only its digest is told.")
+    ] = None,
+    oci: Annotated[Path | None, typer.Option("--oci", help="A new folder for an image, as an OCI layout.")] = None,
+    base: Annotated[
+        list[str] | None,
+        typer.Option("--base", metavar="[ARCH=]FOLDER", help="What the image begins with: an OCI layout or a root file system."),
+    ] = None,
+    environment: Annotated[
+        list[str] | None,
+        typer.Option("--environment", metavar="[ARCH=]FOLDER", help="The installed packages; if absent, uv finds their wheels."),
+    ] = None,
+    platforms: Annotated[
+        list[str] | None, typer.Option("--platform", help="linux/amd64 or linux/arm64; may be repeated. If absent, this machine's.")
+    ] = None,
+    load: Annotated[bool, typer.Option("--load", help="Load the image into Podman, Buildah or Docker, whichever is there.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make a version's Bento exactly as a release would, and its image if wanted, without releasing it."""
+    from control.package_commands import Wanted
+    from control.package_commands import package as make
+
+    make(Wanted(model, version, to, oci, tuple(base or ()), tuple(environment or ()), tuple(platforms or ()), load), as_json)
+
+
+@app.command()
+def conformance(
+    subject: Annotated[str, typer.Argument(metavar="URL|FOLDER", help="A running server, or an image as --oci wrote it, which is run.")],
+    contract: Annotated[
+        list[str] | None, typer.Option("--contract", help="convoy, sagemaker, vertex or azure; may be repeated. If absent, all.")
+    ] = None,
+    digest: Annotated[str | None, typer.Option("--digest", help="The revision that a server must name.")] = None,
+    model: Annotated[str | None, typer.Option("--model", help="The model's name, so that a server can be asked about its columns.")] = None,
+    input_file: Annotated[
+        Path | None, typer.Option("--input", help="Rows that it answers (JSON, CSV); if absent, one of zeros is tried.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Hold a server or an image against the contracts of SageMaker, Vertex AI, Azure ML and Convoy; exit 3 where one is not kept."""
+    from control.conformance_command import check
+
+    _leave(check(subject, tuple(contract or ()), (digest, model), input_file, as_json))
+
+
+@app.command()
 def rollback(
     model: ModelName,
     version: Annotated[

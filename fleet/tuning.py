@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -67,6 +68,17 @@ class Tuning:
                 ],
             }
         )
+
+
+def when_tuned(data: bytes, subject: str) -> str:
+    """Return when a revision was tuned, as a document beside it says; nothing where that is no tuning of this revision."""
+    try:
+        document = json.loads(data)
+        fits = document["subject"] == subject and all(type(document["chosen"][name]) is int for name in ("batch_rows", "workers"))
+        fits &= set(document["machine"]) >= {"cpu", "cores"}
+        return str(document["at"]) if fits else ""
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return ""
 
 
 def choose(points: Sequence[Point], p99_limit_ms: int) -> Point:

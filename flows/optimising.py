@@ -15,12 +15,16 @@ from prefect.cache_policies import NO_CACHE
 
 from bentos.optimise.messages import Answered, AnswerRequest, Converted, ConvertRequest
 from bentos.service.variant import DOCUMENT, GRAPH
+from fleet.addresses import Reach
 from fleet.canonical import canonical_json
+from fleet.declared import Model
 from fleet.declared_optimise import Optimise, Variant
+from fleet.errors import OperationFailed
 from fleet.manifest import manifest_of
 from flows import effects
 from flows.gate_report import as_payload, refusals
 from flows.gating import Source, pinned_rows
+from flows.house import House
 from flows.kept_golden import golden_set
 from flows.retrying import on_transient
 from flows.said import said_by, show_all
@@ -73,6 +77,31 @@ def served_variant(work: Work) -> Path | None:
     return folder
 
 
+def make_served_variant(house: House, declared: Model, source: Source, scratch: Path) -> Path | None:
+    """Make the variant that a model's Bento is to serve, in a new folder below `scratch`; None where the model itself is served.
+
+    It is the one that a release makes, since the same model and rows give the same bytes; whether it answers as the model
+    does is what a release finds out. Raises OperationFailed where there is none.
+    """
+    optimised = declared.optimise
+    if optimised is None or optimised.serve is None:
+        return None
+    scratch.mkdir(parents=True)
+    made, seconds = (scratch / optimised.serve).absolute(), house.settings.gate_seconds
+    try:
+        rows = _rows(declared, optimised, house.reach, source, scratch).write((scratch / "asked.parquet").absolute())
+        problem = _converted(ConvertRequest(source.folder.absolute(), rows, optimised.serve), made, seconds)
+    except Unfit as unfit:
+        problem = str(unfit)
+    if problem := problem or "; ".join(graph_problems(made, scratch, seconds)):
+        raise OperationFailed(
+            f"the variant {optimised.serve} of {source.version.model} version {source.version.version}",
+            problem,
+            "Declare another variant in optimise.serve, or none.",
+        )
+    return made
+
+
 def attach_variants(work: Work, digest: str) -> None:
     """Keep beside a packaged revision what is known of each variant that answers as it does, by the variant's own digest."""
     declared = work.declared.optimise
@@ -113,19 +142,13 @@ def _asked(work: Work, source: Source, declared: Optimise, scratch: Path) -> Ask
     """Return rows of the evaluation, else of the training, else of the input example, and the golden ones behind them."""
     import pyarrow
 
-    signature, problem = read_signature(source.folder / "MLmodel")
-    if problem:
-        raise Unfit(problem)
-    reach = work.house.reach
-    found = pinned_rows(work.declared, reach).get("evaluation") or read_tags(source.version.tags)
-    file = None if found is None else fetch(found, scratch / f"rows{Path(found.path).suffix}", reach)
-    table = example_of(source.folder) if file is None else read_table(file, "rows for the variants")
-    rows = spread(sendable(rows_of(table, signature), signature), declared.rows)
+    rows = _rows(work.declared, declared, work.house.reach, source, scratch)
     golden = golden_set(work.house, work.desire.release)
     if golden is not None:
         columns = zip(*golden.rows, strict=True)
         behind = rows_of(
-            pyarrow.table({name: list(values) for (name, _), values in zip(golden.inputs, columns, strict=True)}), signature
+            pyarrow.table({name: list(values) for (name, _), values in zip(golden.inputs, columns, strict=True)}),
+            read_signature(source.folder / "MLmodel")[0],
         ).table
         if behind.schema != rows.table.schema:
             raise Unfit("the golden rows have other columns than the rows that variants are tried with")
@@ -133,6 +156,17 @@ def _asked(work: Work, source: Source, declared: Optimise, scratch: Path) -> Ask
     if not rows.table.num_rows:
         raise Unfit("no row of the evaluation, the training or the input example can be sent as a request")
     return Asked(rows, rows.write((scratch / "asked.parquet").absolute()), golden)
+
+
+def _rows(declared: Model, optimised: Optimise, reach: Reach, source: Source, scratch: Path) -> Rows:
+    """Return rows of the evaluation, else of the training, else of the input example."""
+    signature, problem = read_signature(source.folder / "MLmodel")
+    if problem:
+        raise Unfit(problem)
+    found = pinned_rows(declared, reach).get("evaluation") or read_tags(source.version.tags)
+    file = None if found is None else fetch(found, scratch / f"rows{Path(found.path).suffix}", reach)
+    table = example_of(source.folder) if file is None else read_table(file, "rows for the variants")
+    return spread(sendable(rows_of(table, signature), signature), optimised.rows)
 
 
 def _tried(work: Work, source: Source, declared: Optimise, asked: Asked, scratch: Path) -> Parity:
@@ -149,7 +183,7 @@ def _tried(work: Work, source: Source, declared: Optimise, asked: Asked, scratch
 def _variant(work: Work, source: Source, variant: Variant, asked: Asked, scratch: Path) -> Tried:
     """Make one variant, look into its files, and let it answer."""
     folder = (scratch / variant).absolute()
-    if problem := _converted(work, source, variant, asked, folder):
+    if problem := _converted(ConvertRequest(source.folder.absolute(), asked.file, variant), folder, work.house.settings.gate_seconds):
         return Tried(variant, problem=problem)
     if problems := graph_problems(folder, scratch, work.house.settings.gate_seconds):
         return Tried(variant, problem="; ".join(problems))
@@ -166,11 +200,10 @@ def _variant(work: Work, source: Source, variant: Variant, asked: Asked, scratch
     return Tried(variant, files.digest, said.types, given, speed, _unlike_golden(work, asked, given))
 
 
-def _converted(work: Work, source: Source, variant: Variant, asked: Asked, folder: Path) -> str:
+def _converted(request: ConvertRequest, folder: Path, seconds: float) -> str:
     """Write a variant's files into a folder; returns why there are none."""
-    request = ConvertRequest(source.folder.absolute(), asked.file, variant)
-    job = Job("convert", request, (source.folder, asked.file), folder.parent, PACKAGE)
-    done = run(job, Converted, Limits(work.house.settings.gate_seconds, **LIMITS))
+    job = Job("convert", request, (request.model, request.rows), folder.parent, PACKAGE)
+    done = run(job, Converted, Limits(seconds, **LIMITS))
     if done.answer is None:
         return f"it could not be made: {done.failure}"
     if done.answer.problem:

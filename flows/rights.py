@@ -47,4 +47,5 @@ def build_options(declared: Model, fleet_folder: Path) -> BuildOptions:
     dependencies = declared.gates.dependencies
     lock = dependencies.lock if dependencies else None
     pins = None if lock is None else read_pins(fleet_folder / lock)
-    return BuildOptions(declared.image.base_image, declared.image.system_packages, pins)
+    image = declared.image
+    return BuildOptions(image.base_image, image.system_packages, pins, image.resources.asked())

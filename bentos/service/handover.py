@@ -1,6 +1,6 @@
 """What one process of the service hands to the next: descriptors by their numbers, and what is known already.
 
-It is the one argument of `python -m convoy_service`, which nobody but the service itself gives.
+It is the one argument of `python -m convoy_service` beside the word `serve`, and nobody but the service itself gives it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from .errors import SettingsWrong, told
 from .settings import ServiceSettings
 
 BACKLOG = 2048
+SERVE = "serve"
+"""The word that SageMaker puts behind the command of a container that is to serve."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +41,13 @@ class Handover:
     @classmethod
     def read(cls, arguments: list[str]) -> Handover:
         """Return what the process was given; raises SettingsWrong for an argument that is none of ours."""
-        if not arguments:
+        if arguments in ([], [SERVE]):
             return cls()
         try:
             (text,) = arguments
             return cls(**json.loads(text))
         except (ValueError, TypeError) as problem:
-            raise SettingsWrong("it takes no arguments; everything is set by variables") from problem
+            raise SettingsWrong("it takes no arguments but `serve`; everything is set by variables") from problem
 
     @property
     def descriptors(self) -> Iterator[int]:
