@@ -7,13 +7,15 @@ from which output happens to lie nearest; whether that is right is what the pari
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterator
 
+from bentos.optimise.answer import some
 from bentos.optimise.channel import answer, receive
 from bentos.optimise.flavours import FLAVOURS, Unfit
 from bentos.optimise.graphs import in_order, smaller
 from bentos.optimise.messages import Converted, ConvertRequest
 from bentos.service.errors import ServiceError
-from bentos.service.signature import signature_of
+from bentos.service.signature import Signature, signature_of
 from bentos.service.variant import Document
 from fleet.declared_optimise import Variant
 
@@ -44,12 +46,33 @@ def _converted(request: ConvertRequest) -> tuple[bytes, Document]:
         raise Unfit(f"models of {', '.join(FLAVOURS)} have variants, and this one is loaded by {loader}")
     if described.signature is not None and described.signature.params:
         raise Unfit("its signature declares parameters, which a graph does not take")
-    graph, feeds, told = FLAVOURS[flavour](request, described.flavors, signature_of(described.signature))
+    signature = signature_of(described.signature)
+    graph, feeds, told = FLAVOURS[flavour](request, described.flavors, signature)
     if request.variant is not Variant.ONNX:
         graph = smaller(graph, request.variant)
     elif flavour == "onnx":
         raise Unfit("it is an ONNX model already")
-    return in_order(graph).SerializeToString(deterministic=True), Document(request.variant.value, feeds, told)
+    document = Document(request.variant.value, feeds, told, tuple(_refused(request, signature)))
+    return in_order(graph).SerializeToString(deterministic=True), document
+
+
+def _refused(request: ConvertRequest, signature: Signature) -> Iterator[str]:
+    """Yield the real columns on whose missing values the model raises, tried with its first row."""
+    import mlflow.pyfunc
+    import numpy
+    import pandas
+
+    model = mlflow.pyfunc.load_model(str(request.model))
+    first = pandas.read_parquet(request.rows).iloc[:1]
+    for field in signature.inputs:
+        if field.dtype.kind != "f":
+            continue
+        gone = first.copy()
+        gone[field.name] = [numpy.full_like(numpy.asarray(first[field.name].iloc[0], dtype=field.dtype), numpy.nan).tolist()]
+        try:
+            model.predict(some(gone, signature, signature.frame, [0]))
+        except Exception:  # noqa: BLE001  whatever it raises, it does not answer
+            yield field.name
 
 
 if __name__ == "__main__":

@@ -51,11 +51,15 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """All that there is to know beside the graph; `kind` is the variant's name."""
+    """All that there is to know beside the graph; `kind` is the variant's name.
+
+    `refuses` names the columns on whose missing values the model raises: a graph would answer them with no number.
+    """
 
     kind: str
     feeds: tuple[Feed, ...]
     told: tuple[Told, ...]
+    refuses: tuple[str, ...] = ()
 
     def to_bytes(self) -> bytes:
         """Return it as JSON, the same bytes for the same document."""
@@ -67,7 +71,8 @@ class Document:
         try:
             found = json.loads(data)
             feeds = tuple(Feed(**{**feed, "columns": tuple(feed["columns"])}) for feed in found["feeds"])
-            return cls(str(found["kind"]), feeds, tuple(Told(**told_) for told_ in found["told"]))
+            refuses = tuple(str(name) for name in found.get("refuses", ()))
+            return cls(str(found["kind"]), feeds, tuple(Told(**told_) for told_ in found["told"]), refuses)
         except (ValueError, KeyError, TypeError) as problem:
             raise ModelUnusable(f"the variant's document cannot be read ({told(problem)})") from problem
 
@@ -87,6 +92,11 @@ class OnnxVariant:
     def kind(self) -> str:
         """Which variant it is."""
         return self._document.kind
+
+    @property
+    def refuses(self) -> tuple[str, ...]:
+        """Columns of which no value may be missing."""
+        return self._document.refuses
 
     def predict(self, columns: Any) -> Any:
         """Return the answers to rows: an array, or a mapping of arrays where the model gives one."""
