@@ -7,16 +7,16 @@ from which output happens to lie nearest; whether that is right is what the pari
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
+from dataclasses import replace
 
-from bentos.optimise.answer import some
 from bentos.optimise.channel import answer, receive
 from bentos.optimise.flavours import FLAVOURS, Unfit
+from bentos.optimise.gaps import refused
 from bentos.optimise.graphs import in_order, smaller
 from bentos.optimise.messages import Converted, ConvertRequest
 from bentos.service.errors import ServiceError
-from bentos.service.signature import Signature, signature_of
-from bentos.service.variant import Document
+from bentos.service.signature import signature_of
+from bentos.service.variant import Document, loaded
 from fleet.declared_optimise import Variant
 
 
@@ -48,31 +48,13 @@ def _converted(request: ConvertRequest) -> tuple[bytes, Document]:
         raise Unfit("its signature declares parameters, which a graph does not take")
     signature = signature_of(described.signature)
     graph, feeds, told = FLAVOURS[flavour](request, described.flavors, signature)
+    document = Document(request.variant.value, feeds, told)
+    refuses = refused(request, signature, loaded(graph.SerializeToString(), document))
     if request.variant is not Variant.ONNX:
         graph = smaller(graph, request.variant)
     elif flavour == "onnx":
         raise Unfit("it is an ONNX model already")
-    document = Document(request.variant.value, feeds, told, tuple(_refused(request, signature)))
-    return in_order(graph).SerializeToString(deterministic=True), document
-
-
-def _refused(request: ConvertRequest, signature: Signature) -> Iterator[str]:
-    """Yield the real columns on whose missing values the model raises, tried with its first row."""
-    import mlflow.pyfunc
-    import numpy
-    import pandas
-
-    model = mlflow.pyfunc.load_model(str(request.model))
-    first = pandas.read_parquet(request.rows).iloc[:1]
-    for field in signature.inputs:
-        if field.dtype.kind != "f":
-            continue
-        gone = first.copy()
-        gone[field.name] = [numpy.full_like(numpy.asarray(first[field.name].iloc[0], dtype=field.dtype), numpy.nan).tolist()]
-        try:
-            model.predict(some(gone, signature, signature.frame, [0]))
-        except Exception:  # noqa: BLE001  whatever it raises, it does not answer
-            yield field.name
+    return in_order(graph).SerializeToString(deterministic=True), replace(document, refuses=refuses)
 
 
 if __name__ == "__main__":

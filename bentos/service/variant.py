@@ -53,7 +53,7 @@ class Told:
 class Document:
     """All that there is to know beside the graph; `kind` is the variant's name.
 
-    `refuses` names the columns on whose missing values the model raises: a graph would answer them with no number.
+    `refuses` names the columns of which no value may be missing: the model raises on it, or the graph answers it otherwise.
     """
 
     kind: str
@@ -147,19 +147,23 @@ class Variant:
 def load_variant(folder: Path) -> OnnxVariant:
     """Return the variant of a folder, on one thread; raises ModelUnusable where it cannot be loaded."""
     try:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        # One process answers one batch at a time; threads of ONNX Runtime would spin beside the event loop
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        document = Document.from_bytes((folder / DOCUMENT).read_bytes())
-        session = onnxruntime.InferenceSession(str(folder / GRAPH), options, providers=["CPUExecutionProvider"])
+        return loaded(folder / GRAPH, Document.from_bytes((folder / DOCUMENT).read_bytes()))
     except ModelUnusable:
         raise
     except Exception as problem:  # what a graph's reader raises is its own; the process ends with the reason
         raise ModelUnusable(f"the variant cannot be loaded ({told(problem)})") from problem
-    return OnnxVariant(session, document)
+
+
+def loaded(graph: Path | bytes, document: Document) -> OnnxVariant:
+    """Return the variant of a graph, in a file or as its bytes, on one thread."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    # One process answers one batch at a time; threads of ONNX Runtime would spin beside the event loop
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    source = graph if isinstance(graph, bytes) else str(graph)
+    return OnnxVariant(onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"]), document)
 
 
 def _fed(feed: Feed, columns: Any) -> Any:

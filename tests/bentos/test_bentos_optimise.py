@@ -262,13 +262,28 @@ def test_the_served_variant_is_part_of_the_one_digest_and_answers_as_the_model_d
     assert any(name.startswith("onnxruntime") for name in loaded)
 
 
-@pytest.mark.parametrize("case", ["a forest's labels", "histogram trees", "an XGBoost regression", "texts and numbers, probabilities"])
-def test_a_variant_refuses_the_missing_values_that_its_model_raises_on(tmp_path: Path, case: str) -> None:
-    """A graph would answer a regression's with no number."""
+REFUSES = {
+    "texts and numbers, probabilities": ("hours a week",),
+    "a forest's labels": ("hours a week",),
+    "a forest's probabilities": ("hours a week",),
+    "histogram trees": (),
+    "a LightGBM booster": (),
+    "an XGBoost regression": (),
+}
+
+
+@pytest.mark.parametrize("case", REFUSES)
+def test_a_variant_refuses_the_missing_values_that_its_model_raises_on_or_answers_otherwise(tmp_path: Path, case: str) -> None:
+    """The graph of a regression answers them with no number, that of a forest with another one."""
     flavour, train, options = CASES[case]
     model, rows = saved(tmp_path, flavour, train(), **options)
-    document = Document.from_bytes((made(tmp_path, model, rows) / "variant.json").read_bytes())
-    assert document.refuses == (("hours a week",) if case == "texts and numbers, probabilities" else ())
+    variant = load_variant(made(tmp_path, model, rows))
+    assert variant.refuses == REFUSES[case]
+    if not variant.refuses:
+        import mlflow.pyfunc
+
+        gone = ROWS[NUMBERS].assign(**{"hours a week": np.nan})
+        assert variant.predict(gone) == pytest.approx(mlflow.pyfunc.load_model(str(model)).predict(gone), abs=1e-4)
 
 
 def test_a_model_with_parameters_has_no_variant_and_none_is_served_for_it(tmp_path: Path) -> None:
