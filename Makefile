@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
 READY := $(VENV)/.ready
-EXTRA_DATA := control/demo/requirements.txt
+EXTRA_DATA := control/demo/requirements.txt examples/requirements.txt
 DEMO ?=
 TEST ?=
 PROOF ?=
@@ -21,7 +21,7 @@ $(READY): requirements.lock $(EXTRA_DATA) pyproject.toml
 	test -x $(UV) || { sed -n '/^uv==/,/[^\\]$$/p' requirements.lock > $(VENV)/uv.txt && \
 	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(VENV)/uv.txt; }
 	$(UV) pip sync --quiet --python $(BIN)/python --require-hashes --compile-bytecode requirements.lock
-	$(UV) pip install --quiet --python $(BIN)/python --no-deps --require-hashes -r $(EXTRA_DATA)
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --require-hashes $(addprefix -r ,$(EXTRA_DATA))
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $(READY)
 

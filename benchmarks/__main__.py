@@ -16,6 +16,7 @@ from fleet.settings import silence_telemetry
 SUBJECTS = {
     "gates": "what the gates refuse and let through, and how long each takes",
     "judge": "whether the canary judge can be trusted, beside its peers' rules",
+    "serving": "what serving takes beside FastAPI, MLflow, MLServer, BentoML and LitServe, with the same model on the same core",
     "release": "what a release, the stack and the command take",
     "traffic": "what the edge costs beside a bare Envoy, and what callers notice when weights, servers and configurations change",
 }
@@ -50,7 +51,8 @@ def show(document: dict[str, Any], as_json: bool) -> None:
         return
     for row in document["rows"]:
         figure = row.get("skipped") or f"{row['figure']} {row['unit']}"
-        target = f"  (asked for: at most {row['target']:g}, {'met' if row['met'] else 'MISSED'})" if row.get("met") is not None else ""
+        asked = f"at {'least' if row.get('least') else 'most'} {row.get('target', 0):g}"
+        target = f"  (asked for: {asked}, {'met' if row['met'] else 'MISSED'})" if row.get("met") is not None else ""
         print(f"{row['row']:<44} {row['subject']:<34} {figure}{target}")
 
 

@@ -21,7 +21,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One figure: the median of its rounds, with the lowest and the highest; `target` only where one was asked for."""
+    """One figure: the median of its rounds, with the lowest and the highest; `target` only where one was asked for.
+
+    A target is the most that was asked for or, where `least` says so, the least.
+    """
 
     row: str
     subject: str
@@ -31,25 +34,28 @@ class Row:
     rounds: int = 1
     target: float | None = None
     skipped: str | None = None
+    least: bool = False
 
     @property
     def met(self) -> bool | None:
-        """Whether the figure is at most its target; None where nothing was asked or nothing was measured."""
-        return None if self.target is None or self.figure is None else self.figure <= self.target
+        """Whether the figure keeps its target; None where nothing was asked or nothing was measured."""
+        if self.target is None or self.figure is None:
+            return None
+        return self.figure >= self.target if self.least else self.figure <= self.target
 
     def as_json(self) -> dict[str, Any]:
         """Return the row as the form has it; keys without a meaning for it are left out."""
         found: dict[str, Any] = {"row": self.row, "subject": self.subject, "figure": self.figure, "unit": self.unit}
         found |= {"spread": None if self.spread is None else list(self.spread), "rounds": self.rounds}
         if self.target is not None:
-            found |= {"target": self.target, "met": self.met}
+            found |= {"target": self.target, "met": self.met} | ({"least": True} if self.least else {})
         return found | ({"skipped": self.skipped} if self.skipped else {})
 
 
-def measured(row: str, subject: str, values: Sequence[float], unit: str, target: float | None = None) -> Row:
+def measured(row: str, subject: str, values: Sequence[float], unit: str, target: float | None = None, *, least: bool = False) -> Row:
     """Return the row of several rounds: their median and their spread."""
     rounded = [round(value, 4) for value in values]
-    return Row(row, subject, round(statistics.median(rounded), 4), unit, (min(rounded), max(rounded)), len(rounded), target)
+    return Row(row, subject, round(statistics.median(rounded), 4), unit, (min(rounded), max(rounded)), len(rounded), target, least=least)
 
 
 def skipped(row: str, subject: str, unit: str, why: str, target: float | None = None) -> Row:

@@ -22,6 +22,6 @@ def _line(row: dict[str, Any]) -> str:
     else:
         figure = f"{row['figure']:g} {row['unit']}"
         spread = f"{row['spread'][0]:g} to {row['spread'][1]:g}" if row["spread"] and row["rounds"] > 1 else ""
-    target = f"at most {row['target']:g} {row['unit']}" if "target" in row else ""
+    target = f"at {'least' if row.get('least') else 'most'} {row['target']:g} {row['unit']}" if "target" in row else ""
     met = {None: "", True: "yes", False: "**no**"}[row.get("met")]
     return f"| {row['row']} | {row['subject']} | {figure} | {spread} | {row['rounds']} | {target} | {met} |"

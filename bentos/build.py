@@ -17,15 +17,17 @@ from pathlib import Path
 from bentos.inputs import BuildOptions
 from bentos.needs import requirements_of
 from bentos.normal import drop_unhashed, normalise
-from bentos.requirements import locked
+from bentos.requirements import VARIANT_NEEDS, locked, pins_of
 from fleet.canonical import short
 from fleet.errors import InputError, OperationFailed
 from fleet.manifest import Manifest, manifest_of
 from fleet.settings import inherited_environment
 
 BUILD_SECONDS = 300
-MODEL_FOLDER = "src/model"
-"""Where a revision has its model's files."""
+MODEL_FOLDER, VARIANT_FOLDER = "src/model", "src/variant"
+"""Where a revision has its model's files, and those of the variant that it serves in their place."""
+RESOURCES = "resources.json"
+"""What `convoy_service/bento.py` reads at import."""
 SERVICE = Path(__file__).parent / "service"
 ENTRY = '"""What BentoML imports."""\n\nfrom convoy_service.bento import Scoring\n\n__all__ = ["Scoring"]\n'
 REMEDY = "Read the output above; nothing was packaged."
@@ -46,21 +48,29 @@ def build(model_folder: Path, name: str, version: str, to: Path, options: BuildO
         raise InputError(str(model_folder), "is not an MLflow model: it has no file MLmodel", "Download the model version again.")
     if to.exists() and any(to.iterdir()):
         raise InputError(str(to), "is not empty", "Give a new folder.")
-    requirements = locked(requirements_of(model_folder), options.pins)
+    needed = needed_by(model_folder, options.variant is not None)
+    pins = pins_of(needed, options.pins)
+    requirements = locked(needed, pins)
     to.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="convoy-bento-") as scratch:
         context = _context(Path(scratch) / "context", name, requirements, options)
         bento = _built(context, Path(scratch) / "home", short(model.digest))
         staged = Path(scratch) / "staged"
         shutil.copytree(bento, staged)
-        for entry in model.entries:
-            _copy(model_folder / entry.path, staged / MODEL_FOLDER / entry.path)
+        _lay(model_folder, model, staged / MODEL_FOLDER)
+        if options.variant is not None:
+            _lay(options.variant, manifest_of(options.variant), staged / VARIANT_FOLDER)
         (staged / "src" / "revision.json").write_text(json.dumps({"model": name, "version": version}) + "\n", encoding="utf-8")
-        if options.pins is not None:
+        if pins is not None:
             drop_unhashed(staged)
         normalise(staged, Path(scratch))
         shutil.copytree(staged, to, dirs_exist_ok=True)
     return manifest_of(to)
+
+
+def needed_by(model_folder: Path, with_variant: bool) -> tuple[str, ...]:
+    """Return what a model's Bento needs besides the service: what the model names, and what runs a variant of it."""
+    return (*requirements_of(model_folder), *(VARIANT_NEEDS if with_variant else ()))
 
 
 def bento_name(model: str) -> str:
@@ -83,6 +93,9 @@ def _context(folder: Path, model: str, requirements: tuple[str, ...], options: B
     }
     if docker := options.docker():
         document["docker"] = docker
+    if options.resources:
+        (folder / RESOURCES).write_text(json.dumps(dict(options.resources), sort_keys=True) + "\n", encoding="utf-8")
+        document["include"] = ["*.py", "convoy_service/*.py", "requirements.txt", RESOURCES]
     # JSON is YAML too
     (folder / "bentofile.yaml").write_text(json.dumps(document, indent=2), encoding="utf-8")
     return folder
@@ -118,6 +131,9 @@ def _built(context: Path, home: Path, version: str) -> Path:
     return found[0]
 
 
-def _copy(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, target)
+def _lay(folder: Path, manifest: Manifest, to: Path) -> None:
+    """Copy the files of a folder that its manifest names."""
+    for entry in manifest.entries:
+        target = to / entry.path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(folder / entry.path, target)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from fleet.errors import Refused
 from fleet.image_inputs import unfit_base_image, unfit_system_package
@@ -12,11 +13,17 @@ from fleet.pins import Pin
 
 @dataclass(frozen=True, slots=True)
 class BuildOptions:
-    """The image to begin with (by digest), Debian packages for it, and the pins whose hashes the requirements carry."""
+    """The image to begin with (by digest), Debian packages for it, and the pins whose hashes the requirements carry.
+
+    Without pins Convoy's own lock is used where it has all. `resources` is what `bentoml.service(resources=...)` takes,
+    `variant` the folder of the model's variant that is served in its place.
+    """
 
     base_image: str | None = None
     system_packages: tuple[str, ...] = ()
     pins: Mapping[str, Pin] | None = None
+    resources: Mapping[str, str | int] = field(default_factory=dict)
+    variant: Path | None = None
 
     def check(self) -> None:
         """Raise Refused for what would be pasted into a Dockerfile as something else than it is."""

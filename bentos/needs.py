@@ -7,7 +7,7 @@ only they name would be served without, or by somebody else with what nobody has
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -23,10 +23,10 @@ TOOLS = frozenset({"python", "pip", "setuptools", "wheel"})
 """What an environment is made with; the model does not import it."""
 
 
-def needs_of(model_folder: Path) -> Needs:
-    """Return what a downloaded model and our service need, as installed here; nothing of the model is run."""
+def needs_of(model_folder: Path, more: Iterable[str] = ()) -> Needs:
+    """Return what a downloaded model and our service need, and `more`, as installed here; nothing of the model is run."""
     try:
-        lines = requirements_of(model_folder)
+        lines = [*requirements_of(model_folder), *more]
         found = components(lines)
     except InputError as problem:
         return Needs((), (f"{problem.subject} {problem.reason}",))

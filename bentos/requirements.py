@@ -8,18 +8,22 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from importlib import metadata
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
+from bentos.lock import own_pins
 from fleet.components import Component
 from fleet.errors import InputError
 from fleet.pins import Pin
 
 SERVICE, MODEL = "the scoring service", "the model"
 """Who needs what nothing else brings in."""
-SERVICE_NEEDS = ("bentoml", "httptools", "mlflow", "numpy", "orjson", "pandas", "uvicorn", "uvloop")
+VARIANT_NEEDS = ("onnxruntime",)
+"""What a served variant needs; of the extra `onnx`."""
+SERVICE_NEEDS = ("bentoml", "grpcio", "httptools", "mlflow", "numpy", "orjson", "pandas", "protobuf", "uvicorn", "uvloop")
 REMEDY = "Log the model with what is installed here, or install what it was logged with."
 
 
@@ -32,25 +36,79 @@ def locked(model_requirements: Iterable[str], pins: Mapping[str, Pin] | None = N
     return tuple(_line(found, pins) for found in components(model_requirements))
 
 
+def pins_of(model_requirements: Iterable[str], declared: Mapping[str, Pin] | None) -> Mapping[str, Pin] | None:
+    """Return the pins by which a model's environment is locked: the declared ones, else Convoy's own where they have all of it.
+
+    None where a package is in neither, since pip takes all hashes or none: the environment is then locked by versions alone.
+    """
+    if declared is not None:
+        return declared
+    own = own_pins()
+    return own if not unpinned(model_requirements) else None
+
+
+def unpinned(model_requirements: Iterable[str]) -> tuple[str, ...]:
+    """Return `name==version` of what a model's environment has and Convoy's own lock has not."""
+    own = own_pins()
+    found = (component for component in components(model_requirements))
+    return tuple(f"{each.name}=={each.version}" for each in found if each.name not in own or own[each.name].version != each.version)
+
+
 def components(model_requirements: Iterable[str]) -> tuple[Component, ...]:
     """Return everything that the service and a model need, sorted by name, each with what it says of its licence.
 
-    Raises InputError for a requirement that is not installed, has another version here or is no requirement.
+    Raises InputError for a requirement that is not installed, has another version here or is no requirement; where
+    somebody else needs the same package otherwise, it names both sides.
     """
-    pending: deque[tuple[Requirement, tuple[str, ...]]] = deque((Requirement(name), (SERVICE,)) for name in SERVICE_NEEDS)
-    pending.extend((_parsed(line), (MODEL,)) for line in model_requirements if _is_requirement(line))
+    pending: deque[_Demand] = deque(_Demand(Requirement(name), (SERVICE,)) for name in SERVICE_NEEDS)
+    pending.extend(_Demand(_parsed(line), (MODEL,)) for line in model_requirements if _is_requirement(line))
     found: dict[str, Component] = {}
     seen: set[tuple[str, frozenset[str]]] = set()
+    demands: list[_Demand] = []
     while pending:
-        requirement, through = pending.popleft()
-        name, extras = canonicalize_name(requirement.name), frozenset(requirement.extras)
-        version = _installed(requirement)
+        demand = pending.popleft()
+        demands.append(demand)
+        name, extras = demand.name, frozenset(demand.requirement.extras)
+        version = _installed(demand.requirement)
         if name not in found:
-            found[name] = _component(name, version, through)
+            found[name] = _component(name, version, demand.through)
         if (name, extras) not in seen:
             seen.add((name, extras))
-            pending.extend((needed, (*through, name)) for needed in _needs(name, extras))
+            pending.extend(_Demand(needed, (*demand.through, name)) for needed in _needs(name, extras))
+    # Last, when all that anybody asks for is known
+    _reconcile(demands, found)
     return tuple(component for _, component in sorted(found.items()))
+
+
+@dataclass(frozen=True, slots=True)
+class _Demand:
+    """A requirement and who has it, outermost first."""
+
+    requirement: Requirement
+    through: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return str(canonicalize_name(self.requirement.name))
+
+    @property
+    def told(self) -> str:
+        who = " through ".join(dict.fromkeys((self.through[0], self.through[-1])))
+        return f"'{self.requirement}' of {who}"
+
+
+def _reconcile(demands: Iterable[_Demand], found: Mapping[str, Component]) -> None:
+    """Raise InputError where what is installed does not meet a requirement, and name who is content with it."""
+    demands = tuple(demands)
+    for demand in demands:
+        version = found[demand.name].version
+        if demand.requirement.specifier.contains(version, prereleases=True):
+            continue
+        others = [each for each in demands if each.name == demand.name and each.through[0] != demand.through[0]]
+        # One that says which versions it needs tells more than one that takes any
+        other = max(others, key=lambda each: (each.through[0] == SERVICE, bool(each.requirement.specifier)), default=None)
+        against = "" if other is None else f"conflicts with {other.told}: "
+        raise InputError(f"requirement {demand.told}", f"{against}{version} is installed", REMEDY)
 
 
 def _component(name: str, version: str, through: tuple[str, ...]) -> Component:
@@ -104,6 +162,4 @@ def _installed(requirement: Requirement) -> str:
         version = metadata.version(requirement.name)
     except metadata.PackageNotFoundError as problem:
         raise InputError(f"requirement '{requirement}'", "is not installed", REMEDY) from problem
-    if not requirement.specifier.contains(version, prereleases=True):
-        raise InputError(f"requirement '{requirement}'", f"{version} is installed", REMEDY)
     return version

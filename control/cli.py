@@ -109,6 +109,71 @@ def release(
 
 
 @app.command()
+def tune(
+    model: ModelName,
+    version: Annotated[str | None, typer.Option("--version", help="The packaged version; if absent, the newest.")] = None,
+    batch_rows: Annotated[
+        list[int] | None, typer.Option("--batch-rows", min=1, max=1 << 20, help="A batch size to try; may repeat.")
+    ] = None,
+    workers: Annotated[list[int] | None, typer.Option("--workers", min=1, max=64, help="A worker count to try; may repeat.")] = None,
+    seconds: Annotated[float, typer.Option("--seconds", min=0.2, max=60, help="How long each is loaded.")] = 3.0,
+    as_json: AsJson = False,
+) -> None:
+    """Measure batch size and worker count of a packaged revision on this machine, and keep the choice beside it."""
+    from control.tune_command import tune_model
+
+    tune_model(model, version, tuple(batch_rows or ()), tuple(workers or ()), seconds, as_json)
+
+
+@app.command()
+def package(
+    model: ModelName,
+    version: Annotated[str, typer.Option("--version", help="The MLflow version to package.")],
+    to: Annotated[
+        Path | None, typer.Option("--out", help="A new folder for the Bento, or a file NAME.bento; if absent, only its digest is told.")
+    ] = None,
+    oci: Annotated[Path | None, typer.Option("--oci", help="A new folder for an image, as an OCI layout.")] = None,
+    base: Annotated[
+        list[str] | None,
+        typer.Option("--base", metavar="[ARCH=]FOLDER", help="What the image begins with: an OCI layout or a root file system."),
+    ] = None,
+    environment: Annotated[
+        list[str] | None,
+        typer.Option("--environment", metavar="[ARCH=]FOLDER", help="The installed packages; if absent, uv finds their wheels."),
+    ] = None,
+    platforms: Annotated[
+        list[str] | None, typer.Option("--platform", help="linux/amd64 or linux/arm64; may be repeated. If absent, this machine's.")
+    ] = None,
+    load: Annotated[bool, typer.Option("--load", help="Load the image into Podman, Buildah or Docker, whichever is there.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make a version's Bento exactly as a release would, and its image if wanted, without releasing it."""
+    from control.package_commands import Wanted
+    from control.package_commands import package as make
+
+    make(Wanted(model, version, to, oci, tuple(base or ()), tuple(environment or ()), tuple(platforms or ()), load), as_json)
+
+
+@app.command()
+def conformance(
+    subject: Annotated[str, typer.Argument(metavar="URL|FOLDER", help="A running server, or an image as --oci wrote it, which is run.")],
+    contract: Annotated[
+        list[str] | None, typer.Option("--contract", help="convoy, sagemaker, vertex or azure; may be repeated. If absent, all.")
+    ] = None,
+    digest: Annotated[str | None, typer.Option("--digest", help="The revision that a server must name.")] = None,
+    model: Annotated[str | None, typer.Option("--model", help="The model's name, so that a server can be asked about its columns.")] = None,
+    input_file: Annotated[
+        Path | None, typer.Option("--input", help="Rows that it answers (JSON, CSV); if absent, one of zeros is tried.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Hold a server or an image against the contracts of SageMaker, Vertex AI, Azure ML and Convoy; exit 3 where one is not kept."""
+    from control.conformance_command import check
+
+    _leave(check(subject, tuple(contract or ()), (digest, model), input_file, as_json))
+
+
+@app.command()
 def rollback(
     model: ModelName,
     version: Annotated[

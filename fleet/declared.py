@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from fleet.declared_gates import Gates
 from fleet.declared_image import Image
+from fleet.declared_optimise import Optimise
 from fleet.declared_traffic import Traffic, residency_problems
 from fleet.declaring import Declared, RelativePath
 
@@ -275,7 +276,7 @@ class Model(Declared):
     `forecast` says per region what it is expected to cost; without one, what it cost before is expected again.
     Without `predictions` what it answers is not judged, only whether and how fast.
     `traffic` says how requests are dealt out, `gates` what the gates are told. `tier` is one of the fleet's tiers, whose
-    approval it then has. `image` says what the image of its Bento is made from.
+    approval it then has. `image` says what the image of its Bento is made from, `optimise` which variants of it are made.
     """
 
     owner: Text
@@ -297,6 +298,7 @@ class Model(Declared):
     traffic: Traffic = Traffic()
     gates: Gates = Gates()
     image: Image = Image()
+    optimise: Optimise | None = None
 
     @model_validator(mode="after")
     def _steps_are_those_of_a_canary(self) -> Self:

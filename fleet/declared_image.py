@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from fleet.declaring import Declared
 from fleet.image_inputs import unfit_base_image, unfit_system_package
@@ -26,11 +26,65 @@ BaseImage = Annotated[str, AfterValidator(_base_image)]
 SystemPackage = Annotated[str, AfterValidator(_system_package)]
 
 
+GpuType = Literal[
+    "nvidia-tesla-t4",
+    "nvidia-tesla-p4",
+    "nvidia-tesla-p100",
+    "nvidia-tesla-v100",
+    "nvidia-tesla-k80",
+    "nvidia-tesla-a100",
+    "nvidia-tesla-h100",
+    "nvidia-a10g",
+    "nvidia-a100-80gb",
+    "nvidia-h100-80gb",
+    "nvidia-h200-141gb",
+    "nvidia-b200",
+    "nvidia-gb200",
+    "nvidia-l4",
+    "nvidia-rtx-pro-6000",
+    "amd-mi300x",
+    "amd-mi325x",
+    "amd-mi355x",
+]
+"""The names that BentoML knows (`_bentoml_sdk/service/config.py`); it refuses others."""
+
+
+class Resources(Declared):
+    """What one server asks of the machine it runs on, in Kubernetes' units; what is left out is not asked for.
+
+    `cpu` is in cores (`"2"`, `"0.5"`) or thousandths (`500m`), `memory` in `Mi` or `Gi`, `gpu` a number of whole devices.
+    """
+
+    cpu: Annotated[str, Field(pattern=r"^([1-9][0-9]{0,4}m?|[0-9]{1,4}\.[0-9]{1,3})$")] | None = None
+    memory: Annotated[str, Field(pattern=r"^[1-9][0-9]{0,6}(Mi|Gi)$")] | None = None
+    gpu: Annotated[int, Field(ge=1, le=64)] | None = None
+    gpu_type: GpuType | None = None
+
+    def asked(self) -> dict[str, str | int]:
+        """Return what is asked for, by name."""
+        found: dict[str, str | int] = self.model_dump(exclude_none=True)
+        return found
+
+    @model_validator(mode="after")
+    def _type_of_a_gpu(self) -> Self:
+        if self.gpu_type is not None and self.gpu is None:
+            raise ValueError("gpu_type says which GPU, and gpu is not declared: say how many")
+        return self
+
+
 class Image(Declared):
     """What BentoML writes into the Dockerfile: the image to begin with, by its digest, and Debian packages to install.
 
-    Both stand in the Bento, so its digest names them too. Without them BentoML takes what it takes.
+    `resources` is what a server asks for. All stand in the Bento, so its digest names them too. Without them BentoML takes
+    what it takes. A model on GPUs names the CUDA image that it begins with: no other has what its libraries load.
     """
 
     base_image: BaseImage | None = None
     system_packages: Annotated[tuple[SystemPackage, ...], Field(max_length=100)] = ()
+    resources: Resources = Resources()
+
+    @model_validator(mode="after")
+    def _gpus_have_their_image(self) -> Self:
+        if self.resources.gpu is not None and self.base_image is None:
+            raise ValueError("resources.gpu asks for a GPU, and base_image names no CUDA image to begin with: declare it, by its digest")
+        return self

@@ -14,7 +14,7 @@ SHADOW_HEADER: Final = "x-convoy-shadow"
 DRILL_HEADER: Final = "x-convoy-drill"
 """A request that carries the key of a drill here is counted as traffic of a drill; the edge removes it before the model sees it."""
 NOT_READY: Final = "x-convoy-not-ready"
-"""What a serving process puts on a refusal while it is not ready (bentos/service/app.py)."""
+"""What a serving process puts on a refusal while it is not ready (bentos/service/desk.py)."""
 
 BETWEEN_EDGES_AND_SERVERS: Final = ("x-convoy-pair", "x-convoy-answer")
 """What edges and servers tell one another for the logs (traffic/attempts/formats.py)."""

@@ -119,6 +119,13 @@ def inherited_environment() -> dict[str, str]:
     return {name: os.environ[name] for name in kept if name in os.environ}
 
 
+def installer_environment() -> dict[str, str]:
+    """Return what uv may inherit besides: how this machine's user has set it and the way to its packages."""
+    ways = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "NETRC")
+    kept = {name: value for name, value in os.environ.items() if name.startswith("UV_") or name.upper() in ways}
+    return inherited_environment() | kept
+
+
 def shell() -> dict[str, str]:
     """Return where the user's shell leads Prefect's and MLflow's own commands; only to be shown, never to be followed."""
     return {name: os.environ[name] for name in OTHERS if name in os.environ}

@@ -16,6 +16,7 @@ Effect = NewType("Effect", str)
 
 RESOLVE: Final = Effect("resolve")
 GATES: Final = Effect("gates")
+OPTIMISE: Final = Effect("optimise")
 PACKAGE: Final = Effect("package")
 SERVICE: Final = Effect("service")
 ATTEST: Final = Effect("attest")
@@ -77,6 +78,7 @@ class Ending(StrEnum):
     MEASURED = "promoted after its service was measured and its golden answers were given in every region"
     UNFIT = "rejected for what its service takes"
     UNLIKE = "rejected for other answers in a region"
+    UNEQUAL = "rejected for other answers of the variant that was to be served"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,7 @@ class Course:
     `weights` are the canary's steps that it reached, `later` those of each wave after the first, `lost` the regions in
     which its revision never became ready. `shadowed` and `baked` say whether it did so to the end; one that switched at
     `once` had no canary. `measured` and `asked` say whether fleet.yaml declares budgets of the service and golden answers.
-    `approved` says whether fleet.yaml wants people's approval, and they gave it.
+    `approved` says whether fleet.yaml wants people's approval, and they gave it; `optimised` whether it declares variants.
     """
 
     regions: tuple[str, ...]
@@ -101,6 +103,7 @@ class Course:
     measured: bool = False
     asked: bool = False
     approved: bool = False
+    optimised: bool = False
 
 
 def effects_of(ending: Ending, course: Course) -> tuple[Effect, ...]:
@@ -122,7 +125,8 @@ def _shipped(course: Course) -> tuple[Effect, ...]:
 
 
 def _packaged(course: Course) -> tuple[Effect, ...]:
-    return (RESOLVE, GATES, PACKAGE, *((SERVICE,) if course.measured else ()))
+    optimised = (OPTIMISE,) if course.optimised else ()
+    return (RESOLVE, GATES, *optimised, PACKAGE, *((SERVICE,) if course.measured else ()))
 
 
 def _made(course: Course) -> tuple[Effect, ...]:
@@ -161,6 +165,10 @@ def _rolled_back(course: Course) -> tuple[Effect, ...]:
 
 def _rejected(course: Course) -> tuple[Effect, ...]:
     return (RESOLVE, GATES)
+
+
+def _unequal(course: Course) -> tuple[Effect, ...]:
+    return (RESOLVE, GATES, OPTIMISE)
 
 
 def _unfit(course: Course) -> tuple[Effect, ...]:
@@ -203,4 +211,5 @@ _STORIES: Final[dict[Ending, Callable[[Course], tuple[Effect, ...]]]] = {
     Ending.MEASURED: _promoted_after_canary,
     Ending.UNFIT: _unfit,
     Ending.UNLIKE: _unlike,
+    Ending.UNEQUAL: _unequal,
 }

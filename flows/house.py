@@ -23,6 +23,7 @@ from registry.keys import Keyring, Trusted, ensure_keyring, trusted_in
 from registry.leases import Leases
 from registry.ledger import Ledger
 from registry.models import MlflowModels
+from registry.referrers import newest_tuning
 from registry.store import ContentStore
 from traffic.edge_client import Edge
 
@@ -140,11 +141,13 @@ class House:
         return Captures.at(self.home.region_store(region))
 
     def fetch_from(self, region: str) -> Callable[[str, Path], None]:
-        """Return the verb that unpacks a revision from a region's own store, verified."""
+        """Return the verb that unpacks a revision from a region's own store, verified, and how it was tuned beside it."""
         store = self.region_store(region)
 
         def fetch(digest: str, to: Path) -> None:
             store.fetch_tree(digest, to)
+            if (tuning := newest_tuning(store, digest)) is not None:
+                to.with_name(f"{to.name}.tuning").write_bytes(tuning)
 
         return fetch
 

@@ -20,6 +20,7 @@ from flows.house import House
 from flows.keeping import restore_stable
 from flows.measuring import measure
 from flows.obeying import may_have_traffic, may_promote
+from flows.optimising import optimise
 from flows.parking import to_tell
 from flows.shadowing import shadow
 from flows.shipping import deploy, package, replicate, take_proven
@@ -63,7 +64,7 @@ def tell(work: Work) -> ReleasePhase:
             revision = take_proven(work, work.proven)
         if revision is None:
             source = resolve(work)
-            if refusals := validate(work, source):
+            if refusals := validate(work, source) or optimise(work, source):
                 return reject(work, refusals)
             revision = package(work, source)
         if refusals := measure(work, revision):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from bentos.inputs import BuildOptions
 from bentos.needs import needs_of
+from bentos.requirements import VARIANT_NEEDS
 from fleet.components import Needs
 from fleet.declared import Model
 from fleet.pins import read_pins
@@ -23,7 +24,8 @@ def advisories_of(settings: Settings) -> Path | None:
 def needs_for(declared: Model, settings: Settings, folder: Path) -> Needs | None:
     """Return what a downloaded model needs, None where no gate asks for it."""
     asked = declared.gates.dependencies or declared.gates.licences or settings.advisories
-    return needs_of(folder) if asked else None
+    served = declared.optimise is not None and declared.optimise.serve is not None
+    return needs_of(folder, VARIANT_NEEDS if served else ()) if asked else None
 
 
 def waivers_for(declared: Model, fleet_folder: Path, subject: Subject, now: datetime) -> Waivers:
@@ -45,4 +47,5 @@ def build_options(declared: Model, fleet_folder: Path) -> BuildOptions:
     dependencies = declared.gates.dependencies
     lock = dependencies.lock if dependencies else None
     pins = None if lock is None else read_pins(fleet_folder / lock)
-    return BuildOptions(declared.image.base_image, declared.image.system_packages, pins)
+    image = declared.image
+    return BuildOptions(image.base_image, image.system_packages, pins, image.resources.asked())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from flows import effects
 from flows.attested import check_attested
 from flows.gating import Source
 from flows.house import House
+from flows.optimising import attach_variants, served_variant
 from flows.retrying import on_transient
 from flows.rights import build_options
 from flows.work import Work
@@ -57,6 +59,7 @@ def _build(work: Work, source: Source) -> dict[str, str | int]:
     stored = work.house.origin.put_tree(bento)
     if stored.digest != manifest.digest:
         raise IntegrityError(str(bento), "the Bento changed between building and storing", "Run the release again.")
+    attach_variants(work, stored.digest)
     return {"digest": stored.digest, "files": len(stored.entries), "bytes": stored.size}
 
 
@@ -64,7 +67,7 @@ def _built(work: Work, source: Source, bento: Path) -> Manifest:
     if bento.exists():
         # A controller that was killed right here left it, whole or not
         shutil.rmtree(bento)
-    options = build_options(work.declared, work.house.fleet_file.parent)
+    options = replace(build_options(work.declared, work.house.fleet_file.parent), variant=served_variant(work))
     return build(source.folder, work.model, work.desire.version, bento, options)
 
 

@@ -66,12 +66,16 @@ class Barriers:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A worker (a module of policies.workers), its request (a dataclass), the paths it may read, a folder to work in."""
+    """A worker (a module of a package), its request (a dataclass), the paths it may read, a folder to work in.
+
+    A worker of another room is named by its package; who knows both rooms introduces them.
+    """
 
     worker: str
     request: object
     reads: tuple[Path, ...]
     work: Path
+    package: str = "policies.workers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +115,8 @@ def run(job: Job, answer: type[Answer], limits: Limits) -> Run[Answer]:
 def _start(job: Job, limits: Limits, scratch: str, files: tuple[IO[bytes], ...]) -> subprocess.Popen[bytes]:
     request, document, said, status = files
     spec = confine.Spec(
-        command=(sys.executable, "-P", "-m", f"policies.workers.{job.worker}", str(document.fileno())),
-        reads=tuple(str(path.absolute()) for path in (*_installation(), *job.reads)),
+        command=(sys.executable, "-P", "-m", f"{job.package}.{job.worker}", str(document.fileno())),
+        reads=tuple(str(path.absolute()) for path in (*_installation(), PACKAGES / job.package.partition(".")[0], *job.reads)),
         packages=str(PACKAGES),
         scratch=scratch,
         parent=os.getpid(),

@@ -1,4 +1,6 @@
-"""What says something of a revision, kept beside it: attestations and bills of materials, each a blob of its own.
+"""What says something of a revision, kept beside it, each a blob of its own.
+
+Attestations, bills of materials, the manifests of its images, how it was tuned, and what is known of its variants.
 
 A blob comes before the note that names it, and both are create-only; who reads checks the blob against its digest.
 """
@@ -11,10 +13,16 @@ from dataclasses import dataclass
 
 from fleet.canonical import canonical_json, digest_of
 from fleet.errors import IntegrityError
+from fleet.tuning import when_tuned
 from registry.store import ContentStore
 
 ATTESTATION = "application/vnd.dsse.envelope.v1+json"
 BOM = "application/vnd.cyclonedx+json"
+IMAGE_INDEX = "application/vnd.oci.image.index.v1+json"
+IMAGE = "application/vnd.oci.image.manifest.v1+json"
+"""An image of the revision: its digest is the document's own, as a registry names it."""
+TUNING = "application/vnd.convoy.tuning.v1+json"
+VARIANT = "application/vnd.convoy.variant.v1+json"
 _NAME = re.compile(r"[0-9a-f]{64}")
 
 
@@ -61,6 +69,12 @@ def read_all(store: ContentStore, subject: str, media_type: str) -> tuple[tuple[
         except IntegrityError as problem:
             unreadable.append(f"{problem.subject} {problem.reason}")
     return tuple(found), tuple(unreadable)
+
+
+def newest_tuning(store: ContentStore, subject: str) -> bytes | None:
+    """Return how a revision was tuned last, None where it never was; what is no tuning of it is left out."""
+    found = [(when, data) for data in documents(store, subject, TUNING) if (when := when_tuned(data, subject))]
+    return max(found)[1] if found else None
 
 
 def copy_referrers(subject: str, source: ContentStore, target: ContentStore) -> int:

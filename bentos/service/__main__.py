@@ -6,6 +6,7 @@ import os
 import sys
 
 from .errors import SettingsWrong
+from .handover import Handover
 from .settings import quiet_libraries, read_settings
 
 
@@ -15,10 +16,15 @@ def main() -> int:
     quiet_libraries()
     try:
         settings = read_settings()
-        # imported late: a wrong setting is told at once
+        given = Handover.read(sys.argv[1:])
+        # imported late: a wrong setting is told at once, and who only keeps processes needs little
+        if settings.workers > 1:
+            from .processes import supervise
+
+            return supervise(settings)
         from .server import serve
 
-        return serve(settings)
+        return serve(settings, given)
     except SettingsWrong as problem:
         sys.stderr.write(f"convoy_service: {problem}\n")
         return problem.exit_code

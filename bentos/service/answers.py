@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator
+from enum import StrEnum
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,24 @@ import orjson
 from .errors import ModelFailed
 from .signature import Signature
 from .tensors import DATATYPES
+
+
+class Form(StrEnum):
+    """What a model answers with, which rows and columns of an answer are told by."""
+
+    ARRAY = "an array, a row for each row of the input"
+    FRAME = "a table of named columns"
+    MAPPING = "arrays by name"
+
+
+def form_of(prediction: Any) -> Form:
+    """Return the form of what a model gave."""
+    if hasattr(prediction, "columns"):
+        return Form.FRAME
+    if isinstance(prediction, dict):
+        return Form.MAPPING
+    rows = isinstance(prediction, list) and bool(prediction) and all(isinstance(row, dict) for row in prediction)
+    return Form.FRAME if rows else Form.ARRAY
 
 
 def tensors(signature: Signature, prediction: Any) -> list[dict[str, Any]]:
@@ -53,7 +72,9 @@ def _array(values: Any) -> np.ndarray[Any, Any]:
 def _tensor(name: str, array: np.ndarray[Any, Any]) -> dict[str, Any]:
     datatype = DATATYPES.get(array.dtype.name)
     if datatype is None and array.dtype.kind == "M":
-        array = np.datetime_as_string(array, timezone="UTC")
+        missing = np.isnat(array)
+        array = np.datetime_as_string(array, timezone="UTC").astype(object)
+        array[missing] = None
     if datatype is None:
         data: Any = [_text(name, value) for value in array.ravel().tolist()]
     else:

@@ -100,11 +100,12 @@ class Batch:
         return pa.table(columns).replace_schema_metadata(metadata)
 
     def _array(self, name: str, values: list[Any]) -> Any:
-        import pandas as pd
         import pyarrow as pa
 
         field, datatype = self._fields.get(name), self._types[name]
         if field is not None and field.text is Text.MOMENT:
+            import pandas as pd
+
             moments = pd.to_datetime(pd.Series(values, dtype=object), utc=True, format="ISO8601")
             return pa.array(moments, pa.timestamp("ns", "UTC"))
         if datatype == "BYTES":

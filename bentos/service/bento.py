@@ -5,11 +5,22 @@ Edges and clouds talk to the command's own port; BentoML's port is a second way 
 
 from __future__ import annotations
 
+import json
 import sys
+from pathlib import Path
+from typing import Any
 
 import bentoml
 
 from .settings import read_settings
+
+RESOURCES = Path(__file__).resolve().parents[1] / "resources.json"
+"""What a server asks for, as fleet.yaml declares it; absent where it declares nothing."""
+
+
+def asked_for() -> dict[str, Any]:
+    """Return the argument `resources` of the service, nothing where nothing is asked for."""
+    return {"resources": json.loads(RESOURCES.read_text(encoding="utf-8"))} if RESOURCES.is_file() else {}
 
 
 @bentoml.service(
@@ -17,6 +28,7 @@ from .settings import read_settings
     workers=1,
     http={"proxy_port": read_settings().port},
     endpoints={"livez": "/v2/health/live", "readyz": "/v2/health/ready"},
+    **asked_for(),
 )
 class Scoring:
     """Scores rows with one MLflow model."""

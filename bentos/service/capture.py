@@ -24,6 +24,7 @@ from pathlib import Path
 
 from .batch import Answered, Batch, flat_fields
 from .errors import told
+from .flavors import kept_out
 from .log import say
 from .scorer import Scorer
 
@@ -72,7 +73,11 @@ class Capture:
     def __init__(self, folder: Path, scorer: Scorer, origin: tuple[str, str], bounds: Bounds = Bounds()) -> None:
         """Start capturing into a model's folder; `origin` is revision and region."""
         # imported here, while nobody waits for an answer yet
-        import pyarrow.parquet  # noqa: F401
+        import pyarrow.parquet
+
+        with kept_out():
+            # Arrow looks for pandas once, at the first array, and would import it
+            pyarrow.array([0])
 
         revision, region = origin
         self._folder = folder

@@ -5,10 +5,14 @@ ServiceError
 │   ├── BadRequest       400
 │   ├── NotFound         404
 │   ├── WrongMethod      405
+│   ├── NotAcceptable    406
+│   ├── TooSlow          408
 │   ├── TooLarge         413
 │   ├── WrongType        415
 │   ├── ModelFailed      500: the model raised, or its answer cannot be expressed
-│   └── NotReady         503: starting, failed to start, or too much is waiting
+│   ├── NotReady         503: starting, or failed to start
+│   ├── Overloaded       503: too much is waiting, or more than can be answered in this request's time
+│   └── TooLate          504: the request's time is up
 ├── ClientLeft           nobody is there to hear of it
 └── Unfit                the process ends with `exit_code`; supervisors and logs hear of it
     ├── SettingsWrong    2
@@ -49,9 +53,25 @@ class NotFound(Problem):
 
 
 class WrongMethod(Problem):
-    """The path exists, the method does not."""
+    """The path exists, the method does not; `allowed` are those that do."""
 
     status = 405
+
+    def __init__(self, text: str, allowed: tuple[str, ...] = ()) -> None:
+        super().__init__(text)
+        self.allowed = allowed
+
+
+class NotAcceptable(Problem):
+    """The answer cannot be given in any form that the caller accepts."""
+
+    status = 406
+
+
+class TooSlow(Problem):
+    """The body did not arrive in time."""
+
+    status = 408
 
 
 class TooLarge(Problem):
@@ -61,7 +81,7 @@ class TooLarge(Problem):
 
 
 class WrongType(Problem):
-    """The body is not plain JSON."""
+    """The body has a content type that the path does not take, or is encoded."""
 
     status = 415
 
@@ -74,6 +94,22 @@ class NotReady(Problem):
     """Nothing is wrong with the request; the service cannot take it now."""
 
     status = 503
+
+
+class Overloaded(Problem):
+    """Nothing is wrong with the request; too much is waiting. `wait` is in how many seconds that will probably be done."""
+
+    status = 503
+
+    def __init__(self, text: str, wait: float) -> None:
+        super().__init__(text)
+        self.wait = wait
+
+
+class TooLate(Problem):
+    """The request's time was up before it was answered."""
+
+    status = 504
 
 
 class ClientLeft(ServiceError):

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Awaitable, Callable, MutableMapping
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
-import orjson
-
-from .errors import ClientLeft, TooLarge, WrongType
+from .errors import ClientLeft, TooLarge, TooSlow
+from .visits import Visit
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-REQUEST_ID_LIMIT = 128
 Headers = list[tuple[bytes, bytes]]
 
 
@@ -24,33 +22,23 @@ class Exchange:
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         # the server gives names in lower case; of a repeated header the first counts
-        self._headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))
+        self.headers: Mapping[bytes, bytes] = dict(reversed(scope["headers"]))
+        self.visit = Visit(self.headers)
         self._receive = receive
         self._send = send
-        self.received = 0
-        """Bytes of the body that were read."""
 
-    @property
-    def traffic(self) -> bytes:
-        """The kind of traffic as the edge labelled it; empty when it came past no edge."""
-        return self._headers.get(b"x-convoy-traffic", b"")
-
-    @property
-    def request_id(self) -> bytes:
-        """The caller's id of the request, or a new one where there is none or it is over 128 bytes."""
-        given = self._headers.get(b"x-request-id", b"")
-        return given if 0 < len(given) <= REQUEST_ID_LIMIT else uuid.uuid4().hex.encode()
-
-    async def json_body(self, limit: int) -> bytes:
-        """Return the body; raises WrongType unless it is plain JSON, TooLarge over the limit, ClientLeft when it breaks off."""
-        content_type = self._headers.get(b"content-type", b"").split(b";")[0].strip().lower()
-        if content_type != b"application/json":
-            raise WrongType(f"the content type must be application/json, not '{content_type.decode('latin-1')[:100]}'")
-        if self._headers.get(b"content-encoding", b"identity").lower() != b"identity":
-            raise WrongType("the body must not be encoded: send it without content-encoding")
+    async def body(self, limit: int, seconds: float) -> bytes:
+        """Return the body; raises TooLarge over the limit, TooSlow past the time, ClientLeft when it breaks off."""
         too_large = TooLarge(f"the body must not have more than {limit} bytes")
-        if int(self._headers.get(b"content-length", b"0")) > limit:
+        if int(self.headers.get(b"content-length", b"0")) > limit:
             raise too_large
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._pieces(limit, too_large)
+        except TimeoutError as problem:
+            raise TooSlow(f"the body must be there within {seconds:g} s") from problem
+
+    async def _pieces(self, limit: int, too_large: TooLarge) -> bytes:
         chunks, more = [], True
         while more:
             message = await self._receive()
@@ -58,18 +46,14 @@ class Exchange:
                 raise ClientLeft
             chunk: bytes = message.get("body", b"")
             chunks.append(chunk)
-            self.received += len(chunk)
-            if self.received > limit:
+            self.visit.received += len(chunk)
+            if self.visit.received > limit:
                 raise too_large
             more = message.get("more_body", False)
         return b"".join(chunks)
 
-    async def answer(self, status: int, body: bytes, headers: Headers) -> None:
-        """Send the whole answer; the body is JSON."""
-        fixed = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    async def answer(self, status: int, body: bytes, headers: Headers, content_type: str = "application/json") -> None:
+        """Send the whole answer."""
+        fixed = [(b"content-type", content_type.encode()), (b"content-length", b"%d" % len(body))]
         await self._send({"type": "http.response.start", "status": status, "headers": fixed + headers})
         await self._send({"type": "http.response.body", "body": b"" if self.method == "HEAD" else body})
-
-    async def answer_json(self, status: int, document: dict[str, Any], headers: Headers) -> None:
-        """Send a document."""
-        await self.answer(status, orjson.dumps(document), headers)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from .capture import Capture, capturing
 from .errors import NotReady, Unfit, told
 from .integrity import digest_of_folder, verify
+from .loading import OnlyMlflow, loading
 from .log import say
-from .scorer import Scorer, load, read_label
+from .scorer import Scorer
 from .settings import ServiceSettings
-from .warming import warm
 
 
 @dataclass(slots=True)
@@ -22,7 +22,7 @@ class Readiness:
 
     `revision` is the digest that answers carry: the one asked for, else the one measured. `capture` keeps answered rows,
     where they are wanted. `took_ms` says how long each step of the start took. `scorer` is set last, and only for files
-    that were verified.
+    that were verified. `because` says why MLflow answers, where that is known from before.
     """
 
     revision: str
@@ -31,6 +31,7 @@ class Readiness:
     capture: Capture | None = None
     took_ms: dict[str, float] = field(default_factory=dict)
     scorer: Scorer | None = None
+    because: str = ""
 
     def ready(self) -> Scorer:
         """Return the scorer; raises NotReady with the reason there is none."""
@@ -39,14 +40,19 @@ class Readiness:
         return self.scorer
 
 
-def start(settings: ServiceSettings, readiness: Readiness, failed: Callable[[], None]) -> None:
-    """Verify the files, load the model and warm it; afterwards the readiness says ready, or why not and `failed` is called."""
+def start(settings: ServiceSettings, readiness: Readiness) -> None:
+    """Verify the files, load the model and warm it; afterwards the readiness says ready, or why it never will be.
+
+    Raises OnlyMlflow where the model was loaded by its own library and must be asked through MLflow, in another process.
+    """
     try:
         scorer = _prepared(settings, readiness)
+    except OnlyMlflow:
+        raise
     except Unfit as problem:
-        _fail(readiness, str(problem), problem.exit_code, failed)
+        _fail(readiness, str(problem), problem.exit_code)
     except Exception as problem:
-        _fail(readiness, f"unexpected: {told(problem)}", Unfit.exit_code, failed)
+        _fail(readiness, f"unexpected: {told(problem)}", Unfit.exit_code)
         raise
     else:
         readiness.capture = capturing(settings.capture, scorer, (readiness.revision, settings.region))
@@ -61,11 +67,11 @@ def _prepared(settings: ServiceSettings, readiness: Readiness) -> Scorer:
         else:
             verify(settings.root, settings.manifest_file, settings.revision)
     with _step(readiness, "load", "the model is being loaded"):
-        label = read_label(settings.label_file)
-        scorer = load(settings.model_folder, label, settings.model or label.model)
+        loaded = loading(settings, readiness.revision, readiness.because)
     with _step(readiness, "warm_up", "the model makes its first prediction"):
-        made_from = warm(scorer)
-    say(f"ready: {scorer.name} version {scorer.version}, revision {readiness.revision}, warmed with {made_from}")
+        scorer, made_from = loaded.warmed()
+    path = ", ".join(str(value) for value in scorer.notes.values())
+    say(f"ready: {scorer.name} version {scorer.version}, revision {readiness.revision}, {path}, warmed with {made_from}")
     return scorer
 
 
@@ -78,8 +84,7 @@ def _step(readiness: Readiness, name: str, reason: str) -> Iterator[None]:
     readiness.took_ms[name] = round((time.monotonic() - began) * 1000, 1)
 
 
-def _fail(readiness: Readiness, reason: str, exit_code: int, failed: Callable[[], None]) -> None:
+def _fail(readiness: Readiness, reason: str, exit_code: int) -> None:
     say(f"never ready: {reason}")
     readiness.reason = reason
     readiness.exit_code = exit_code
-    failed()

@@ -1,25 +1,25 @@
-"""One loaded model: a request's bytes in, an answer's bytes out."""
+"""One loaded model: tensors as the protocol writes them in, the answer's tensors out."""
 
 from __future__ import annotations
 
-import itertools
 import json
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import orjson
 
 from .answered import told_of
-from .answers import tensors
+from .answers import Form, form_of, tensors
 from .errors import BadRequest, ModelFailed, ModelUnusable, told
+from .params import known_params
+from .prediction import Predictor, Pyfunc, parts
+from .schema import Rows, Schema, joined, listed, plural
 from .signature import Signature, signature_of
-from .tensors import Field, read
+from .tensors import Field
 
 OPTIONS = orjson.OPT_SERIALIZE_NUMPY
-NAMED = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,31 +48,104 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """What was asked, read: the rows, the outputs wanted as the protocol names them (all where None), the model's parameters."""
+
+    rows: Rows
+    wanted: Any = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """What the model gave for one request: the outputs asked for as tensors, their JSON, its form, and what may be told of it."""
+
+    tensors: list[dict[str, Any]]
+    outputs: bytes
+    form: Form
+    told: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Scorer:
-    """A model that answers; `predict` is its MLflow pyfunc, which checks the signature once more."""
+    """A model that answers. `pyfunc` is what MLflow loaded, None where another predictor answers without it.
+
+    `notes` tells of the path that predictions take, for readiness and metadata.
+    """
 
     name: str
     version: str
     signature: Signature
     pyfunc: Any
+    direct: Predictor | None = None
+    compiled: Schema | None = None
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.compiled is None:
+            object.__setattr__(self, "compiled", Schema(self.signature))
+        if self.direct is None:
+            object.__setattr__(self, "direct", Pyfunc(self.signature, self.pyfunc))
+
+    @property
+    def schema(self) -> Schema:
+        """What reads its requests."""
+        assert self.compiled is not None
+        return self.compiled
+
+    @property
+    def predictor(self) -> Predictor:
+        """What predicts."""
+        assert self.direct is not None
+        return self.direct
+
+    def asked(self, inputs: Any, wanted: Any = None, params: Mapping[str, Any] | None = None) -> Asked:
+        """Return what is asked by tensors as the protocol writes them; `data` may be an array of the datatype's type.
+
+        Raises BadRequest for what the signature does not allow.
+        """
+        return Asked(self.schema.rows(inputs), wanted, params or {})
+
+    def scored(self, asked: Sequence[Asked]) -> list[Scored | Exception]:
+        """Answer requests whose rows have one shape in one call; where that fails, each by itself, so that none spoils another's.
+
+        Of parameters there are none, or it is one request. What is told of an answer is told of all outputs' score,
+        whichever of them were wanted. A request is answered with BadRequest, or ModelFailed when the model raises.
+        """
+        if len(asked) > 1:
+            counts = [each.rows.count for each in asked]
+            try:
+                taken = parts(self._predicted(joined([each.rows for each in asked])), counts)
+            except ModelFailed:
+                taken = None
+            if taken is not None:
+                return [self._kept(each, part) for each, part in zip(asked, taken, strict=True)]
+        return [self._alone(each) for each in asked]
+
+    def score(self, asked: Asked) -> Scored:
+        """Answer one request; raises BadRequest for a request that the model cannot answer, ModelFailed when it raises."""
+        try:
+            prediction = self._predicted(asked.rows, asked.params)
+        except ModelFailed as problem:
+            self._blame_missing(asked, problem)
+            raise
+        return self._told(asked, prediction)
 
     def answer(self, body: bytes) -> Answer:
-        """Return the answer to an inference request.
+        """Return the answer to an inference request in JSON; raises as `asked` and `score` do."""
+        request = parsed(body)
+        params = known_params(self.signature.params, request.get("parameters"))
+        scored = self.score(self.asked(request.get("inputs"), request.get("outputs"), params))
+        return Answer(self.written(request, scored), scored.told)
 
-        What is told of it is told of all outputs' score, whichever of them the request asks for.
-
-        Raises BadRequest for a request that the signature does not allow, ModelFailed when the model raises.
-        """
-        request = _parsed(body)
-        model_input = self._input(request.get("inputs"))
-        everything = tensors(self.signature, self._predicted(model_input))
-        try:
-            outputs = orjson.dumps(_wanted(everything, request.get("outputs")), option=OPTIONS)
-        except TypeError as problem:
-            raise ModelFailed(f"the model's answer cannot be expressed ({problem})") from problem
-        named = {"model_name": self.name, "model_version": self.version} | ({"id": request["id"]} if "id" in request else {})
+    def written(self, request: Mapping[str, Any], scored: Scored) -> bytes:
+        """Return the answer in JSON to a request that may have an id."""
         # The outputs are large and are written once, for the mark and for the body
-        return Answer(b'%b,"outputs":%b}' % (orjson.dumps(named)[:-1], outputs), told_of(everything, outputs))
+        return b'%b,"outputs":%b}' % (orjson.dumps(self.named(request))[:-1], scored.outputs)
+
+    def named(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what the protocol's answers say beside their outputs."""
+        return {"model_name": self.name, "model_version": self.version} | ({"id": request["id"]} if "id" in request else {})
 
     def metadata(self) -> dict[str, Any]:
         """Return the model's metadata in the protocol's form."""
@@ -80,44 +153,57 @@ class Scorer:
             "name": self.name,
             "versions": [self.version],
             "platform": "mlflow_pyfunc",
-            "inputs": [_described(field) for field in self.signature.inputs],
+            "inputs": [self._described(field) for field in self.signature.inputs],
             "outputs": [{"name": out.name, "datatype": out.datatype, "shape": list(out.shape)} for out in self.signature.outputs],
+            "properties": {key: str(value) for key, value in self.notes.items()},
         }
 
-    def _predicted(self, model_input: Any) -> Any:
+    def _alone(self, asked: Asked) -> Scored | Exception:
         try:
-            return self.pyfunc.predict(model_input)
+            return self.score(asked)
+        except Exception as problem:  # noqa: BLE001  handed to whoever asked
+            return problem
+
+    def _kept(self, asked: Asked, prediction: Any) -> Scored | Exception:
+        try:
+            return self._told(asked, prediction)
+        except Exception as problem:  # noqa: BLE001  it belongs to one request only
+            return problem
+
+    def _predicted(self, rows: Rows, params: Mapping[str, Any] | None = None) -> Any:
+        try:
+            return self.predictor.predict(rows, params or {})
         except BaseException as problem:  # a model may raise anything; none may end the only thread
             raise ModelFailed(told(problem)) from problem
 
-    def _input(self, inputs: Any) -> Any:
-        """Return what the pyfunc takes: a frame of columns, a mapping of arrays or one array."""
-        arrays = self._arrays(inputs)
-        if self.signature.frame:
-            import pandas as pd
+    def _blame_missing(self, asked: Asked, problem: ModelFailed) -> None:
+        """Raise BadRequest where the model fails on a missing value: the same rows with zeros in these places are answered."""
+        missing = self.schema.missing(asked.rows)
+        if not missing:
+            return
+        try:
+            self._predicted(self.schema.filled(asked.rows), asked.params)
+        except ModelFailed:
+            return
+        where = f"column{plural(missing)} {listed(missing)}"
+        raise BadRequest(
+            f"{where}: null, and the model does not take a missing value there ({type(problem.__cause__).__name__})"
+        ) from problem
 
-            columns = arrays if self.signature.named else {int(name): array for name, array in arrays.items()}
-            # the arrays are ours alone, so the frame need not copy them
-            return pd.DataFrame(columns, copy=False)
-        return arrays if self.signature.named else next(iter(arrays.values()))
+    def _told(self, asked: Asked, prediction: Any) -> Scored:
+        everything = tensors(self.signature, prediction)
+        chosen = _wanted(everything, asked.wanted)
+        try:
+            outputs = orjson.dumps(chosen, option=OPTIONS)
+        except TypeError as problem:
+            raise ModelFailed(f"the model's answer cannot be expressed ({problem})") from problem
+        return Scored(chosen, outputs, form_of(prediction), told_of(everything, outputs))
 
-    def _arrays(self, inputs: Any) -> dict[str, np.ndarray[Any, Any]]:
-        """Return the request's arrays in the signature's order, all of one length."""
-        given = _by_name(inputs)
-        fields = self.signature.by_name
-        unknown = [name for name in given if name not in fields]
-        if unknown:
-            raise BadRequest(f"unknown column{_plural(unknown)} {_listed(unknown)} (known: {_listed(fields)})")
-        missing = [field.name for field in fields.values() if field.required and field.name not in given]
-        if missing:
-            raise BadRequest(f"missing column{_plural(missing)} {_listed(missing)} (known: {_listed(fields)})")
-        arrays = {name: read(field, given[name]) for name, field in fields.items() if name in given}
-        lengths = {name: len(array) for name, array in arrays.items()}
-        first, rows = next(iter(lengths.items()))
-        for name, length in lengths.items():
-            if length != rows:
-                raise BadRequest(f"column '{name}' has {length} rows, column '{first}' has {rows}: all must have the same number")
-        return arrays
+    def _described(self, field: Field) -> dict[str, Any]:
+        optional = {} if field.required else {"optional": True}
+        missing = {"missing": "refused"} if field.name in self.schema.refuses else {}
+        parameters = {"parameters": optional | missing} if optional or missing else {}
+        return {"name": field.name, "datatype": field.datatype, "shape": [-1, *field.tail], **parameters}
 
 
 def load(folder: Path, label: Label, name: str) -> Scorer:
@@ -131,7 +217,8 @@ def load(folder: Path, label: Label, name: str) -> Scorer:
     return Scorer(name, label.version, signature_of(pyfunc.metadata.signature), pyfunc)
 
 
-def _parsed(body: bytes) -> dict[str, Any]:
+def parsed(body: bytes) -> dict[str, Any]:
+    """Return an inference request's document; raises BadRequest."""
     try:
         request = orjson.loads(body)
     except orjson.JSONDecodeError as problem:
@@ -143,20 +230,6 @@ def _parsed(body: bytes) -> dict[str, Any]:
     return request
 
 
-def _by_name(inputs: Any) -> dict[str, dict[str, Any]]:
-    if not isinstance(inputs, list) or not inputs or not all(isinstance(tensor, dict) for tensor in inputs):
-        raise BadRequest('"inputs" must be a list of tensors, one for each column')
-    given: dict[str, dict[str, Any]] = {}
-    for at, tensor in enumerate(inputs):
-        name = tensor.get("name")
-        if not isinstance(name, str):
-            raise BadRequest(f"inputs[{at}] has no name")
-        if name in given:
-            raise BadRequest(f"column '{name}' is given twice")
-        given[name] = tensor
-    return given
-
-
 def _wanted(outputs: list[dict[str, Any]], asked: Any) -> list[dict[str, Any]]:
     if asked is None:
         return outputs
@@ -165,21 +238,5 @@ def _wanted(outputs: list[dict[str, Any]], asked: Any) -> list[dict[str, Any]]:
     by_name = {output["name"]: output for output in outputs}
     unknown = [output["name"] for output in asked if output["name"] not in by_name]
     if unknown:
-        raise BadRequest(f"unknown output{_plural(unknown)} {_listed(unknown)} (known: {_listed(by_name)})")
+        raise BadRequest(f"unknown output{plural(unknown)} {listed(unknown)} (known: {listed(by_name)})")
     return [by_name[output["name"]] for output in asked]
-
-
-def _described(field: Field) -> dict[str, Any]:
-    described: dict[str, Any] = {"name": field.name, "datatype": field.datatype, "shape": [-1, *field.tail]}
-    if not field.required:
-        described["parameters"] = {"optional": True}
-    return described
-
-
-def _listed(names: Collection[str]) -> str:
-    shown = [f"'{name[:100]}'" for name in itertools.islice(names, NAMED)]
-    return ", ".join(shown) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
-
-
-def _plural(names: Collection[str]) -> str:
-    return "s" if len(names) > 1 else ""

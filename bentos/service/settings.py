@@ -1,15 +1,19 @@
-"""The only place of the service that knows the environment: variables that start with CONVOY_SERVICE_."""
+"""The only place of the service that knows the environment: variables that start with CONVOY_SERVICE_, and those of clouds.
+
+A cloud that starts the container says port and routes in variables of its own (CLOUDS); ours go before them.
+"""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .errors import SettingsWrong
+from .tuning import tuned
 
 PREFIX = "CONVOY_SERVICE_"
 QUIET = {
@@ -26,9 +30,15 @@ class ServiceSettings:
 
     `root` is the unpacked revision, `revision` the digest it must have; without it (a Bento started by hand) the
     service measures its files and answers under the digest it found. `model` is the name in the route; without it, the
-    name that the Bento was built for. `slots` is how many requests may be inside at once, `body_bytes` the largest body.
-    `capture` is the folder that answered rows are kept in, `usage` the file of counters that outlives the process;
-    without them nothing is kept.
+    name that the Bento was built for. `slots` is how many requests may be inside at once, `body_bytes` the largest body,
+    `body_seconds` the time in which it must be there, `queue_bytes` what all bodies inside may have together, `batch_rows`
+    how many rows go into one call of the model, `deadline_ms` how long a request may take that does not say so itself.
+    `workers` is how many processes share the port. `grpc_port` is where the same questions are taken over gRPC, None for
+    nowhere. `health_route` and `predict_route` are where Vertex AI asks, beside the paths that always answer. `direct` says
+    whether the model's own library is asked where it answers as MLflow does (`auto`) or never (`off`), `parity` names the
+    file that keeps MLflow's answers for the next process that compares. `trace_rate` is how many requests in a million are
+    traced that do not say so themselves. `capture` is the folder that answered rows are kept in, `usage` the file of
+    counters that outlives the process; without them nothing is kept.
     """
 
     root: Path
@@ -39,8 +49,19 @@ class ServiceSettings:
     region: str = "unplaced"
     slots: int = 512
     body_bytes: int = 8 << 20
+    queue_bytes: int = 256 << 20
+    batch_rows: int = 1024
+    deadline_ms: int = 30_000
+    workers: int = 1
+    direct: str = "auto"
+    parity: Path | None = None
+    trace_rate: int = 0
     capture: Path | None = None
     usage: Path | None = None
+    grpc_port: int | None = None
+    body_seconds: int = 60
+    health_route: str | None = None
+    predict_route: str | None = None
 
     @property
     def manifest_file(self) -> Path:
@@ -53,13 +74,39 @@ class ServiceSettings:
         return self.root / "src" / "model"
 
     @property
+    def variant_folder(self) -> Path:
+        """The variant that is served in the model's place, where there is one."""
+        return self.root / "src" / "variant"
+
+    @property
     def label_file(self) -> Path:
         """Which model and version the Bento was built for (JSON)."""
         return self.root / "src" / "revision.json"
 
 
 KNOWN = tuple(ServiceSettings.__dataclass_fields__)
-LARGEST = {"port": 65535, "slots": 1 << 20, "body_bytes": 1 << 40}
+LARGEST = {
+    "port": 65535,
+    "grpc_port": 65535,
+    "slots": 1 << 20,
+    "body_bytes": 1 << 40,
+    "body_seconds": 3600,
+    "queue_bytes": 1 << 40,
+    "batch_rows": 1 << 20,
+    "deadline_ms": 86_400_000,
+    "workers": 64,
+    "trace_rate": 1_000_000,
+}
+SMALLEST = {"trace_rate": 0}
+CHOICES = {"direct": ("auto", "off")}
+ROUTES = ("health_route", "predict_route")
+CLOUDS = (
+    ("SAGEMAKER_BIND_TO_PORT", "port"),
+    ("AIP_HTTP_PORT", "port"),
+    ("AIP_HEALTH_ROUTE", "health_route"),
+    ("AIP_PREDICT_ROUTE", "predict_route"),
+)
+"""What SageMaker and Vertex AI call our settings; of two that name one the later counts."""
 
 
 def read_settings(environment: Mapping[str, str] | None = None) -> ServiceSettings:
@@ -70,8 +117,17 @@ def read_settings(environment: Mapping[str, str] | None = None) -> ServiceSettin
     if unknown:
         known = ", ".join(PREFIX + name.upper() for name in KNOWN)
         raise SettingsWrong(f"{', '.join(PREFIX + name.upper() for name in unknown)}: no such setting (known: {known})")
-    values: dict[str, Any] = {name: _value(name, text) for name, text in found.items()}
-    return ServiceSettings(**{"root": Path(__file__).resolve().parents[2], **values})
+    root = _value("root", found["root"], PREFIX + "ROOT") if "root" in found else Path(__file__).resolve().parents[2]
+    texts = {**tuned(root.with_name(f"{root.name}.tuning")), **found}
+    values: dict[str, Any] = {name: _value(name, text, variable) for variable, name, text in _of_clouds(source)}
+    values |= {name: _value(name, text, PREFIX + name.upper()) for name, text in texts.items()}
+    _check_together(values)
+    return ServiceSettings(**{"root": root, **values})
+
+
+def handed_on(changes: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of this process for one that it starts, with some settings changed."""
+    return {**os.environ, **{PREFIX + name.upper(): value for name, value in changes.items()}}
 
 
 def quiet_libraries() -> None:
@@ -79,13 +135,30 @@ def quiet_libraries() -> None:
     os.environ.update(QUIET)
 
 
-def _value(name: str, text: str) -> Any:
-    if name in ("root", "capture", "usage"):
+def _of_clouds(source: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
+    yield from ((variable, name, source[variable]) for variable, name in CLOUDS if source.get(variable))
+
+
+def _check_together(values: Mapping[str, Any]) -> None:
+    """Raise SettingsWrong for settings that exclude one another."""
+    for one, other in (("port", "grpc_port"), ROUTES):
+        if values.get(one) is not None and values.get(one) == values.get(other):
+            raise SettingsWrong(f"{PREFIX}{one.upper()} and {PREFIX}{other.upper()} are both {values[one]}")
+
+
+def _value(name: str, text: str, variable: str) -> Any:
+    if name in ("root", "capture", "usage", "parity"):
         return Path(text).absolute()
-    if name in LARGEST and not (re.fullmatch(r"[1-9][0-9]{0,15}", text) and int(text) <= LARGEST[name]):
-        raise SettingsWrong(f"{PREFIX}{name.upper()}: must be a whole number from 1 to {LARGEST[name]}, not {text!r}")
+    if name in LARGEST:
+        least, most = SMALLEST.get(name, 1), LARGEST[name]
+        if not (re.fullmatch(r"0|[1-9][0-9]{0,15}", text) and least <= int(text) <= most):
+            raise SettingsWrong(f"{variable}: must be a whole number from {least} to {most}, not {text!r}")
+    if name in CHOICES and text not in CHOICES[name]:
+        raise SettingsWrong(f"{variable}: must be {' or '.join(CHOICES[name])}, not {text!r}")
     if name == "revision" and not re.fullmatch(r"sha256:[0-9a-f]{64}", text):
-        raise SettingsWrong(f"{PREFIX}REVISION: must be sha256: and 64 hex digits, not {text!r}")
+        raise SettingsWrong(f"{variable}: must be sha256: and 64 hex digits, not {text!r}")
     if name in ("model", "region", "host") and not re.fullmatch(r"[!-~]+", text):
-        raise SettingsWrong(f"{PREFIX}{name.upper()}: must be printable ASCII without spaces, not {text!r}")
+        raise SettingsWrong(f"{variable}: must be printable ASCII without spaces, not {text!r}")
+    if name in ROUTES and not re.fullmatch(r"/[!-~]+", text):
+        raise SettingsWrong(f"{variable}: must begin with / and be printable ASCII without spaces, not {text!r}")
     return int(text) if name in LARGEST else text

@@ -83,15 +83,19 @@ class Field:
 
 
 def read(field: Field, tensor: dict[str, Any]) -> np.ndarray[Any, Any]:
-    """Return a tensor's values as an array of shape (n, *tail); raises BadRequest that names the column and what is allowed."""
+    """Return a tensor's values as an array of shape (n, *tail); raises BadRequest that names the column and what is allowed.
+
+    `data` is a list, flat or nested, or a flat array that has the datatype's type already and that nobody else holds.
+    """
     datatype = tensor.get("datatype")
     if datatype != field.datatype:
         raise BadRequest(f"column '{field.name}': the datatype must be {field.datatype}, not {datatype!r}")
     shape = _shape(field, tensor.get("shape"))
-    values = _flat(field, tensor.get("data"), len(shape))
+    data = tensor.get("data")
+    values = data if isinstance(data, np.ndarray) else _flat(field, data, len(shape))
     if len(values) != math.prod(shape):
         raise BadRequest(f"column '{field.name}': the shape {shape} needs {math.prod(shape)} values, data has {len(values)}")
-    array = _typed(field, values)
+    array = _finite(field, values) if isinstance(values, np.ndarray) else _typed(field, values)
     return array if not field.tail and len(shape) == 1 else array.reshape(shape[:1] if not field.tail else shape)
 
 
@@ -136,6 +140,11 @@ def _typed(field: Field, values: Sequence[Any]) -> np.ndarray[Any, Any]:
         array = np.array(values, dtype=field.dtype)
     except OverflowError as problem:
         raise BadRequest(f"column '{field.name}': a value does not fit, allowed are {field.allowed}") from problem
+    return _finite(field, array)
+
+
+def _finite(field: Field, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return an array of the field's type; raises BadRequest for what JSON could not have said."""
     if field.dtype.kind == "f" and np.isinf(array).any():
         raise BadRequest(f"column '{field.name}': a value does not fit into {field.datatype}")
     return array
@@ -147,6 +156,9 @@ def _texts(field: Field, values: Sequence[Any]) -> np.ndarray[Any, Any]:
             import pandas as pd
 
             moments = pd.to_datetime(pd.Index(values, dtype=object), utc=True, format="ISO8601")
+            if moments.hasnans and any(value is not None for value, none in zip(values, moments.isna(), strict=True) if none):
+                # pandas takes an empty text, and some words, for a time that is missing
+                raise ValueError("an empty text is no time")
             return np.asarray(moments.tz_localize(None).to_numpy(dtype="datetime64[ns]"))
         decode = DECODERS.get(field.text)
         decoded = values if decode is None else [None if value is None else decode(value) for value in values]

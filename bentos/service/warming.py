@@ -20,7 +20,7 @@ def warm(scorer: Scorer) -> str:
     The model's own input example must be answered: raises ModelUnusable otherwise. Without an example a row of zeros
     is tried, which a model may refuse.
     """
-    example = _example_request(scorer)
+    example = rows_of_example(scorer, WARM_ROWS)
     if example is not None:
         try:
             scorer.answer(example)
@@ -38,8 +38,8 @@ def warm(scorer: Scorer) -> str:
     return "a row of zeros"
 
 
-def _example_request(scorer: Scorer) -> bytes | None:
-    """Return the saved input example as a request; None where there is none or it is not in columns."""
+def rows_of_example(scorer: Scorer, rows: int) -> bytes | None:
+    """Return the first rows of the saved input example as a request; None where there is none or it is not in columns."""
     try:
         example = scorer.pyfunc.input_example
     except (OSError, ValueError, KeyError, TypeError) as problem:
@@ -47,7 +47,7 @@ def _example_request(scorer: Scorer) -> bytes | None:
     columns = getattr(example, "columns", None)
     if columns is None or not scorer.signature.frame:
         return None
-    first = example.head(WARM_ROWS)
+    first = example.head(rows)
     by_name = {str(name): first.iloc[:, at].tolist() for at, name in enumerate(columns)}
     return _request([_tensor(field, by_name[field.name]) for field in scorer.signature.inputs if field.name in by_name])
 

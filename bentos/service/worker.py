@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from .errors import NotReady
+from .errors import Overloaded
 
 Result = TypeVar("Result")
 
@@ -35,9 +35,9 @@ class Worker:
         threading.Thread(target=self._serve, name="predictions", daemon=True).start()
 
     async def run(self, work: Callable[[], Result]) -> Result:
-        """Return what the work returns; raises what it raises, or NotReady when every slot is taken."""
+        """Return what the work returns; raises what it raises, or Overloaded when every slot is taken."""
         if self._inside >= self._slots:
-            raise NotReady(f"{self._slots} requests are waiting already")
+            raise Overloaded(f"{self._slots} requests are waiting already", 1.0)
         outcome: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._inside += 1
         # a caller that leaves frees its slot only when the thread is done with its job

@@ -35,6 +35,7 @@ ANSWER_SECONDS = 10.0
 END_SECONDS = 10.0
 LOG_BYTES = 2000
 KIB = 1024
+NOTHING_SET: Mapping[str, str] = {}
 HELD = """
 import ctypes, os, sys
 held = getattr(ctypes.CDLL(None), "prctl", None)
@@ -104,8 +105,10 @@ class Trial:
 
 
 @contextmanager
-def trial(deployment: Deployment, fetch: Fetch, folder: Path, stack_id: str) -> Iterator[Trial]:
+def trial(deployment: Deployment, fetch: Fetch, folder: Path, stack_id: str, settings: Mapping[str, str] = NOTHING_SET) -> Iterator[Trial]:
     """Unpack a revision below a folder and run its service while the block runs; it and the files are gone afterwards.
+
+    `settings` are the service's own, by their names in capitals.
 
     Raises what `fetch` raises. What an earlier trial in this folder left, a killed one, is ended and deleted first.
     """
@@ -116,7 +119,7 @@ def trial(deployment: Deployment, fetch: Fetch, folder: Path, stack_id: str) -> 
     fetch(deployment.digest, root)
     write_private(manifest_file(root), manifest_of(root).to_bytes())
     try:
-        found = _spawn(deployment, root, stack_id)
+        found = _spawn(deployment, root, stack_id, settings)
         try:
             yield found
         finally:
@@ -135,7 +138,7 @@ def end_leftovers(root: Path) -> tuple[int, ...]:
     return tuple(process.pid for process in left)
 
 
-def _spawn(deployment: Deployment, root: Path, stack_id: str) -> Trial:
+def _spawn(deployment: Deployment, root: Path, stack_id: str, settings: Mapping[str, str]) -> Trial:
     port = _free_port()
     log = root.with_name("service.log")
     command = [sys.executable, "-I", "-S", "-c", HELD, str(os.getpid()), sys.executable, "-m", "convoy_service"]
@@ -144,7 +147,7 @@ def _spawn(deployment: Deployment, root: Path, stack_id: str) -> Trial:
         process = subprocess.Popen(
             command,
             cwd=root / "src",
-            env=serving_environment(deployment, root, port, stack_id),
+            env={**serving_environment(deployment, root, port, stack_id), **{PREFIX + name: value for name, value in settings.items()}},
             stdin=subprocess.DEVNULL,
             stdout=said,
             stderr=said,

@@ -13,7 +13,7 @@ INFER = "/v2/models/echo/infer"
 ANSWERS = {
     "200": ("POST", INFER, {"json": {"inputs": row()}}, 200),
     "400": ("POST", INFER, {"json": {}}, 400),
-    "404 path": ("GET", "/metrics", {}, 404),
+    "404 path": ("GET", "/nowhere", {}, 404),
     "404 model": ("POST", "/v2/models/other/infer", {"json": {}}, 404),
     "404 elsewhere": ("POST", "/infer", {"json": {}}, 404),
     "405 infer": ("GET", INFER, {}, 405),

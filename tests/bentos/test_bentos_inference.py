@@ -72,6 +72,13 @@ def test_a_missing_optional_column_stays_missing_and_a_given_one_is_passed_on(ec
     assert "since=datetime64[ns]" in with_both["types"]["data"][0]
 
 
+def test_a_missing_time_stays_missing(echo):
+    times = [{"name": "since", "datatype": "BYTES", "shape": [2], "data": [None, "2026-11-22T19:00:00Z"]}]
+    both = [tensor(name, datatype, value, value) for name, (datatype, value) in ROW.items()]
+
+    assert columns(echo.infer("echo", *both, *times))["since"]["data"] == [None, "2026-11-22T19:00:00.000000000Z"]
+
+
 def test_a_missing_number_is_null_in_a_column_of_floats(echo):
     assert columns(echo.infer("echo", *row(hours=("FP64", None))))["hours"]["data"] == [None]
 
@@ -92,6 +99,8 @@ WRONG = {
     "nothing for a required string": (("city", "BYTES", None), "data[0] is null, allowed are strings"),
     "another datatype": (("age", "FP64", 1.0), "the datatype must be INT64, not 'FP64'"),
     "no time": (("since", "BYTES", "yesterday"), "allowed are strings (times in ISO 8601"),
+    "an empty time": (("since", "BYTES", ""), "allowed are strings (times in ISO 8601"),
+    "a word for a missing time": (("since", "BYTES", "NaT"), "allowed are strings (times in ISO 8601"),
 }
 
 

@@ -1,8 +1,10 @@
+import re
 from importlib import metadata
 
 import pytest
 
-from bentos.requirements import locked
+from bentos.lock import own_pins
+from bentos.requirements import locked, pins_of, unpinned
 from fleet.errors import InputError
 
 
@@ -27,3 +29,34 @@ def test_what_would_ask_an_index_or_a_file_is_refused(line):
 def test_what_is_not_installed_is_refused_by_name():
     with pytest.raises(InputError, match=r"no-such-package-of-convoy.*is not installed"):
         locked(["no-such-package-of-convoy"])
+
+
+def test_a_conflict_of_the_model_with_the_service_names_both_sides():
+    with pytest.raises(InputError) as caught:
+        locked(["numpy<1"])
+    installed = metadata.version("numpy")
+
+    assert caught.value.subject == "requirement 'numpy<1' of the model"
+    assert re.fullmatch(
+        rf"conflicts with 'numpy\S*' of the scoring service(?: through [a-z-]+)?: {re.escape(installed)} is installed", caught.value.reason
+    )
+
+
+def test_a_package_of_the_models_own_in_another_version_is_no_conflict_of_two():
+    with pytest.raises(InputError) as caught:
+        locked(["pytest<1"])
+
+    assert caught.value.reason == f"{metadata.version('pytest')} is installed"
+
+
+def test_what_convoys_own_lock_has_is_pinned_by_it_and_one_that_it_has_not_leaves_all_unpinned(monkeypatch):
+    own = own_pins()
+    assert unpinned(["scikit-learn"]) == ()
+    assert pins_of(["scikit-learn"], None) is own
+    assert all("--hash=sha256:" in line for line in locked(["scikit-learn"], own))
+
+    without = {name: pin for name, pin in own.items() if name != "scikit-learn"}
+    monkeypatch.setattr("bentos.requirements.own_pins", lambda: without)
+    assert unpinned(["scikit-learn"]) == (f"scikit-learn=={metadata.version('scikit-learn')}",)
+    assert pins_of(["scikit-learn"], None) is None
+    assert pins_of(["scikit-learn"], own) is own, "what is declared is not second-guessed here"

@@ -17,6 +17,7 @@ from fleet.commands import Command
 from fleet.declared import Approval, Canary
 from fleet.declared_files import Files
 from fleet.declared_golden import Golden
+from fleet.declared_optimise import Optimise
 from fleet.declared_policy import PolicyFiles
 from fleet.declared_service import Service
 from fleet.declared_traffic import RegionChoice, RequestLimits, ResidencyRules, ShadowPlan, StickyBy, Traffic
@@ -119,8 +120,8 @@ def test_every_command_of_people_is_told_where_one_operates_it() -> None:
     assert [command for command in Command if command.value not in told] == []
 
 
-@pytest.mark.parametrize(("section", "kind"), [("canary", Canary), ("approval", Approval), ("gates.files", Files)])
-def test_every_key_of_a_section_is_documented(section: str, kind: type[Canary | Approval | Files]) -> None:
+@pytest.mark.parametrize(("section", "kind"), [("canary", Canary), ("approval", Approval), ("gates.files", Files), ("optimise", Optimise)])
+def test_every_key_of_a_section_is_documented(section: str, kind: type[Canary | Approval | Files | Optimise]) -> None:
     text = (ROOT / "docs/settings.md").read_text()
     assert [name for name in kind.model_fields if f"`{section}.{name}`" not in text] == []
 

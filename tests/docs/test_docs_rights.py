@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fleet.declared_image import Image
+from fleet.declared_image import Image, Resources
 from fleet.declared_rights import Dependencies, Licences, Privacy, WaiverKeys
 from fleet.declared_signature import Signature
 from fleet.declaring import Declared
@@ -24,6 +24,7 @@ SECTIONS: dict[str, type[Declared]] = {
     "gates.waivers": WaiverKeys,
     "gates.signature": Signature,
     "image": Image,
+    "resources": Resources,
 }
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from fleet.declared_image import Image
+from fleet.declared_image import GpuType, Image
 from fleet.errors import InputError
 from fleet.image_inputs import unfit_base_image, unfit_system_package
 from fleet.pins import of_text, read_pins
@@ -80,3 +80,36 @@ def test_a_lock_that_pins_something_else_than_versions_by_hashes_is_refused(line
 def test_a_lock_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be read"):
         read_pins(tmp_path / "lock.txt")
+
+
+@pytest.mark.parametrize(
+    ("resources", "told"),
+    [
+        ({"gpu": 0}, "greater than or equal to 1"),
+        ({"gpu": 1, "gpu_type": "nvidia-riva-128"}, "nvidia-l4"),
+        ({"gpu_type": "nvidia-l4"}, "gpu is not declared"),
+        ({"cpu": "two"}, "pattern"),
+        ({"memory": "4GB"}, "pattern"),
+        ({"tpu": 1}, "extra_forbidden"),
+    ],
+)
+def test_resources_that_bentoml_or_kubernetes_would_refuse_are_refused_before_anything_is_built(
+    resources: dict[str, object], told: str
+) -> None:
+    with pytest.raises(ValidationError, match=told):
+        Image.model_validate({"base_image": f"cuda{DIGEST}", "resources": resources})
+
+
+def test_a_gpu_needs_the_cuda_image_that_it_begins_with() -> None:
+    with pytest.raises(ValidationError, match="names no CUDA image to begin with"):
+        Image.model_validate({"resources": {"gpu": 1}})
+    declared = Image.model_validate({"base_image": f"cuda{DIGEST}", "resources": {"gpu": 1, "memory": "4Gi", "cpu": "0.5"}})
+    assert declared.resources.asked() == {"cpu": "0.5", "memory": "4Gi", "gpu": 1}
+
+
+def test_the_gpus_that_may_be_declared_are_those_that_bentoml_knows() -> None:
+    from typing import get_args
+
+    from _bentoml_sdk.service.config import GpuLiteralType
+
+    assert set(get_args(GpuType)) == set(get_args(GpuLiteralType))

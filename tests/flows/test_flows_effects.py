@@ -16,7 +16,7 @@ from proof.cases import COURSES, OWN, boundaries
 
 ROOT = Path(__file__).parents[2]
 COURSE = Course(("us", "eu"), "sha256:new", "sha256:old", (20, 50))
-FULL = replace(COURSE, shadowed=True, baked=True, measured=True, asked=True, approved=True)
+FULL = replace(COURSE, shadowed=True, baked=True, measured=True, asked=True, approved=True, optimised=True)
 LOST = Course(("us", "eu"), "sha256:new", lost=("eu",))
 
 
@@ -59,6 +59,7 @@ def test_every_declared_effect_is_done_by_a_flow_and_belongs_to_a_way_to_end() -
     assert kinds == {
         "resolve",
         "gates",
+        "optimise",
         "package",
         "service",
         "attest",
@@ -136,6 +137,8 @@ def test_the_service_is_measured_before_a_region_has_it_and_every_region_answers
     shipped = ("replicate:us", "replicate:eu", "deploy:us", "deploy:eu", "golden:us", "golden:eu")
     assert effects_of(Ending.MEASURED, asked)[:12] == ("resolve", "gates", "package", "service", "attest", *shipped, "canary")
     assert effects_of(Ending.UNFIT, asked) == ("resolve", "gates", "package", "service")
+    assert effects_of(Ending.UNEQUAL, asked) == ("resolve", "gates", "optimise")
+    assert effects_of(Ending.UNFIT, replace(asked, optimised=True)) == ("resolve", "gates", "optimise", "package", "service")
     retired = ("retire:us:sha256:new", "retire:eu:sha256:new")
     assert effects_of(Ending.UNLIKE, asked) == ("resolve", "gates", "package", "service", "attest", *shipped, *retired)
 

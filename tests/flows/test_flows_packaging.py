@@ -29,7 +29,7 @@ MLMODEL = "flavors:\n  python_function:\n    loader_module: mlflow.pyfunc.model\
 
 def working(folder: Path, gates: Gates) -> Any:
     house = SimpleNamespace(origin=ContentStore.at(folder / "store"), fleet_file=folder / "fleet.yaml")
-    declared = SimpleNamespace(gates=gates, image=Image())
+    declared = SimpleNamespace(gates=gates, image=Image(), optimise=None)
     return SimpleNamespace(folder=folder / "work", model="toy", desire=SimpleNamespace(version="1"), house=house, declared=declared)
 
 

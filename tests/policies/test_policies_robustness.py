@@ -84,10 +84,14 @@ def test_a_sound_model_is_disturbed_in_the_sandbox_and_passes(candidate: Candida
     assert dict(result.figures)["sandbox network"] == "cut" or "not" in dict(result.figures)["sandbox network"]
 
 
-def test_a_model_that_raises_on_a_missing_value_fails_by_disturbance_and_column(
+def test_a_model_that_fails_on_a_missing_value_fails_by_disturbance_and_column(
     hostile: Hostile, people: pandas.DataFrame, tmp_path: Path
 ) -> None:
-    broken = hostile('if model_input["age"].isna().any(): raise ValueError("age")')
+    """It goes on failing on what it is asked next, so that the missing value cannot be told to be at fault."""
+    broken = hostile("""
+if model_input["age"].isna().any(): type(self).failing = 2
+if getattr(type(self), "failing", 0): type(self).failing -= 1; raise ValueError("age")
+""")
     found = borne(broken, people, asking(rows=30), tmp_path)
     assert trial(found, "missing").broken > 0
     assert trial(found, "missing").refused > 0, "hours is a whole number, of which none may be missing: the service says so"
@@ -97,12 +101,13 @@ def test_a_model_that_raises_on_a_missing_value_fails_by_disturbance_and_column(
     assert "neither answered with numbers nor refused (age taken away: status 500)" in result.reasons[0]
 
 
-def test_a_regression_that_was_never_told_of_missing_values_fails(
+def test_a_regression_that_was_never_told_of_missing_values_refuses_them(
     models: dict[str, Path], people: pandas.DataFrame, tmp_path: Path
 ) -> None:
-    """The service takes null for a number, and scikit-learn's logistic regression raises on it: callers would meet a 500."""
+    """Scikit-learn's logistic regression raises on a missing number: the service finds out and refuses it as the caller's."""
     found = borne(models["good"], people, asking(rows=20), tmp_path)
-    assert {one.kind for one in found.trials if one.broken} == {"missing"}
+    assert trial(found, "missing").refused == 20
+    assert not any(one.broken for one in found.trials)
 
 
 def test_an_answer_without_a_number_fails(hostile: Hostile, people: pandas.DataFrame, tmp_path: Path) -> None:

@@ -621,7 +621,7 @@ MUTANTS = (
         "policies/workers/disturb.py",
         "REFUSED = range(400, 500)",
         "REFUSED = range(400, 600)",
-        (f"{ROBUST}::test_a_model_that_raises_on_a_missing_value_fails_by_disturbance_and_column",),
+        (f"{ROBUST}::test_a_model_that_fails_on_a_missing_value_fails_by_disturbance_and_column",),
     ),
     Mutant(
         "an answer without a number counts as an answer",

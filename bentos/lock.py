@@ -1,0 +1,19 @@
+"""Convoy's own lock: every package that is installed with it, by version and hashes, as `make lock` wrote it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+from fleet.pins import Pin, read_pins
+
+HERE = Path(__file__).parent
+PLACES = (HERE / "requirements.lock", HERE.parent / "requirements.lock")
+"""Within an installed wheel, and in a checkout."""
+
+
+@cache
+def own_pins() -> Mapping[str, Pin]:
+    """Return the pins of Convoy's own lock by normalised name; none where it was installed without."""
+    return next((read_pins(file) for file in PLACES if file.is_file()), {})

@@ -1,0 +1,1 @@
+"""Images of revisions as OCI layout folders, written without a daemon."""

@@ -1,0 +1,142 @@
+"""Loads a revision's model: by its own library where that answers as MLflow does, else through MLflow, and says which and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from .direct import Plan, plan, read_document
+from .errors import ModelUnusable, ServiceError
+from .flavors import LOADERS, NotDirect, kept_out
+from .parity import Expected, compare, stands_alone
+from .prediction import Direct, Pyfunc
+from .probes import EXAMPLE, Probe, probes
+from .schema import Schema, stackable
+from .scorer import Label, Scorer, load, read_label
+from .settings import ServiceSettings
+from .signature import compiled, declares_params
+from .variant import Variant, load_variant
+from .warming import rows_of_example, warm
+
+EXAMPLE_ROWS = 8
+
+
+class OnlyMlflow(ServiceError):
+    """A model that was loaded by its own library must be asked through MLflow; the text says why.
+
+    The library was imported without pandas, so that is for another process.
+    """
+
+
+class Loaded(Protocol):
+    """A model that has not predicted yet."""
+
+    def warmed(self) -> tuple[Scorer, str]:
+        """Make its first predictions; return what answers from now on, and what they were made from."""
+
+
+@dataclass(frozen=True, slots=True)
+class _ByMlflow:
+    scorer: Scorer
+    because: str
+    known: bool
+
+    def warmed(self) -> tuple[Scorer, str]:
+        """Raises ModelUnusable where it fails on its own example. Rows of several requests go together where none minds others."""
+        made_from = warm(self.scorer)
+        example = rows_of_example(self.scorer, EXAMPLE_ROWS) if self.known else None
+        together = example is not None and stands_alone(self.scorer, [example])
+        predictor = Pyfunc(self.scorer.signature, self.scorer.pyfunc, together)
+        notes = {"path": predictor.path, "because": self.because, "together": together}
+        return replace(self.scorer, direct=predictor, notes=notes), made_from
+
+
+@dataclass(frozen=True, slots=True)
+class _Directly:
+    scorer: Scorer
+    predictor: Direct
+    expected: Expected
+    tried: tuple[Probe, ...] = field(default_factory=tuple)
+
+    def warmed(self) -> tuple[Scorer, str]:
+        """Raises OnlyMlflow where it answers otherwise than MLflow does, ModelUnusable where it fails on its own example."""
+        try:
+            answers = self.expected.answers()
+            # XGBoost looks for pandas at its first prediction
+            with kept_out():
+                found = compare(self.scorer, self.tried, answers)
+                together = stands_alone(self.scorer, [probe.body for probe in self.tried])
+        except NotDirect as problem:
+            raise OnlyMlflow(str(problem)) from problem
+        if found.on == EXAMPLE and isinstance(answers[0], dict):
+            raise ModelUnusable(f"the model fails on its own input example ({answers[0]['error']})")
+        notes = {
+            "path": self.predictor.path,
+            "because": f"it answered {found.compared} requests as MLflow does",
+            "together": together,
+        }
+        schema = Schema(self.scorer.signature, stacked=True, refuses=found.refuses)
+        return replace(self.scorer, direct=replace(self.predictor, together=together), compiled=schema, notes=notes), found.on
+
+
+@dataclass(frozen=True, slots=True)
+class _Variant:
+    scorer: Scorer
+
+    def warmed(self) -> tuple[Scorer, str]:
+        """Raises ModelUnusable where it fails; that it answers as the model does was found out before it was packaged."""
+        return self.scorer, warm(self.scorer)
+
+
+def loading(settings: ServiceSettings, revision: str, because: str) -> Loaded:
+    """Return the model of the settings, loaded; `because` says why MLflow is to be asked, where that is known already.
+
+    Raises ModelUnusable for one that cannot be loaded, OnlyMlflow for one that its own library does not load.
+    """
+    label = read_label(settings.label_file)
+    name = settings.model or label.model
+    if settings.variant_folder.is_dir():
+        return _variant(settings, Label(name, label.version))
+    planned = _plan(settings, because)
+    if isinstance(planned, str):
+        scorer = load(settings.model_folder, label, name)
+        return _ByMlflow(scorer, planned, scorer.pyfunc.loader_module in LOADERS)
+    return _direct(planned, settings, Label(name, label.version), revision)
+
+
+def _plan(settings: ServiceSettings, because: str) -> Plan | str:
+    """Return how the model is asked directly, or why MLflow is asked."""
+    if because or settings.direct == "off":
+        return because or "the setting says so"
+    try:
+        return plan(settings.model_folder)
+    except NotDirect as problem:
+        return str(problem)
+    except ModelUnusable:
+        return "its MLmodel file cannot be read"
+
+
+def _variant(settings: ServiceSettings, named: Label) -> _Variant:
+    """Return the variant that lies beside the model; no code of the model's runs, and MLflow is not asked."""
+    declared = read_document(settings.model_folder).get("signature")
+    if declares_params(declared):
+        raise ModelUnusable("the model's signature declares parameters, which its variant does not take")
+    signature = compiled(declared)
+    onnx = load_variant(settings.variant_folder)
+    stacked = not stackable(signature) and onnx.takes_stacked([field.name for field in signature.inputs])
+    predictor = Variant(onnx)
+    notes = {"path": predictor.path, "because": "it lies beside the model in the revision", "together": predictor.together}
+    schema = Schema(signature, stacked=stacked, refuses=onnx.refuses)
+    return _Variant(Scorer(named.model, named.version, signature, onnx, predictor, schema, notes))
+
+
+def _direct(planned: Plan, settings: ServiceSettings, named: Label, revision: str) -> _Directly:
+    tried = probes(planned)
+    expected = Expected(settings.model_folder, tried, revision, settings.parity)
+    try:
+        predictor = planned.load()
+    except NotDirect as problem:
+        expected.close()
+        raise OnlyMlflow(str(problem)) from problem
+    scorer = Scorer(named.model, named.version, planned.signature, None, predictor, Schema(planned.signature, stacked=True))
+    return _Directly(scorer, predictor, expected, tried)

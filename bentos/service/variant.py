@@ -1,0 +1,191 @@
+"""A model's optimised variant: an ONNX graph, and how a request's columns go in and its answer comes out.
+
+It lies in a folder of its own beside the model's, `model.onnx` and `variant.json`, and it answers as the model's pyfunc
+does: the same names, types and shapes. It needs neither MLflow nor pandas.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .errors import ModelUnusable, told
+from .schema import Rows
+
+GRAPH, DOCUMENT = "model.onnx", "variant.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """One input of the graph: its name and NumPy type, and the columns that stand beside one another in it.
+
+    With `column` it takes that one alone as it is (a tensor), otherwise as an array of shape (rows, columns). `width` is
+    set where the tensor is a table of so many numbers a row.
+    """
+
+    name: str
+    dtype: str
+    columns: tuple[str, ...] = ()
+    column: str | None = None
+    width: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One output of the graph, the NumPy type in which it is told, and which of its columns (None: all).
+
+    `flat` drops a second dimension of one; `name` is set where the model answers with a mapping.
+    """
+
+    output: str
+    dtype: str
+    column: int | None = None
+    flat: bool = False
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """All that there is to know beside the graph; `kind` is the variant's name.
+
+    `refuses` names the columns of which no value may be missing: the model raises on it, or the graph answers it otherwise.
+    """
+
+    kind: str
+    feeds: tuple[Feed, ...]
+    told: tuple[Told, ...]
+    refuses: tuple[str, ...] = ()
+
+    def to_bytes(self) -> bytes:
+        """Return it as JSON, the same bytes for the same document."""
+        return (json.dumps(asdict(self), sort_keys=True, indent=1) + "\n").encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Document:
+        """Read what `to_bytes` gave; raises ModelUnusable for anything else."""
+        try:
+            found = json.loads(data)
+            feeds = tuple(Feed(**{**feed, "columns": tuple(feed["columns"])}) for feed in found["feeds"])
+            refuses = tuple(str(name) for name in found.get("refuses", ()))
+            return cls(str(found["kind"]), feeds, tuple(Told(**told_) for told_ in found["told"]), refuses)
+        except (ValueError, KeyError, TypeError) as problem:
+            raise ModelUnusable(f"the variant's document cannot be read ({told(problem)})") from problem
+
+
+class OnnxVariant:
+    """A loaded variant; `predict` takes what the model's pyfunc takes, or a mapping of the same columns."""
+
+    input_example = None
+    """It has none of its own: it is warmed with a row of zeros."""
+
+    def __init__(self, session: Any, document: Document) -> None:
+        self._session = session
+        self._document = document
+        self._outputs = [told_.output for told_ in document.told]
+
+    @property
+    def kind(self) -> str:
+        """Which variant it is."""
+        return self._document.kind
+
+    @property
+    def refuses(self) -> tuple[str, ...]:
+        """Columns of which no value may be missing."""
+        return self._document.refuses
+
+    def predict(self, columns: Any) -> Any:
+        """Return the answers to rows: an array, or a mapping of arrays where the model gives one."""
+        return self._run({feed.name: _fed(feed, columns) for feed in self._document.feeds})
+
+    def takes_stacked(self, columns: Sequence[str]) -> bool:
+        """Whether one array of these columns is all that the graph takes."""
+        feeds = self._document.feeds
+        if len(feeds) != 1 or feeds[0].dtype == "object":
+            return False
+        return feeds[0].width > 0 if feeds[0].column is not None else feeds[0].columns == tuple(columns)
+
+    def predict_stacked(self, block: Any) -> Any:
+        """Return the answers to rows that are one array of all columns."""
+        feed = self._document.feeds[0]
+        return self._run({feed.name: block.astype(feed.dtype, copy=False)})
+
+    def _run(self, fed: dict[str, Any]) -> Any:
+        found = [_as_told(told_, array) for told_, array in zip(self._document.told, self._session.run(self._outputs, fed), strict=True)]
+        names = [told_.name for told_ in self._document.told]
+        return found[0] if names == [None] else dict(zip(names, found, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A variant as what predicts. Of int8 the rows of one call share their range, so each request is scored by itself."""
+
+    onnx: OnnxVariant
+    light: bool = True
+
+    @property
+    def path(self) -> str:
+        """How the model is reached."""
+        return f"variant {self.onnx.kind}"
+
+    @property
+    def together(self) -> bool:
+        """Whether rows of several requests may be scored in one call."""
+        return not self.onnx.kind.endswith("int8")
+
+    def predict(self, rows: Rows, params: Mapping[str, Any]) -> Any:
+        """Ask the graph with rows, stacked or by column."""
+        if rows.block is not None:
+            return self.onnx.predict_stacked(rows.block)
+        return self.onnx.predict(rows.arrays)
+
+
+def load_variant(folder: Path) -> OnnxVariant:
+    """Return the variant of a folder, on one thread; raises ModelUnusable where it cannot be loaded."""
+    try:
+        return loaded(folder / GRAPH, Document.from_bytes((folder / DOCUMENT).read_bytes()))
+    except ModelUnusable:
+        raise
+    except Exception as problem:  # what a graph's reader raises is its own; the process ends with the reason
+        raise ModelUnusable(f"the variant cannot be loaded ({told(problem)})") from problem
+
+
+def loaded(graph: Path | bytes, document: Document) -> OnnxVariant:
+    """Return the variant of a graph, in a file or as its bytes, on one thread."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    # One process answers one batch at a time; threads of ONNX Runtime would spin beside the event loop
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    source = graph if isinstance(graph, bytes) else str(graph)
+    return OnnxVariant(onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"]), document)
+
+
+def _fed(feed: Feed, columns: Any) -> Any:
+    if feed.column is not None:
+        array = columns.get(feed.column, next(iter(columns.values()))) if isinstance(columns, Mapping) else columns
+        return np.ascontiguousarray(array, dtype=feed.dtype)
+    given = [_text(columns[name]) if feed.dtype == "object" else np.asarray(columns[name]) for name in feed.columns]
+    if len(given) == 1:
+        return given[0].astype(feed.dtype, copy=False).reshape(-1, 1)
+    table = np.empty((len(given[0]), len(given)), dtype=feed.dtype)
+    for at, array in enumerate(given):
+        table[:, at] = array
+    return table
+
+
+def _text(values: Any) -> Any:
+    return np.asarray(values, dtype=object)
+
+
+def _as_told(told_: Told, array: Any) -> Any:
+    if told_.column is not None:
+        array = array[:, told_.column]
+    if told_.flat and array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    return array.astype(told_.dtype, copy=False)
