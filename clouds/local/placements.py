@@ -52,6 +52,8 @@ class Placement:
             **serving_environment(wanted, root, self.port, stack_id),
             PREFIX + "CAPTURE": str(home.captured(wanted.region) / wanted.model),
             PREFIX + "USAGE": str(home.usage(wanted.region) / f"{self.program_name}.counters"),
+            # one that is started again, after a crash above all, need not hear from MLflow once more
+            PREFIX + "PARITY": str(root.with_name(root.name + ".parity")),
         }
         return Program(
             name=self.program_name,

@@ -158,7 +158,9 @@ def _manifest(root: Path) -> Manifest | None:
 
 
 def _delete(root: Path) -> None:
-    """Delete an unpacked revision; its manifest first, so that none ever stands beside half a folder."""
+    """Delete an unpacked revision and what lies beside it; its manifest first, so that none ever stands beside half a folder."""
     manifest_file(root).unlink(missing_ok=True)
+    for file in root.parent.glob(f"{root.name}.*"):
+        file.unlink(missing_ok=True)
     if root.exists():
         shutil.rmtree(root)

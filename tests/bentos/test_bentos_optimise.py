@@ -161,6 +161,7 @@ def test_a_model_that_takes_one_array_has_a_variant_that_takes_it_too(tmp_path: 
     assert answer.json()["outputs"][0]["data"] == pytest.approx(trained.predict_proba(numbers[:2]).ravel().tolist(), abs=1e-5)
 
 
+@pytest.mark.long
 def test_the_same_model_gives_the_same_bytes_in_every_process(tmp_path: Path) -> None:
     """Of two processes whose hash tables have other orders."""
     model, rows = saved(tmp_path, "sklearn", _pipeline())

@@ -99,6 +99,10 @@ def test_the_manifest_lies_beside_the_folder_and_serving_changes_no_file(target:
 def test_retiring_leaves_no_process_program_or_file_but_keeps_the_log(target: LocalTarget, made: Made, home: Home) -> None:
     target.deploy(deployment(made), made.fetch)
     process = ready(target, made)
+    beside = revision_root(home, deployment(made)).name
+    assert process.environ()["CONVOY_SERVICE_PARITY"] == str(home.revisions(REGION) / f"{beside}.parity")
+    for kind in ("parity", "parity.123", "tuning"):
+        (home.revisions(REGION) / f"{beside}.{kind}").touch()
     target.retire(REGION, MODEL, made.digest)
     assert not process.is_running()
     assert list(home.programs.iterdir()) == []

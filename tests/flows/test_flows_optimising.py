@@ -117,6 +117,7 @@ def test_a_variant_that_answers_alike_is_packaged_and_what_it_won_stands_beside_
         assert work.house.origin.manifest(document["digest"]).size == int(document["bytes"])
 
 
+@pytest.mark.long
 def test_a_package_serves_the_variant_that_a_release_would_and_its_image_tells_of_it_and_of_the_tuning(
     tmp_path: Path, logistic: Path
 ) -> None:
