@@ -71,6 +71,14 @@ def test_no_csv_ends_in_a_5xx(request: Hostile, service: Service) -> None:
     assert answer.status_code == 400, answer.text
 
 
+@pytest.mark.parametrize("body", [b"1\x1c", b"\x1f00", b"1\xc2\xa0", b"\xe2\x80\xa81"])
+def test_a_number_beside_a_blank_that_is_none_is_the_callers_mistake(body: bytes, service: Service) -> None:
+    answer = asked(service, Hostile("/invocations", body, (("content-type", "text/csv"),)))
+
+    assert answer.status_code == 400
+    assert "column 'age'" in answer.json()["error"]
+
+
 @given(request=of_binary())
 @BRIEF
 def test_no_binary_tensors_end_in_a_5xx(request: Hostile, service: Service) -> None:
