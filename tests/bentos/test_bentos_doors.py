@@ -15,7 +15,7 @@ import numpy as np
 import orjson
 import pytest
 from bentos_serving import Service, digest_of, serving
-from test_bentos_inference import row
+from hostile_bodies import row
 
 from bentos.service.grpc_messages import message
 from support.ports import free_port

@@ -14,7 +14,7 @@ import httpx
 import psutil
 import pytest
 from bentos_serving import Service, digest_of, launched, packaged, serving, tensor, wait_until
-from test_bentos_inference import row
+from hostile_bodies import row
 from test_bentos_lifecycle import READY_SECONDS, refuses, rewrite
 
 from clouds.local.counters import read_counters

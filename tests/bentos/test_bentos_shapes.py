@@ -10,7 +10,7 @@ import numpy as np
 import orjson
 import pytest
 from bentos_serving import Service, serving
-from test_bentos_inference import ROW
+from hostile_bodies import ROW
 
 from bentos.service.azure import Azure
 from bentos.service.doors import Call, Door, Enquiry
