@@ -113,10 +113,10 @@ def _static(manifest: Mapping[str, Any], document: Mapping[str, Any]) -> Iterato
     }
     told = ", ".join(sorted(map(str, named)))
     yield _image("revision", Outcome.PASSED if len(named) == 1 and None not in named else Outcome.FAILED, f"they name {told}")
-    yield _listens(variables)
+    yield listens(variables)
 
 
-def _listens(variables: Mapping[str, str]) -> Finding:
+def listens(variables: Mapping[str, str]) -> Finding:
     """Find out from an image's variables where its service listens, by itself and where Vertex AI names a port."""
     try:
         usual, told = read_settings(variables), read_settings({**variables, "AIP_HTTP_PORT": OTHER_PORT})

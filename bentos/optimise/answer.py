@@ -9,11 +9,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bentos.optimise.channel import answer, receive
 from bentos.optimise.messages import Answered, AnswerRequest, Value
 from bentos.service.answers import tensors
 from bentos.service.signature import Signature, signature_of
 from bentos.service.variant import load_variant
+from fleet.worker_channel import answer, receive
 
 BATCH = 64
 """Rows of a batch, as many as callers that wait at once are measured with."""

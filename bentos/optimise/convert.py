@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 from dataclasses import replace
 
-from bentos.optimise.channel import answer, receive
 from bentos.optimise.flavours import FLAVOURS, Unfit
 from bentos.optimise.gaps import refused
 from bentos.optimise.graphs import in_order, smaller
@@ -18,6 +17,7 @@ from bentos.service.errors import ServiceError
 from bentos.service.signature import signature_of
 from bentos.service.variant import Document, loaded
 from fleet.declared_optimise import Variant
+from fleet.worker_channel import answer, receive
 
 
 def main() -> None:

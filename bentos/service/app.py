@@ -42,7 +42,7 @@ class App:
                 await self._predict(exchange, door, path, headers)
             elif route.page is not None:
                 reply = route.page(self.desk, path)
-                await exchange.answer(200, reply.body, headers + reply.headers, reply.content_type)
+                await exchange.answer(200, reply.body, [*headers, *reply.headers], reply.content_type)
         except ClientLeft:
             return
         except Problem as problem:

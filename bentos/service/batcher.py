@@ -25,8 +25,6 @@ from .worker import Worker
 
 LIGHT_SECONDS = 0.001
 """How long a call may take, as far as is known, to be made in the event loop."""
-LIGHT_BYTES = 64 << 10
-"""A body up to this size is read in the event loop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +113,7 @@ class Batcher:
         loop = asyncio.get_running_loop()
         arrived = loop.time()
         self._admit(enquiry.size, deadline.wanted)
-        heard = enquiry.heard(self._scorer) if enquiry.size <= LIGHT_BYTES else None
+        heard = enquiry.heard(self._scorer) if enquiry.size <= enquiry.door.light_bytes else None
         entry = Entry(enquiry, heard, enquiry.size, arrived + deadline.latest, arrived, loop.create_future())
         self._waiting.append(entry)
         self._ahead.add(entry)
@@ -202,7 +200,7 @@ class Batcher:
     def _score(self, batch: Sequence[Entry]) -> Sequence[Reply | Exception]:
         heard = [entry.enquiry.heard(self._scorer) if entry.heard is None else entry.heard for entry in batch]
         scored = self._scorer.scored([each.asked for each in heard])
-        return [self._replied(entry.enquiry, *each) for entry, each in zip(batch, zip(heard, scored, strict=True), strict=True)]
+        return [self._replied(entry.enquiry, each, found) for entry, each, found in zip(batch, heard, scored, strict=True)]
 
     def _replied(self, enquiry: Enquiry, heard: Heard, scored: Scored | Exception) -> Reply | Exception:
         if isinstance(scored, Exception):

@@ -69,5 +69,11 @@ class Visit:
 
 
 def _request_id(headers: Mapping[bytes, bytes]) -> bytes:
-    given = next((headers[name] for name in REQUEST_IDS if headers.get(name)), b"")
-    return given if 0 < len(given) <= REQUEST_ID_LIMIT else os.urandom(16).hex().encode()
+    for name in REQUEST_IDS:
+        if given := headers.get(name):
+            return given if len(given) <= REQUEST_ID_LIMIT else _new_id()
+    return _new_id()
+
+
+def _new_id() -> bytes:
+    return os.urandom(16).hex().encode()

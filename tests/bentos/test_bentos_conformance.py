@@ -20,7 +20,7 @@ import pytest
 from bentos.conformance.asking import Subject
 from bentos.conformance.contracts import CONTRACTS, judge
 from bentos.conformance.findings import Finding, Outcome, conforms
-from bentos.conformance.images import check_image, known, not_of_a_server
+from bentos.conformance.images import check_image, known, listens, not_of_a_server
 from bentos.conformance.running import Run, impossible, running
 from bentos.oci.image import Ingredients, write_image
 from bentos.oci.kinds import this_platform
@@ -172,6 +172,26 @@ def test_the_command_says_by_its_exit_code_whether_a_server_conforms(tmp_path: P
         check(url, ("oracle",), (None, None), None, as_json=False)
     with pytest.raises(InputError, match="neither a URL nor a folder"):
         check("ftp://x", (), (None, None), None, as_json=False)
+
+
+ANYWHERE = {"CONVOY_SERVICE_HOST": "0.0.0.0"}
+
+
+@pytest.mark.parametrize(
+    ("variables", "outcome", "reason"),
+    [
+        (ANYWHERE | {"SAGEMAKER_BIND_TO_PORT": "8080"}, Outcome.PASSED, "on 0.0.0.0:8080, and on 8787 where AIP_HTTP_PORT is 8787"),
+        (ANYWHERE | {"CONVOY_SERVICE_PORT": "8080"}, Outcome.FAILED, "and on 8080 where AIP_HTTP_PORT is 8787"),
+        (ANYWHERE, Outcome.FAILED, "on 0.0.0.0:3001"),
+        ({"SAGEMAKER_BIND_TO_PORT": "8080"}, Outcome.FAILED, "on 127.0.0.1:8080"),
+        ({"SAGEMAKER_BIND_TO_PORT": "http"}, Outcome.FAILED, "SAGEMAKER_BIND_TO_PORT: must be a whole number"),
+    ],
+)
+def test_an_image_listens_on_8080_and_where_its_cloud_says(variables: dict[str, str], outcome: Outcome, reason: str) -> None:
+    found = listens(variables)
+
+    assert found.outcome is outcome
+    assert reason in found.reason
 
 
 def base_of_this_machine(base: Path) -> tuple[Path, dict[str, Path]]:
