@@ -11,12 +11,11 @@ import zlib
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from bentos.oci.contents import OPAQUE, WHITEOUT
 from bentos.oci.kinds import INDEX, LAYER, LAYERS, MANIFEST, Descriptor, Platform
 from bentos.oci.layout import Layout
 from fleet.errors import InputError, IntegrityError, NotSupported, OperationFailed
 
-WHITEOUT, OPAQUE = ".wh.", ".wh..wh..opq"
-"""https://github.com/opencontainers/image-spec/blob/v1.1.1/layer.md#whiteouts"""
 REMEDY = "Take another base."
 
 
