@@ -22,6 +22,7 @@ PLAIN = JSON.encode()
 NO_TYPE = ""
 """Stands among a door's content types where it takes a body without one."""
 SHOWN = 100
+TENSOR = ("name", "datatype", "shape", "data")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +117,9 @@ class Enquiry:
     def _kept(self, question: Question, scored: Scored, reply: Reply) -> tuple[bytes, bytes]:
         if question.plain:
             return self.call.body, reply.body
-        asked = orjson.dumps({"inputs": question.inputs}, option=orjson.OPT_SERIALIZE_NUMPY)
+        # what else a caller put beside them is neither checked nor wanted
+        tensors = [{key: tensor[key] for key in TENSOR} for tensor in question.inputs]
+        asked = orjson.dumps({"inputs": tensors}, option=orjson.OPT_SERIALIZE_NUMPY)
         return asked, b'{"outputs":%b}' % scored.outputs
 
 

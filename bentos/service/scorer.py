@@ -116,7 +116,7 @@ class Scorer:
             counts = [each.rows.count for each in asked]
             try:
                 taken = parts(self._predicted(joined([each.rows for each in asked])), counts)
-            except ModelFailed:
+            except (ModelFailed, BadRequest):
                 taken = None
             if taken is not None:
                 return [self._kept(each, part) for each, part in zip(asked, taken, strict=True)]
@@ -173,6 +173,8 @@ class Scorer:
     def _predicted(self, rows: Rows, params: Mapping[str, Any] | None = None) -> Any:
         try:
             return self.predictor.predict(rows, params or {})
+        except BadRequest:
+            raise
         except BaseException as problem:  # a model may raise anything; none may end the only thread
             raise ModelFailed(told(problem)) from problem
 
@@ -183,7 +185,7 @@ class Scorer:
             return
         try:
             self._predicted(self.schema.filled(asked.rows), asked.params)
-        except ModelFailed:
+        except (ModelFailed, BadRequest):
             return
         where = f"column{plural(missing)} {listed(missing)}"
         raise BadRequest(
