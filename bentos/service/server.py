@@ -18,6 +18,7 @@ from .app import App
 from .board import SIZE, Board
 from .desk import Desk
 from .handover import Handover, begin_again, listen
+from .heads import Bounded
 from .loading import OnlyMlflow
 from .log import say
 from .readiness import Readiness, start
@@ -145,7 +146,7 @@ def _tell(ready: int | None) -> None:
 def _configuration(settings: ServiceSettings, app: App) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http="httptools",
+        http=Bounded,
         interface="asgi3",
         lifespan="off",
         ws="none",
