@@ -65,14 +65,15 @@ def test_an_offer_of_another_protocol_is_passed_over_and_the_request_answered(lo
 
 
 def test_the_body_of_a_request_with_an_offer_is_never_read_as_a_request(logistic: Service) -> None:
-    within = b"GET /v2/health/live HTTP/1.1\r\nhost: x\r\n\r\n"
+    within = b"GET /nowhere HTTP/1.1\r\nhost: x\r\n\r\n"
     with connected(logistic) as connection:
         connection.sendall(asking(b"", more=OFFER, length=len(within)))
         # once others were answered the head was read, and what follows arrives by itself
         assert [logistic.get("/v2").status_code for _ in range(3)] == [200] * 3
         connection.sendall(within)
-        connection.shutdown(socket.SHUT_WR)
-        assert statuses(connection, 2) == [400]
+        assert statuses(connection) == [400]
+        connection.sendall(asking())
+        assert statuses(connection) == [200]
 
 
 @pytest.mark.parametrize("case", ENDLESS)
@@ -92,7 +93,7 @@ def test_a_long_head_and_a_long_body_before_it_are_taken(logistic: Service) -> N
 
 
 def test_a_caller_that_leaves_with_several_requests_under_way_is_no_error(logistic: Service) -> None:
-    answered, failed = counted(logistic, "200"), counted(logistic, "500")
+    answered, failed, traces = counted(logistic, "200"), counted(logistic, "500"), logistic.text().count("Traceback")
     connection = socket.create_connection(("127.0.0.1", logistic.port), timeout=20)
     connection.sendall(asking() * 50)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -102,7 +103,7 @@ def test_a_caller_that_leaves_with_several_requests_under_way_is_no_error(logist
         assert statuses(another, 2) == [200, 200]
     assert counted(logistic, "200") >= answered + 2
     assert counted(logistic, "500") == failed
-    assert "Traceback" not in logistic.text()
+    assert logistic.text().count("Traceback") == traces
 
 
 def test_large_bodies_that_are_held_back_are_bounded_together_and_keep_no_small_one_out(logistic_bento: Path, tmp_path: Path) -> None:
