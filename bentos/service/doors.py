@@ -23,6 +23,7 @@ NO_TYPE = ""
 SHOWN = 100
 LIGHT_COLUMNS, LIGHT_ROWS = 64 << 10, 8 << 10
 """Up to which size a body is read in the event loop: one that has values by column, and one that has them by row."""
+TENSOR = ("name", "datatype", "shape", "data")
 
 
 class Call(NamedTuple):
@@ -116,7 +117,9 @@ class Enquiry(NamedTuple):
     def _kept(self, question: Question, scored: Scored, reply: Reply) -> tuple[bytes, bytes]:
         if question.plain:
             return self.call.body, reply.body
-        asked = orjson.dumps({"inputs": question.inputs}, option=orjson.OPT_SERIALIZE_NUMPY)
+        # what else a caller put beside them is neither checked nor wanted
+        tensors = [{key: tensor[key] for key in TENSOR} for tensor in question.inputs]
+        asked = orjson.dumps({"inputs": tensors}, option=orjson.OPT_SERIALIZE_NUMPY)
         return asked, b'{"outputs":%b}' % scored.outputs
 
 

@@ -117,7 +117,7 @@ class Scorer:
             counts = [each.rows.count for each in asked]
             try:
                 taken = parts(self._predicted(joined([each.rows for each in asked])), counts)
-            except ModelFailed:
+            except (ModelFailed, BadRequest):
                 taken = None
             if taken is not None:
                 return [self._kept(each, part) for each, part in zip(asked, taken, strict=True)]
@@ -177,6 +177,8 @@ class Scorer:
     def _predicted(self, rows: Rows, params: Mapping[str, Any] = NO_PARAMS) -> Any:
         try:
             return self.predictor.predict(rows, params)
+        except BadRequest:
+            raise
         except BaseException as problem:  # a model may raise anything; none may end the only thread
             raise ModelFailed(told(problem)) from problem
 
@@ -187,7 +189,7 @@ class Scorer:
             return
         try:
             self._predicted(self.schema.filled(asked.rows), asked.params)
-        except ModelFailed:
+        except (ModelFailed, BadRequest):
             return
         where = f"column{plural(missing)} {listed(missing)}"
         raise BadRequest(

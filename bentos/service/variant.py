@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import ModelUnusable, told
+from .errors import BadRequest, ModelUnusable, told
 from .schema import Rows
 
 GRAPH, DOCUMENT = "model.onnx", "variant.json"
@@ -112,7 +112,7 @@ class OnnxVariant:
     def predict_stacked(self, block: Any) -> Any:
         """Return the answers to rows that are one array of all columns."""
         feed = self._document.feeds[0]
-        return self._run({feed.name: block.astype(feed.dtype, copy=False)})
+        return self._run({feed.name: _narrowed(block, feed.dtype, feed.columns or (feed.column or "",))})
 
     def _run(self, fed: dict[str, Any]) -> Any:
         found = [_as_told(told_, array) for told_, array in zip(self._document.told, self._session.run(self._outputs, fed), strict=True)]
@@ -169,14 +169,29 @@ def loaded(graph: Path | bytes, document: Document) -> OnnxVariant:
 def _fed(feed: Feed, columns: Any) -> Any:
     if feed.column is not None:
         array = columns.get(feed.column, next(iter(columns.values()))) if isinstance(columns, Mapping) else columns
-        return np.ascontiguousarray(array, dtype=feed.dtype)
+        return np.ascontiguousarray(_narrowed(np.asarray(array), feed.dtype, (feed.column,)))
     given = [_text(columns[name]) if feed.dtype == "object" else np.asarray(columns[name]) for name in feed.columns]
     if len(given) == 1:
-        return given[0].astype(feed.dtype, copy=False).reshape(-1, 1)
+        return _narrowed(given[0], feed.dtype, feed.columns).reshape(-1, 1)
     table = np.empty((len(given[0]), len(given)), dtype=feed.dtype)
     for at, array in enumerate(given):
-        table[:, at] = array
+        table[:, at] = _narrowed(array, feed.dtype, feed.columns[at : at + 1])
     return table
+
+
+def _narrowed(array: Any, dtype: str, columns: Sequence[str]) -> Any:
+    """Return numbers in the graph's type; raises BadRequest for one that it does not hold: the model would answer it."""
+    if array.dtype == dtype:
+        return array
+    with np.errstate(over="ignore"):
+        narrow = array.astype(dtype)
+    if narrow.dtype.kind != "f":
+        return narrow
+    lost = np.isinf(narrow) & np.isfinite(array)
+    if lost.any():
+        name = columns[int(lost.any(axis=0).argmax()) if len(columns) > 1 else 0]
+        raise BadRequest(f"column '{name}': a value is too large for {dtype}, in which this variant of the model calculates")
+    return narrow
 
 
 def _text(values: Any) -> Any:

@@ -38,6 +38,8 @@ class Visit:
         """The caller's id of the request, or a new one where there is none or it is over 128 bytes."""
         self.received = 0
         """Bytes of the body that were read."""
+        self.held = 0
+        """Those of them that are in memory."""
         self.entry: Entry | None = None
         """How its answer came about, once it has one."""
 

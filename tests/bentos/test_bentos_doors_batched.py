@@ -160,6 +160,17 @@ def test_rows_that_take_long_to_read_are_not_read_in_the_event_loop(rows: int, t
     assert READERS[csv_rows](reply.body) == [a + b for a, b in given]
 
 
+def test_what_a_caller_puts_beside_its_tensors_is_not_kept_and_spoils_no_answer() -> None:
+    inputs = tensors((1.5, 2.5))
+    deep = b"[" * 300 + b"]" * 300
+    body = orjson.dumps({"inputs": inputs, "parameters": {"binary_data_output": False}})
+    body = body.replace(b'"datatype"', b'"parameters":{"deep":%b},"datatype"' % deep, 1)
+
+    (reply,) = answers(direct([]), Enquiry(Oip(), Call(body, JSON), keep=True))
+
+    assert orjson.loads(reply.kept[0]) == {"inputs": inputs}
+
+
 class Scaled:
     """A pyfunc with a parameter, which notes what it was asked with."""
 

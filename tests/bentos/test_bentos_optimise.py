@@ -21,7 +21,7 @@ from bentos.inputs import BuildOptions
 from bentos.optimise.answer import answered
 from bentos.optimise.convert import converted
 from bentos.optimise.messages import Answered, AnswerRequest, ConvertRequest
-from bentos.service.errors import ModelUnusable
+from bentos.service.errors import BadRequest, ModelUnusable
 from bentos.service.loading import loading
 from bentos.service.settings import ServiceSettings
 from bentos.service.variant import Document, load_variant
@@ -261,6 +261,17 @@ def test_the_served_variant_is_part_of_the_one_digest_and_answers_as_the_model_d
     assert (output["datatype"], output["shape"]) == ("FP64", [1, 2])
     assert output["data"] == pytest.approx(_pipeline().predict_proba(ROWS.head(1))[0].tolist(), abs=1e-5)
     assert any(name.startswith("onnxruntime") for name in loaded)
+
+
+@pytest.mark.parametrize("case", ["texts and numbers, probabilities", "a forest's labels"])
+def test_a_variant_refuses_a_number_that_32_bits_do_not_hold_by_its_column(tmp_path: Path, case: str) -> None:
+    """As infinity it would be answered, and otherwise than by the model."""
+    flavour, train, options = CASES[case]
+    model, rows = saved(tmp_path, flavour, train(), **options)
+    variant = load_variant(made(tmp_path, model, rows))
+
+    with pytest.raises(BadRequest, match="column 'hours a week': a value is too large for float32"):
+        variant.predict(ROWS.head(2).assign(**{"hours a week": [1.0, 1e39]}))
 
 
 REFUSES = {
