@@ -243,7 +243,7 @@ def test_requests_share_a_call_only_of_a_graph_whose_rows_do_not_mind_one_anothe
 def test_rows_are_answered_alone_and_in_batches(tmp_path: Path) -> None:
     found = asked(*_network(tmp_path, minding_others=True))
     assert len(found.together) == len(found.answers) == 30
-    assert {answers for answers in found.answers} == {(0.0, 0.0, 0.0)}
+    assert set(found.answers) == {(0.0, 0.0, 0.0)}
     assert len(set(found.together)) == 30
 
 

@@ -127,9 +127,7 @@ def test_a_file_takes_the_place_of_a_folder_and_what_is_not_there_cannot_be_whit
         (plain({"file": b"", "file/below": b""}), LAYER, OperationFailed),
     ],
 )
-def test_a_layer_that_cannot_be_unpacked_is_an_error_of_ours(
-    data: bytes, kind: str, wrong: type[ConvoyError], tmp_path: Path
-) -> None:
+def test_a_layer_that_cannot_be_unpacked_is_an_error_of_ours(data: bytes, kind: str, wrong: type[ConvoyError], tmp_path: Path) -> None:
     layout = Layout(tmp_path / "layout")
     with pytest.raises(wrong):
         unpack_image(layout, {"layers": [layout.put(data, kind).as_json()]}, tmp_path / "root")

@@ -117,8 +117,8 @@ def test_a_full_disk_leaves_no_half_bento(house: House, tmp_path: Path, monkeypa
             raise OSError(errno.ENOSPC, "no space left on device")
         return done
 
-    with monkeypatch.context() as patch, pytest.raises(OperationFailed, match=r"toy version 3: could not be written \(.*no space left"):
-        patch.setattr(shutil, "copytree", no_room)
+    monkeypatch.setattr(shutil, "copytree", no_room)
+    with pytest.raises(OperationFailed, match=r"toy version 3: could not be written \(.*no space left"):
         package_version(house, Order("toy", "3", place / "bento"), said)
     assert list(place.iterdir()) == []
 
