@@ -28,7 +28,9 @@ def check(subject: str, named: tuple[str, ...], about: tuple[str | None, str | N
     if unknown:
         raise UnknownName(f"contract '{unknown[0]}'", f"is not known (known: {', '.join(CONTRACTS)})", "Correct --contract.")
     if about[0] is not None and not re.fullmatch(r"sha256:[0-9a-f]{64}", about[0]):
-        raise InputError(f"'{about[0]}'", "is no digest of a revision", "Give what `convoy package` prints: sha256: and 64 hex digits.")
+        raise InputError(
+            f"'{about[0]}'", "is no digest of a revision", "Give --digest sha256: and 64 hex digits, as `convoy package` prints it."
+        )
     contracts = named or tuple(CONTRACTS)
     given = _rows(rows) if rows else ()
     if subject.startswith(("http://", "https://")):

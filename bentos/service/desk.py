@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable
 
-from .batcher import LIGHT_BYTES, Batcher, Limits
+from .batcher import Batcher, Limits
 from .board import Board
 from .doors import Call, Door, Enquiry, Reply, check_named
 from .errors import ModelFailed, NotReady, Overloaded, Problem, TooLate
@@ -24,6 +24,8 @@ NOT_READY = (b"x-convoy-not-ready", b"1")
 """Tells the edge that this is no answer: a process that is only starting refuses, and another place may answer."""
 RETRY_AFTER = b"retry-after"
 HELD_SECONDS = 1.0
+SMALL_BYTES = 64 << 10
+"""A body up to this size may always arrive: what it holds is little beside what its connection does."""
 NOBODYS = (b"drill", b"shadow", b"golden")
 """Traffic whose rows are not kept: a drill's are made up, golden ones always the same, a shadow's are kept where they were answered."""
 
@@ -91,7 +93,7 @@ class Desk:
         """
         visit.held += size
         self._held += size
-        if self._held > self.settings.queue_bytes and visit.held > LIGHT_BYTES:
+        if self._held > self.settings.queue_bytes and visit.held > SMALL_BYTES:
             self.board.shed("overloaded")
             raise Overloaded(f"{self._held} bytes are here already", HELD_SECONDS)
 

@@ -54,12 +54,14 @@ class Document:
     """All that there is to know beside the graph; `kind` is the variant's name.
 
     `refuses` names the columns of which no value may be missing: the model raises on it, or the graph answers it otherwise.
+    `together` says that rows of several requests may share a call.
     """
 
     kind: str
     feeds: tuple[Feed, ...]
     told: tuple[Told, ...]
     refuses: tuple[str, ...] = ()
+    together: bool = False
 
     def to_bytes(self) -> bytes:
         """Return it as JSON, the same bytes for the same document."""
@@ -72,7 +74,8 @@ class Document:
             found = json.loads(data)
             feeds = tuple(Feed(**{**feed, "columns": tuple(feed["columns"])}) for feed in found["feeds"])
             refuses = tuple(str(name) for name in found.get("refuses", ()))
-            return cls(str(found["kind"]), feeds, tuple(Told(**told_) for told_ in found["told"]), refuses)
+            told_ = tuple(Told(**each) for each in found["told"])
+            return cls(str(found["kind"]), feeds, told_, refuses, found.get("together") is True)
         except (ValueError, KeyError, TypeError) as problem:
             raise ModelUnusable(f"the variant's document cannot be read ({told(problem)})") from problem
 
@@ -98,6 +101,11 @@ class OnnxVariant:
         """Columns of which no value may be missing."""
         return self._document.refuses
 
+    @property
+    def together(self) -> bool:
+        """Whether rows of several requests may be scored in one call: those of int8 share their range."""
+        return self._document.together and not self.kind.endswith("int8")
+
     def predict(self, columns: Any) -> Any:
         """Return the answers to rows: an array, or a mapping of arrays where the model gives one."""
         return self._run({feed.name: _fed(feed, columns) for feed in self._document.feeds})
@@ -122,7 +130,7 @@ class OnnxVariant:
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A variant as what predicts. Of int8 the rows of one call share their range, so each request is scored by itself."""
+    """A variant as what predicts."""
 
     onnx: OnnxVariant
     light: bool = True
@@ -135,7 +143,7 @@ class Variant:
     @property
     def together(self) -> bool:
         """Whether rows of several requests may be scored in one call."""
-        return not self.onnx.kind.endswith("int8")
+        return self.onnx.together
 
     def predict(self, rows: Rows, params: Mapping[str, Any]) -> Any:
         """Ask the graph with rows, stacked or by column."""
