@@ -61,10 +61,10 @@ def judge_parity(declared: Optimise, evidence: Parity) -> GateResult:
     Of the others it is told whether they do; one that does not is not kept, and hinders nothing.
     """
     if evidence.own is None:
-        why = f"there is nothing to compare: {evidence.problem}"
+        nothing = f"there is nothing to compare: {evidence.problem}"
         if declared.serve is None:
-            return GateResult(NAME, GateOutcome.PASSED, ("no variant is served", why))
-        return GateResult(NAME, GateOutcome.INCONCLUSIVE, (why,))
+            return GateResult(NAME, GateOutcome.PASSED, ("no variant is served", nothing))
+        return GateResult(NAME, GateOutcome.INCONCLUSIVE, (nothing,))
     troubles = {tried.variant: trouble(declared, evidence, tried) for tried in evidence.variants}
     figures = (("rows", str(len(evidence.own.rows))), *_won(evidence))
     tables = (_table(evidence, troubles),)
