@@ -110,8 +110,8 @@ def test_a_full_disk_leaves_no_half_bento(house: House, tmp_path: Path, monkeypa
     place = tmp_path / "place"
     copytree = shutil.copytree
 
-    def no_room(source: Path, to: Path, **more: Any) -> Any:
-        done = copytree(source, to, **more)
+    def no_room(source: Path, to: Path, *given: Any, **more: Any) -> Any:
+        done = copytree(source, to, *given, **more)
         if Path(to).is_relative_to(place) and Path(to).name == "bento":
             shutil.rmtree(Path(to) / "src" / "model")
             raise OSError(errno.ENOSPC, "no space left on device")
