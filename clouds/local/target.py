@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from clouds.local.files import exclusive, write_private
+from clouds.local.files import exclusive, private_folder, write_private
 from clouds.local.health import observe
 from clouds.local.placements import (
     Placement,
     choose_port,
+    forget_parity,
     is_free,
     manifest_file,
     placement_of,
@@ -79,6 +80,7 @@ class LocalTarget:
             self.supervisor.remove(program_name(deployment))
             if not any(each.deployment.digest == digest and each.deployment.region == region for each in placements(self.home.programs)):
                 _delete(revision_root(self.home, deployment))
+                forget_parity(self.home)
 
     def break_(self, deployment: Deployment) -> None:
         """SIGKILL the revision's process and all its children; the supervisor keeps it down until it is told otherwise.
@@ -113,10 +115,11 @@ class LocalTarget:
     def _unpack(self, deployment: Deployment, fetch: Fetch) -> None:
         """Have the revision's folder with its manifest beside it; files that are not the revision's are replaced."""
         root = revision_root(self.home, deployment)
+        private_folder(self.home.parity)
         manifest = _manifest(root)
         if manifest is None or manifest.digest != deployment.digest:
             _delete(root)
-            root.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            private_folder(root.parent)
             fetch(deployment.digest, root)
             manifest = manifest_of(root)
         if manifest.digest != deployment.digest:

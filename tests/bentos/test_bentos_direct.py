@@ -361,13 +361,18 @@ def test_a_model_that_answers_otherwise_directly_is_asked_through_mlflow_by_a_pr
     frame = FRAME.astype(float).head(2)
     expected = load(tmp_path / "model", LABEL, "m").pyfunc.predict(frame)
 
-    with serving(root, tmp_path / "log", revision=digest_of(root), workers=workers) as service:
-        ready = service.get("/v2/health/ready").json()
-        answer = service.infer("fussy", *(tensor(str(name), "FP64", *frame[name]) for name in frame))
+    said = []
+    for log in ("first", "second"):
+        kept = str(tmp_path / "kept.json")
+        with serving(root, tmp_path / log, revision=digest_of(root), workers=workers, parity=kept) as service:
+            ready = service.get("/v2/health/ready").json()
+            answer = service.infer("fussy", *(tensor(str(name), "FP64", *frame[name]) for name in frame))
+        said.append("begins again" in (tmp_path / log).read_text())
+        assert ready["path"] == "mlflow pyfunc"
+        assert ready["because"] == "the input example: output 'output' has other values than through MLflow"
+        np.testing.assert_allclose(answer.json()["outputs"][0]["data"], expected, rtol=1e-9)
 
-    assert ready["path"] == "mlflow pyfunc"
-    assert ready["because"] == "the input example: output 'output' has other values than through MLflow"
-    np.testing.assert_allclose(answer.json()["outputs"][0]["data"], expected, rtol=1e-9)
+    assert said == [True, False], "a later process knows it from the beginning"
 
 
 def test_mlflows_answers_are_kept_for_the_next_process_of_the_same_revision(logistic_model: Path, tmp_path: Path) -> None:
