@@ -37,11 +37,24 @@ class Exchange:
         too_large = TooLarge(f"the body must not have more than {limit} bytes")
         if int(self.headers.get(b"content-length", b"0")) > limit:
             raise too_large
+        # as asyncio.timeout does, in a third of its time: nearly every body is there already
+        task, up = asyncio.current_task(), False
+
+        def give_up() -> None:
+            nonlocal up
+            up = True
+            assert task is not None
+            task.cancel()
+
+        timer = asyncio.get_running_loop().call_later(seconds, give_up)
         try:
-            async with asyncio.timeout(seconds):
-                return await self._pieces(limit, too_large, hold)
-        except TimeoutError as problem:
+            return await self._pieces(limit, too_large, hold)
+        except asyncio.CancelledError as problem:
+            if not up or task is None or task.uncancel() > 0:
+                raise
             raise TooSlow(f"the body must be there within {seconds:g} s") from problem
+        finally:
+            timer.cancel()
 
     async def _pieces(self, limit: int, too_large: TooLarge, hold: Hold) -> bytes:
         chunks, more = [], True

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from .errors import ServiceError
+from .linear import straight
 
 Ask = Callable[[Any], Any]
 KEPT_OUT = ("pandas", "mlflow")
@@ -83,7 +84,7 @@ def sklearn(flavor: Flavor) -> Ask:
     if flavor.frame and flavor.whole and "lightgbm" in sys.modules:
         raise NotDirect("LightGBM is in it, which reads whole numbers of an array in 32 bits, those of a frame as they are")
     _forget_names(model)
-    return _method(model, flavor.ask)
+    return straight(model, flavor.ask, _method(model, flavor.ask))
 
 
 def lightgbm(flavor: Flavor) -> Ask:

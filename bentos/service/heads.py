@@ -1,9 +1,10 @@
-"""HTTP as uvicorn reads it, but bounded, and with every offer of another protocol declined.
+"""HTTP as uvicorn reads it, but bounded, with every offer of another protocol declined, and an answer written in one go.
 
 Neither uvicorn nor llhttp bounds a head, trailers or the size of a chunk: a caller that never ends them has memory without
 limit. And where a request offers to go on in another protocol, as Java's client does with its first (`upgrade: h2c`),
 httptools passes over its body, whose bytes would then be read as a request. Of several requests that are under way on one
 connection uvicorn tells only the last one that its caller has left; the others would be written to nobody, which is an error.
+It writes the head of an answer before there is a body, which makes two packets of each and two calls of the kernel.
 """
 
 from __future__ import annotations
@@ -21,11 +22,50 @@ MOST_OFFERS = 8
 OFFERS = (b"upgrade", b"http2-settings")
 
 
+CONTINUE = b"HTTP/1.1 100"
+
+
+class Whole:
+    """A transport that keeps the head of an answer until its body is written: whoever sends the one sends the other next."""
+
+    def __init__(self, transport: Any) -> None:
+        self._transport = transport
+        self._head = b""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        """Write a body with its head before it, or anything else at once."""
+        if self._head:
+            data, self._head = self._head + data, b""
+        elif data.startswith(b"HTTP/1.1 ") and not data.startswith(CONTINUE) and data.endswith(b"\r\n\r\n"):
+            self._head = data
+            return
+        self._transport.write(data)
+
+    def flush(self) -> None:
+        """Write a head to which there is no body."""
+        if self._head:
+            self._transport.write(self._head)
+            self._head = b""
+
+    def close(self) -> None:
+        """Write what is left, and close."""
+        self.flush()
+        self._transport.close()
+
+
 class Bounded(HttpToolsProtocol):
     """A connection whose requests have heads and trailers of HEAD_BYTES at most; one with more is told 400 and closed."""
 
     _without_end = 0
     _answering: RequestResponseCycle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        """Begin a connection."""
+        self._whole = Whole(transport)
+        super().connection_made(self._whole)  # type: ignore[arg-type]  # it is one in all that uvicorn asks of it
 
     def data_received(self, data: bytes) -> None:
         """Read what arrived."""
@@ -59,6 +99,11 @@ class Bounded(HttpToolsProtocol):
         self._without_end = 0
         if not self._offers():
             super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """End an answer."""
+        self._whole.flush()
+        super().on_response_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Take note that the caller has left."""

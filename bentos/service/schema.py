@@ -99,8 +99,8 @@ class Schema:
 
     def rows(self, inputs: Any) -> Rows:
         """Return a request's rows; raises BadRequest that names the column and what is allowed."""
-        if self._quick:
-            block = self._block(inputs)
+        if self._stacked:
+            block = self._block(inputs) if self._quick else self._only(inputs)
             if block is not None:
                 return Rows(len(block), {}, block)
         arrays = self._arrays(inputs)
@@ -152,6 +152,26 @@ class Schema:
         except (KeyError, TypeError, IndexError, ValueError, OverflowError):
             return None
 
+    def _only(self, inputs: Any) -> Array | None:
+        """Return the one array that the model takes, None for whatever must be looked at closely."""
+        (field,) = self.signature.inputs
+        try:
+            (tensor,) = inputs
+            shape, values = tensor["shape"], tensor["data"]
+            if tensor["name"] != field.name or tensor["datatype"] != field.datatype or type(values) is not list:
+                return None
+            if len(shape) != 1 + len(field.tail) or any(type(size) is not int or size < 1 for size in shape):
+                return None
+            if any(want not in (-1, size) for want, size in zip(field.tail, shape[1:], strict=True)):
+                return None
+            found = set(map(type, values))
+            if not found <= KINDS[field.dtype.kind][0] or (self.refuses and type(None) in found):
+                return None
+            array = np.array(values, dtype=field.dtype)
+            return None if array.dtype.kind == "f" and np.isinf(array).any() else array.reshape(shape)
+        except (KeyError, TypeError, IndexError, ValueError, OverflowError):
+            return None
+
     def _filled(self, datas: list[Any], rows: int) -> Array | None:
         block = np.empty((rows, len(datas)), dtype=self._dtype)
         for group in self._groups:
@@ -160,7 +180,7 @@ class Schema:
             if not found <= group.allowed or (self.refuses and type(None) in found):
                 return None
             array = np.array(values, dtype=group.dtype)
-            if array.dtype.itemsize < 8 and array.dtype.kind == "f" and np.isinf(array).any():
+            if array.dtype.kind == "f" and np.isinf(array).any():
                 return None
             if len(group.places) == len(datas):
                 return np.ascontiguousarray(array.reshape(len(datas), rows).T)

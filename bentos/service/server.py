@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import mmap
 import os
 import signal
@@ -92,6 +93,9 @@ class _Process:
         def outcome() -> None:
             self._settled.set()
             if self._readiness.scorer is not None:
+                # the libraries' and the model's objects stay: looking through them for garbage again and again takes long
+                gc.collect()
+                gc.freeze()
                 self._desk.board.ready()
                 _tell(self._given.ready)
             else:
@@ -153,6 +157,8 @@ def _configuration(settings: ServiceSettings, app: App) -> uvicorn.Config:
         log_level="warning",
         access_log=False,
         server_header=False,
+        # nobody asks for a caller's address
+        proxy_headers=False,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=DRAIN_SECONDS,
     )

@@ -20,6 +20,10 @@ EDGE_TIMEOUT = b"x-envoy-expected-rq-timeout-ms"
 EDGE_SLACK_SECONDS = 0.05
 """By how much later than the edge this side gives up: whose time is up at the edge is tried elsewhere, an answer would not be."""
 
+ID_BYTES = 16
+_drawn: list[bytes] = []
+"""Request ids that nobody has yet: the kernel is asked for many at once. Only the event loop takes them."""
+
 
 class Deadline(NamedTuple):
     """Within how many seconds a caller wants its answer, and after how many at the latest nobody waits any more."""
@@ -78,4 +82,7 @@ def _request_id(headers: Mapping[bytes, bytes]) -> bytes:
 
 
 def _new_id() -> bytes:
-    return os.urandom(16).hex().encode()
+    if not _drawn:
+        many = os.urandom(ID_BYTES * 256)
+        _drawn.extend(many[at : at + ID_BYTES].hex().encode() for at in range(0, len(many), ID_BYTES))
+    return _drawn.pop()

@@ -183,7 +183,7 @@ def test_a_process_killed_while_it_answers_over_grpc_takes_nothing_else_with_it(
         except grpc.RpcError as problem:
             outcomes.append(problem.code().name)  # type: ignore[attr-defined]
 
-    assert all(two.grpc_port in listening(each) for each in processes(two.service)), "each process listens"
+    wait_until(lambda: all(two.grpc_port in listening(each) for each in processes(two.service)), 60, "each process listens")
     threads = [threading.Thread(target=asked, args=(number,)) for number in range(8)]
     for thread in threads:
         thread.start()

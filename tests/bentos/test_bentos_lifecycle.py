@@ -43,7 +43,7 @@ def test_an_idle_process_exits_0_at_once_although_a_connection_is_open(logistic_
     with serving(logistic_bento, tmp_path / "log") as service, socket.create_connection(("127.0.0.1", service.port)):
         service.process.terminate()
 
-        assert service.process.wait(5) == 0
+        assert service.process.wait(10) == 0
 
 
 def test_a_process_told_to_stop_while_it_starts_exits_0(logistic_bento, tmp_path):

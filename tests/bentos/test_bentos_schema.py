@@ -132,3 +132,45 @@ def test_a_signature_is_read_from_the_file_as_mlflow_writes_it() -> None:
 def test_a_signature_that_cannot_be_read_makes_the_model_unusable(inputs: str) -> None:
     with pytest.raises(ModelUnusable):
         compiled({"inputs": inputs})
+
+
+@pytest.mark.parametrize("kind", ["double", "float"])
+def test_what_csv_calls_infinite_is_refused_where_rows_are_stacked_too(kind: str) -> None:
+    names, datatype = signature(kind, kind), {"double": "FP64", "float": "FP32"}[kind]
+    tensors = [
+        {"name": field.name, "datatype": datatype, "shape": [1], "data": [value]}
+        for field, value in zip(names.inputs, (float("inf"), 1.0), strict=True)
+    ]
+    with pytest.raises(BadRequest, match=f"a value does not fit into {datatype}"):
+        Compiled(names, stacked=True).rows(tensors)
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    st.sampled_from([(-1, 2), (-1, -1), (-1, 2, 2)]),
+    st.sampled_from(["float64", "float32", "int64", "bool"]),
+    st.dictionaries(st.sampled_from(["name", "datatype", "shape", "data"]), ODD | st.lists(ODD, max_size=4) | st.just([1, 2]), max_size=2),
+    st.booleans(),
+)
+def test_one_array_is_read_as_it_is_when_it_is_looked_at_closely(
+    shape: tuple[int, ...], kind: str, broken: dict[str, Any], nested: bool
+) -> None:
+    declared = signature_of(ModelSignature(inputs=Schema([TensorSpec(np.dtype(kind), shape)])))
+    (field,) = declared.inputs
+    size = [2 if each == -1 else each for each in shape]
+    values = np.ones(size, dtype=kind).tolist()
+    given_ = {"name": field.name, "datatype": field.datatype, "shape": size, "data": values if nested else np.ravel(values).tolist()}
+
+    def read(stacked: bool) -> Any:
+        try:
+            return Compiled(declared, stacked=stacked).rows([given_ | broken])
+        except BadRequest as problem:
+            return str(problem)
+
+    plain, stacked = read(False), read(True)
+    if isinstance(plain, str):
+        assert stacked == plain
+        return
+    (array,) = plain.arrays.values()
+    assert stacked.block.dtype == array.dtype
+    np.testing.assert_array_equal(stacked.block, array)
