@@ -34,7 +34,7 @@ class Plan:
     seconds: float
 
 
-FULL = Plan(tuple(MODELS), KINDS, (1, 8, ALL), 5, 5.0)
+FULL = Plan(tuple(MODELS), KINDS, (1, 8, ALL), 5, 2.0)
 QUICK = Plan(("logistic", "forest"), (CONVOY, COMPILED, ASYNC, SYNC), (1, 8, ALL), 1, 0.2)
 
 
