@@ -101,8 +101,8 @@ class Server:
 
 
 @contextmanager
-def running(kind: Kind, model: Served, folder: Path, full: bool) -> Iterator[Server]:
-    """Give a server that answers a model; raises NotRun with the reason where it cannot."""
+def running(kind: Kind, model: Served, folder: Path, full: bool, **settings: str) -> Iterator[Server]:
+    """Give a server that answers a model, Convoy's with more settings; raises NotRun with the reason where it cannot."""
     folder.mkdir(parents=True, exist_ok=True)
     (port,) = free_ports(1)
     line, cwd, more = _convoy(kind, model, folder, port) if not kind.peer else _peer(kind, model, folder, port, full)
@@ -113,7 +113,7 @@ def running(kind: Kind, model: Served, folder: Path, full: bool) -> Iterator[Ser
         process = subprocess.Popen(
             line,
             cwd=cwd,
-            env=quiet_environment() | dict(more),
+            env=quiet_environment() | dict(more) | {PREFIX + name: value for name, value in settings.items()},
             stdout=log,
             stderr=log,
             start_new_session=True,

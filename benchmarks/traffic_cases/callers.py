@@ -33,10 +33,10 @@ class Callers:
 
 
 @contextmanager
-def callers(url: str, log: Path, rate: float = RATE) -> Iterator[Callers]:
+def callers(url: str, log: Path, rate: float = RATE, body: bytes = b"{}") -> Iterator[Callers]:
     """Ask a model's URL at a constant rate while the block runs, from the first answer on."""
     bodies, found = log.with_suffix(".bodies"), Callers(log)
-    bodies.write_bytes(b"{}\n")
+    bodies.write_bytes(body + b"\n")
     command = [
         *(sys.executable, "-m", "traffic.load", "--held", "--url", url, "--rate", f"{rate:g}"),
         *("--bodies", str(bodies), "--log", str(log)),

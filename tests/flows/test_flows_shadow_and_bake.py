@@ -78,6 +78,7 @@ def test_a_good_version_answers_copies_is_canaried_and_bakes_and_is_promoted_how
     assert payload(stack, view, effects.BAKE)["seen"] == {"edge": 100}
 
 
+@pytest.mark.long
 def test_a_version_that_fails_is_found_by_its_copies_and_no_caller_meets_it(stack: TestStack, first: dict[str, str]) -> None:
     stable = stack.releases(SHADOWED)[-1].digest
     with stack.load(SHADOWED, 60) as load:
