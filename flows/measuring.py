@@ -66,7 +66,7 @@ def _measured(work: Work, revision: Revision, declared: Service) -> Measured:
     """Start the service, load it, look at its memory, and only then ask what may upset it; it is gone afterwards."""
     house = work.house
     deployment = Deployment(revision.model, PLACE, revision.digest)
-    with trial(deployment, house.origin.fetch_tree, work.folder / "trial", house.stack.stack_id) as running:
+    with trial(deployment, house.fetch_from_origin, work.folder / "trial", house.stack.stack_id) as running:
         started = running.ready(house.settings.deploy_seconds)
         inputs = inputs_of(running.url, revision.model)
         bodies = bodies_for(house, revision, work.desire.release, inputs)
@@ -76,8 +76,8 @@ def _measured(work: Work, revision: Revision, declared: Service) -> Measured:
         odd = ask_odd(running, url, odd_requests(json.loads(bodies[0]), inputs, declared.odd))
     return Measured(
         cold_start_ms=Decimal(str(started.cold_ms)),
-        load_ms=Decimal(str(started.load_ms)),
-        warm_up_ms=Decimal(str(started.warm_up_ms)),
+        load_ms=None if started.load_ms is None else Decimal(str(started.load_ms)),
+        warm_up_ms=None if started.warm_up_ms is None else Decimal(str(started.warm_up_ms)),
         peak_mib=None if peak is None else (Decimal(peak) / MIB).quantize(Decimal("0.1")),
         load=load,
         odd=odd,

@@ -13,7 +13,7 @@ from decimal import Decimal
 from bentos.service.tuning import machine
 from clouds.local.trial import trial
 from clouds.serving import Deployment
-from fleet.errors import UnknownName
+from fleet.errors import NotSupported, UnknownName
 from fleet.tuning import Point, Tuning
 from fleet.versions import Revision
 from flows.desires import desires
@@ -62,7 +62,8 @@ def tune(house: House, model: str, version: str | None, grid: Grid, tell: Callab
 
 def _packaged(house: House, model: str, version: str | None) -> tuple[Revision, str]:
     """Return the newest packaged revision of a model, or of one of its versions, and the release that packaged it."""
-    house.model(model)
+    if house.model(model).image.container is not None:
+        raise NotSupported(f"model '{model}'", "is served by a container of its own, which has none of the settings", "Tune it yourself.")
     for desire in reversed(desires(house.ledger, model)):
         found = release_revision(house, desire)
         if found is not None and version in (None, desire.version) and house.origin.has_blob(found.digest):

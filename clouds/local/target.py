@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from clouds.local.contained import check_servable, is_laid
 from clouds.local.files import exclusive, write_private
 from clouds.local.health import observe
 from clouds.local.placements import (
@@ -21,6 +22,7 @@ from clouds.local.placements import (
 )
 from clouds.local.supervisor import STOPPED_STATES, Supervisor
 from clouds.serving import Capability, Deployment, Fetch, RevisionStatus, State, Support
+from fleet.contained import root_of
 from fleet.errors import IntegrityError, OperationFailed, UnknownName
 from fleet.home import Home
 from fleet.manifest import Manifest, manifest_of
@@ -51,10 +53,12 @@ class LocalTarget:
     def deploy(self, deployment: Deployment, fetch: Fetch) -> None:
         """Unpack the revision from the region's store, verify it, and have one process serve it.
 
-        A process that gave up is started again. Raises IntegrityError, with nothing started, for wrong bytes.
+        A process that gave up is started again. Raises IntegrityError, with nothing started, for wrong bytes; NotSupported for
+        a container of its own that this machine cannot keep apart.
         """
         with self._alone(deployment.region):
             self._unpack(deployment, fetch)
+            check_servable(revision_root(self.home, deployment))
             self._serve(self._place(deployment))
 
     def status(self, model: str, region: str) -> tuple[RevisionStatus, ...]:
@@ -114,7 +118,7 @@ class LocalTarget:
         """Have the revision's folder with its manifest beside it; files that are not the revision's are replaced."""
         root = revision_root(self.home, deployment)
         manifest = _manifest(root)
-        if manifest is None or manifest.digest != deployment.digest:
+        if manifest is None or manifest.digest != deployment.digest or not is_laid(root):
             _delete(root)
             root.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             fetch(deployment.digest, root)
@@ -160,5 +164,6 @@ def _manifest(root: Path) -> Manifest | None:
 def _delete(root: Path) -> None:
     """Delete an unpacked revision; its manifest first, so that none ever stands beside half a folder."""
     manifest_file(root).unlink(missing_ok=True)
-    if root.exists():
-        shutil.rmtree(root)
+    for folder in (root, root_of(root)):
+        if folder.exists():
+            shutil.rmtree(folder)
