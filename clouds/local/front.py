@@ -16,7 +16,8 @@ from aiohttp.resolver import ThreadedResolver
 from multidict import CIMultiDict
 from yarl import URL
 
-from fleet.headers import TRAFFIC_HEADER
+from clouds.local.told import HEADER, told_of
+from fleet.headers import NOT_READY, TRAFFIC_HEADER
 
 REQUEST_BYTES, ANSWER_BYTES, WAITING_BYTES = 8 << 20, 32 << 20, 256 << 20
 ANSWER_SECONDS = 60.0
@@ -80,12 +81,17 @@ class Front:
                     return _refused(502, f"the container gave no answer: more than {ANSWER_BYTES} bytes, or a status that is none")
                 self.waiting -= len(said)
                 headers = _kept(found.headers)
-                headers.popall("content-length", None)
+                for name in ("content-length", HEADER):
+                    headers.popall(name, None)
+                if found.status == 200 and request.path.endswith("/infer") and (told := told_of(said)) is not None:
+                    headers[HEADER] = told
                 return web.Response(status=found.status, body=said, headers=headers)
         except TimeoutError:
             return _refused(504, f"the container gave no answer within {ANSWER_SECONDS:g} s")
         except (ClientError, OSError, ValueError) as problem:
-            return _refused(503, f"the container does not answer ({type(problem).__name__})")
+            answer = _refused(503, f"the container does not answer ({type(problem).__name__})")
+            answer.headers[NOT_READY] = "1"
+            return answer
 
     async def _read(self, source: object, most: int) -> bytes | None:
         """Return a body whole and count it as waiting; None for one that is too large, or where too much waits already."""

@@ -95,13 +95,15 @@ def try_out() -> None:
 def enter_outer() -> None:
     """Have the children of this process in a process namespace of their own, and it in a user namespace unless it is root.
 
+    From then on it dies with the one that started it, and they with it.
     Raises OSError where the kernel refuses.
     """
     user, group = os.geteuid(), os.getegid()
+    call("unshare", _NEW_PID if user == 0 else _NEW_USER | _NEW_PID)
+    # After unshare, which clears it
+    call("prctl", _SET_PDEATHSIG, signal.SIGKILL)
     if user == 0:
-        call("unshare", _NEW_PID)
         return
-    call("unshare", _NEW_USER | _NEW_PID)
     Path("/proc/self/setgroups").write_text("deny")
     Path("/proc/self/uid_map").write_text(f"{COMMAND_USER} {user} 1")
     Path("/proc/self/gid_map").write_text(f"{COMMAND_USER} {group} 1")
