@@ -91,7 +91,7 @@ def _lines(root: Path, below: str) -> Iterator[list[str]]:
                 raise IntegrityError(ascii(path), "has a name that is no UTF-8", "Rename it in the image.")
             mode = format(stat.S_IMODE(found.st_mode), "o")
             if stat.S_ISLNK(found.st_mode):
-                target = os.readlink(entry.path)
+                target = str(Path(entry.path).readlink())
                 yield ["link", path, "", target if _is_text(target) else ascii(target)]
             elif stat.S_ISREG(found.st_mode):
                 yield ["file", path, mode, digest_of_file(root / path)]

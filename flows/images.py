@@ -132,7 +132,9 @@ def _check_container(declared: Model, order: Order) -> None:
     """Raise InputError for what is made of a Bento, where the model has a container of its own and no Bento."""
     if declared.image.container is not None and (order.image is not None or (order.out is not None and order.out.suffix == SUFFIX)):
         raise InputError(
-            f"model '{order.model}'", "is served by a container of its own, so there is no Bento", "Give a folder, or copy the layout itself."
+            f"model '{order.model}'",
+            "is served by a container of its own, so there is no Bento",
+            "Give a folder, or copy the layout itself.",
         )
 
 

@@ -103,7 +103,9 @@ def inputs_of(url: str, model: str) -> list[dict[str, Any]]:
         raise OperationFailed("the service", f"answered {answer.status_code}: {answer.text[:200]}")
     try:
         found = answer.json()["inputs"]
-        if not all(isinstance(each["name"], str) and isinstance(each["datatype"], str) and isinstance(each["shape"], list) for each in found):
+        if not all(
+            isinstance(each["name"], str) and isinstance(each["datatype"], str) and isinstance(each["shape"], list) for each in found
+        ):
             raise TypeError("of other types")
         return list(found)
     except (ValueError, KeyError, TypeError, RecursionError) as problem:

@@ -153,7 +153,8 @@ def bill_of(about: str, revision: Revision, at: datetime, parts: Parts, more: Ma
     return bom
 
 
-def _subject(revision: Revision) -> dict[str, JSON]:
+def subject_of(revision: Revision) -> dict[str, JSON]:
+    """Return a revision as the component that a bill is about."""
     return {
         "type": "machine-learning-model",
         "bom-ref": f"revision:{revision.digest}",

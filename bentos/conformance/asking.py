@@ -70,7 +70,9 @@ class Subject:
         except (httpx.HTTPError, httpx.InvalidURL) as problem:
             return Answer(0, {}, f"{type(problem).__name__}: {problem}", 0.0)
         if text is None:
-            return Answer(0, {}, f"{found.status_code} with an answer that does not end within {MOST_BYTES} bytes and {ASK_SECONDS:g} s", 0.0)
+            return Answer(
+                0, {}, f"{found.status_code} with an answer that does not end within {MOST_BYTES} bytes and {ASK_SECONDS:g} s", 0.0
+            )
         seconds = time.monotonic() - began
         return Answer(found.status_code, {name.lower(): value for name, value in found.headers.items()}, text, seconds)
 

@@ -78,7 +78,7 @@ def _prediction(
     """Return the check that a row is answered; a row that we made up and the model refuses tells nothing."""
 
     def check(subject: Subject) -> Verdict:
-        if not subject.rows and subject.request is None:
+        if not (subject.rows or (path is _infer_path and subject.request is not None)):
             return Outcome.INCONCLUSIVE, "no row is known that it could answer: give --input, or --model so that it can be asked"
         found = subject.post(path(subject), body(subject))
         if found.status in (400, 422):

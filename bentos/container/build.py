@@ -60,7 +60,9 @@ def build_contained(model_folder: Path, name: str, version: str, to: Path, asked
             _plain(staged)
             shutil.copytree(staged, to, dirs_exist_ok=True)
     except OSError as problem:
-        raise OperationFailed(f"container {asked.digest}", f"could not be packaged ({problem})", "Check the folder and its room.") from problem
+        raise OperationFailed(
+            f"container {asked.digest}", f"could not be packaged ({problem})", "Check the folder and its room."
+        ) from problem
     return manifest_of(to)
 
 

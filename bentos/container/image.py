@@ -152,7 +152,9 @@ def _uncompressed(layout: Layout, layer: Descriptor) -> str:
                 running.update(chunk)
                 size += len(chunk)
                 if size > 2 * BOUNDS.file_bytes:
-                    raise IntegrityError(f"layer {layer.digest}", f"unpacks to more than {2 * BOUNDS.file_bytes >> 30} GiB", "Make it smaller.")
+                    raise IntegrityError(
+                        f"layer {layer.digest}", f"unpacks to more than {2 * BOUNDS.file_bytes >> 30} GiB", "Make it smaller."
+                    )
         except (OSError, EOFError, zlib.error) as problem:
             raise IntegrityError(f"layer {layer.digest}", f"cannot be unpacked ({problem})", _AGAIN) from problem
     return "sha256:" + running.hexdigest()

@@ -105,9 +105,8 @@ class _Entry(tarfile.TarInfo):
     """An entry whose headers are of bounded size."""
 
     def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
-        if self.type not in tarfile.SUPPORTED_TYPES or self.type in _HEADERS:
-            if self.size > MOST_HEADER:
-                raise tarfile.HeaderError(f"a header of {self.size} bytes")
+        if self.type in _HEADERS and self.size > MOST_HEADER:
+            raise tarfile.HeaderError(f"a header of {self.size} bytes")
         found: tarfile.TarInfo = super()._proc_member(tar)  # type: ignore[misc]
         return found
 
@@ -167,7 +166,7 @@ def _within(root: Path, path: str, links: int = MOST_LINKS) -> str:
         links -= 1
         if links < 0:
             raise IntegrityError(path, "is a circle of links", REMEDY)
-        target = os.readlink(root / here)
+        target = str((root / here).readlink())
         real = [] if target.startswith("/") else real
         parts += target.split("/")[::-1]
     return "/".join(real)

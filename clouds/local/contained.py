@@ -22,7 +22,7 @@ from pathlib import Path
 import psutil
 
 from clouds.local.counters import counting
-from clouds.local.spaces import PACKAGES, Inside, enter_outer, impossible, keep
+from clouds.local.spaces import PACKAGES, Inside, enter_outer, impossible, keep, say
 from fleet.contained import Contained, contained_in, is_contained, root_digest, root_of
 from fleet.errors import ConvoyError, InputError, IntegrityError, NotSupported
 from fleet.manifest import manifest_of
@@ -35,9 +35,9 @@ HANDED_ON = ("HOST", "PORT", "MODEL", "REVISION", "REGION")
 USUAL = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/tmp"}  # noqa: S108 - within the container
 """What an image that says nothing of it gets."""
 LOOK_SECONDS = 0.5
-MOST_PROCESSES = 512
+MOST_PROCESSES = 256
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
-SETTINGS_WRONG, FILES_DIFFER, UNUSABLE = 2, 3, 5
+FAILED, SETTINGS_WRONG, FILES_DIFFER, UNUSABLE = 1, 2, 3, 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +82,17 @@ def main() -> int:
         if why := _unfit(order.root):
             raise NotSupported("the container", why)
         enter_outer()
-        return _serve(order, container)
     except IntegrityError as problem:
         return _said(problem, FILES_DIFFER)
     except (KeyError, ValueError, InputError) as problem:
         return _said(problem, UNUSABLE if isinstance(problem, NotSupported) else SETTINGS_WRONG)
     except OSError as problem:
         return _said(problem, UNUSABLE)
+    try:
+        return _serve(order, container)
+    except OSError as problem:
+        # A port that somebody has now may be free later
+        return _said(problem, FAILED)
 
 
 def _order(environment: Mapping[str, str]) -> Order:
@@ -135,7 +139,7 @@ def _keep(inside: Inside) -> None:
     try:
         status = keep(inside)
     except BaseException as problem:  # noqa: BLE001 - nothing may go on in a copy of this process
-        print(f"the container cannot be kept apart here: {problem}", file=sys.stderr, flush=True)
+        say(f"the container cannot be kept apart here: {problem}")
     finally:
         os._exit(status)
 
@@ -152,7 +156,7 @@ def _count(order: Order) -> Callable[[str, int, int, int], None]:
         try:
             return counting(Path(order.told["USAGE"]), label, os.getpid())
         except OSError as problem:
-            print(f"usage is not counted: {problem}", file=sys.stderr, flush=True)
+            say(f"usage is not counted: {problem}")
     return lambda *_: None
 
 
@@ -162,13 +166,13 @@ def _watch(keeper: int, memory_bytes: int) -> int:
         ended, status = os.waitpid(keeper, os.WNOHANG)
         if ended:
             code = os.waitstatus_to_exitcode(status)
-            print(f"the container ended with {code}", flush=True)
-            return UNUSABLE if code == UNUSABLE else min(1, abs(code))
+            say(f"the container ended with {code}")
+            return UNUSABLE if code == UNUSABLE else min(FAILED, abs(code))
         if why := _passed(keeper, memory_bytes):
-            print(f"the container was ended: {why}", flush=True)
+            say(f"the container was ended: {why}")
             _send(keeper, signal.SIGKILL)
             os.waitpid(keeper, 0)
-            return 1
+            return FAILED
         time.sleep(LOOK_SECONDS)
 
 
@@ -196,5 +200,5 @@ def _send(pid: int, number: int) -> None:
 
 def _said(problem: Exception, status: int) -> int:
     told = f"{problem.subject} {problem.reason}" if isinstance(problem, ConvoyError) else f"{type(problem).__name__}: {problem}"
-    print(told, file=sys.stderr, flush=True)
+    say(told)
     return status

@@ -11,9 +11,9 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from aiohttp import ClientError, ClientSession, ClientTimeout, DummyCookieJar, TCPConnector, web
+from aiohttp import ClientError, ClientSession, ClientTimeout, DummyCookieJar, StreamReader, TCPConnector, web
 from aiohttp.resolver import ThreadedResolver
-from multidict import CIMultiDict
+from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from clouds.local.told import HEADER, told_of
@@ -50,7 +50,8 @@ class Front:
         async with ClientSession(
             connector=connector, timeout=timeout, auto_decompress=False, cookie_jar=DummyCookieJar(), trust_env=False
         ) as session:
-            runner = web.ServerRunner(web.Server(lambda request: self._answer(session, request)), access_log=None, handle_signals=False)
+            server = web.Server(lambda request: self._answer(session, request), auto_decompress=False)
+            runner = web.ServerRunner(server, access_log=None, handle_signals=False)
             await runner.setup()
             await web.SockSite(runner, self.listening).start()
             await asyncio.Event().wait()
@@ -93,22 +94,27 @@ class Front:
             answer.headers[NOT_READY] = "1"
             return answer
 
-    async def _read(self, source: object, most: int) -> bytes | None:
+    async def _read(self, source: StreamReader, most: int) -> bytes | None:
         """Return a body whole and count it as waiting; None for one that is too large, or where too much waits already."""
         parts: list[bytes] = []
         size = 0
-        async for chunk in source.iter_chunked(CHUNK):  # type: ignore[attr-defined]
-            size += len(chunk)
-            self.waiting += len(chunk)
-            if size > most or self.waiting > WAITING_BYTES:
-                self.waiting -= size
-                return None
-            parts.append(chunk)
-        return b"".join(parts)
+        whole = False
+        try:
+            async for chunk in source.iter_chunked(CHUNK):
+                size += len(chunk)
+                self.waiting += len(chunk)
+                if size > most or self.waiting > WAITING_BYTES:
+                    return None
+                parts.append(chunk)
+            whole = True
+            return b"".join(parts)
+        finally:
+            # Whoever gets a body gives its room back
+            self.waiting -= 0 if whole else size
 
 
-def _kept(headers: object) -> CIMultiDict[str]:
-    found: CIMultiDict[str] = CIMultiDict(headers.items())  # type: ignore[attr-defined]
+def _kept(headers: CIMultiDictProxy[str]) -> CIMultiDict[str]:
+    found = CIMultiDict(headers)
     named = {word.strip().lower() for value in found.getall("connection", []) for word in value.split(",")}
     for name in {*HOP, *named}:
         found.popall(name, None)

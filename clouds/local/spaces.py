@@ -153,7 +153,7 @@ def _enter_root(inside: Inside) -> None:
     try:
         _mount("proc", root / "proc", _NOSUID | _NODEV | _NOEXEC, "proc")
     except OSError as problem:
-        print(f"the container has no /proc: {problem}", file=sys.stderr, flush=True)
+        say(f"the container has no /proc: {problem}")
     _close(root)
     os.chdir(root)
     numbered_call("pivot_root", _PIVOT_ROOT[platform.machine()], b".", b".")
@@ -233,7 +233,7 @@ def _started(act: Callable[[], None]) -> int:
     try:
         act()
     except BaseException as problem:  # noqa: BLE001 - nothing may go on in a copy of the keeper
-        print(f"the container could not be started: {problem}", file=sys.stderr, flush=True)
+        say(f"the container could not be started: {problem}")
     finally:
         os._exit(NOT_STARTED)
 
@@ -250,3 +250,8 @@ def _status(waited: int) -> int:
 
 def _mount(source: str, target: Path, flags: int, kind: str = "", data: str = "") -> None:
     call("mount", source.encode(), str(target).encode(), kind.encode() or None, flags, data.encode() or None)
+
+
+def say(text: str) -> None:
+    """Write a line to the log of this process, which is its standard error."""
+    print(text, file=sys.stderr, flush=True)  # noqa: T201 - the log of a supervised process

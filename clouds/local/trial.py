@@ -111,7 +111,8 @@ def trial(deployment: Deployment, fetch: Fetch, folder: Path, stack_id: str, set
 
     `settings` are the service's own, by their names in capitals.
 
-    Raises what `fetch` raises; NotSupported for a container that this machine cannot keep apart. What an earlier trial in this folder left, a killed one, is ended and deleted first.
+    What an earlier trial in this folder left, a killed one, is ended and deleted first. Raises what `fetch` raises;
+    NotSupported for a container that this machine cannot keep apart.
     """
     root = private_folder(folder.absolute()) / deployment.digest.removeprefix("sha256:")
     end_leftovers(root)

@@ -90,5 +90,5 @@ if __name__ == "__main__":
         sys.exit("the model is not where it should be")
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     server = ThreadingHTTPServer((os.environ["CONVOY_SERVICE_HOST"], int(os.environ["CONVOY_SERVICE_PORT"])), Handler)
-    print("ready", flush=True)
+    sys.stdout.write("ready\n")
     server.serve_forever()

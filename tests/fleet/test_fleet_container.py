@@ -101,8 +101,7 @@ def test_a_root_with_a_pipe_or_a_name_that_is_no_text_has_no_digest(tmp_path: Pa
     with pytest.raises(IntegrityError, match="a device, a socket or a pipe"):
         root_digest(tmp_path / "one")
     rooted(tmp_path / "two")
-    with open(os.fsencode(tmp_path / "two") + b"/\xff", "w"):
-        pass
+    os.close(os.open(os.fsencode(tmp_path / "two") + b"/\xff", os.O_CREAT | os.O_WRONLY))
     with pytest.raises(IntegrityError, match="no UTF-8"):
         root_digest(tmp_path / "two")
 
