@@ -14,6 +14,9 @@ from fleet.errors import OperationFailed
 NEARLY = Decimal("0.95")
 """So large a part of the best throughput is as good: the fewer workers, and then the smaller batch, are taken."""
 
+MOST = {"batch_rows": 1 << 20, "workers": 64}
+"""What a service takes at most (bentos/service/settings.py)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Point:
@@ -74,8 +77,9 @@ def when_tuned(data: bytes, subject: str) -> str:
     """Return when a revision was tuned, as a document beside it says; nothing where that is no tuning of this revision."""
     try:
         document = json.loads(data)
-        fits = document["subject"] == subject and all(type(document["chosen"][name]) is int for name in ("batch_rows", "workers"))
-        fits &= set(document["machine"]) >= {"cpu", "cores"}
+        chosen = document["chosen"]
+        fits = all(type(chosen[name]) is int and 0 < chosen[name] <= most for name, most in MOST.items())
+        fits &= document["subject"] == subject and set(document["machine"]) >= {"cpu", "cores"}
         return str(document["at"]) if fits else ""
     except (ValueError, KeyError, TypeError, RecursionError):
         return ""

@@ -37,7 +37,7 @@ def answered(request: AnswerRequest) -> Answered:
     began = time.monotonic()
     predict = _predict(request)
     load_ms = (time.monotonic() - began) * 1000
-    told = [_told(tensors(signature, predict(_some(rows, signature, frame, [at])))) for at in range(len(rows))]
+    told = [_told(tensors(signature, predict(some(rows, signature, frame, [at])))) for at in range(len(rows))]
     outputs = tuple(told[0])
     if any(tuple(each) != outputs for each in told):
         raise SystemExit("it gives other outputs from row to row")
@@ -45,8 +45,8 @@ def answered(request: AnswerRequest) -> Answered:
         outputs,
         tuple(kind for kind, _ in told[0].values()),
         tuple(tuple(value for _, value in each.values()) for each in told),
-        _rate(predict, _some(rows, signature, frame, [0]), request.seconds),
-        _rate(predict, _some(rows, signature, frame, [at % len(rows) for at in range(BATCH)]), request.seconds) * BATCH,
+        _rate(predict, some(rows, signature, frame, [0]), request.seconds),
+        _rate(predict, some(rows, signature, frame, [at % len(rows) for at in range(BATCH)]), request.seconds) * BATCH,
         round(load_ms, 1),
     )
 
@@ -65,7 +65,7 @@ def _predict(request: AnswerRequest) -> Any:
     return mlflow.pyfunc.load_model(str(request.model)).predict
 
 
-def _some(rows: Any, signature: Signature, frame: bool, places: list[int]) -> Any:
+def some(rows: Any, signature: Signature, frame: bool, places: list[int]) -> Any:
     """Return some rows as a frame, or as arrays by column; one array where the signature names none."""
     found = rows.iloc[places].reset_index(drop=True)
     if frame:

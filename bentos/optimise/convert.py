@@ -7,14 +7,16 @@ from which output happens to lie nearest; whether that is right is what the pari
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 
 from bentos.optimise.channel import answer, receive
 from bentos.optimise.flavours import FLAVOURS, Unfit
+from bentos.optimise.gaps import refused
 from bentos.optimise.graphs import in_order, smaller
 from bentos.optimise.messages import Converted, ConvertRequest
 from bentos.service.errors import ServiceError
 from bentos.service.signature import signature_of
-from bentos.service.variant import Document
+from bentos.service.variant import Document, loaded
 from fleet.declared_optimise import Variant
 
 
@@ -44,12 +46,15 @@ def _converted(request: ConvertRequest) -> tuple[bytes, Document]:
         raise Unfit(f"models of {', '.join(FLAVOURS)} have variants, and this one is loaded by {loader}")
     if described.signature is not None and described.signature.params:
         raise Unfit("its signature declares parameters, which a graph does not take")
-    graph, feeds, told = FLAVOURS[flavour](request, described.flavors, signature_of(described.signature))
+    signature = signature_of(described.signature)
+    graph, feeds, told = FLAVOURS[flavour](request, described.flavors, signature)
+    document = Document(request.variant.value, feeds, told)
+    refuses = refused(request, signature, loaded(graph.SerializeToString(), document))
     if request.variant is not Variant.ONNX:
         graph = smaller(graph, request.variant)
     elif flavour == "onnx":
         raise Unfit("it is an ONNX model already")
-    return in_order(graph).SerializeToString(deterministic=True), Document(request.variant.value, feeds, told)
+    return in_order(graph).SerializeToString(deterministic=True), replace(document, refuses=refuses)
 
 
 if __name__ == "__main__":

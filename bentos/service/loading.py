@@ -126,7 +126,8 @@ def _variant(settings: ServiceSettings, named: Label) -> _Variant:
     stacked = not stackable(signature) and onnx.takes_stacked([field.name for field in signature.inputs])
     predictor = Variant(onnx)
     notes = {"path": predictor.path, "because": "it lies beside the model in the revision", "together": predictor.together}
-    return _Variant(Scorer(named.model, named.version, signature, onnx, predictor, Schema(signature, stacked=stacked), notes))
+    schema = Schema(signature, stacked=stacked, refuses=onnx.refuses)
+    return _Variant(Scorer(named.model, named.version, signature, onnx, predictor, schema, notes))
 
 
 def _direct(planned: Plan, settings: ServiceSettings, named: Label, revision: str) -> _Directly:

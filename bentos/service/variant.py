@@ -51,11 +51,15 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """All that there is to know beside the graph; `kind` is the variant's name."""
+    """All that there is to know beside the graph; `kind` is the variant's name.
+
+    `refuses` names the columns of which no value may be missing: the model raises on it, or the graph answers it otherwise.
+    """
 
     kind: str
     feeds: tuple[Feed, ...]
     told: tuple[Told, ...]
+    refuses: tuple[str, ...] = ()
 
     def to_bytes(self) -> bytes:
         """Return it as JSON, the same bytes for the same document."""
@@ -67,7 +71,8 @@ class Document:
         try:
             found = json.loads(data)
             feeds = tuple(Feed(**{**feed, "columns": tuple(feed["columns"])}) for feed in found["feeds"])
-            return cls(str(found["kind"]), feeds, tuple(Told(**told_) for told_ in found["told"]))
+            refuses = tuple(str(name) for name in found.get("refuses", ()))
+            return cls(str(found["kind"]), feeds, tuple(Told(**told_) for told_ in found["told"]), refuses)
         except (ValueError, KeyError, TypeError) as problem:
             raise ModelUnusable(f"the variant's document cannot be read ({told(problem)})") from problem
 
@@ -87,6 +92,11 @@ class OnnxVariant:
     def kind(self) -> str:
         """Which variant it is."""
         return self._document.kind
+
+    @property
+    def refuses(self) -> tuple[str, ...]:
+        """Columns of which no value may be missing."""
+        return self._document.refuses
 
     def predict(self, columns: Any) -> Any:
         """Return the answers to rows: an array, or a mapping of arrays where the model gives one."""
@@ -137,19 +147,23 @@ class Variant:
 def load_variant(folder: Path) -> OnnxVariant:
     """Return the variant of a folder, on one thread; raises ModelUnusable where it cannot be loaded."""
     try:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        # One process answers one batch at a time; threads of ONNX Runtime would spin beside the event loop
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        document = Document.from_bytes((folder / DOCUMENT).read_bytes())
-        session = onnxruntime.InferenceSession(str(folder / GRAPH), options, providers=["CPUExecutionProvider"])
+        return loaded(folder / GRAPH, Document.from_bytes((folder / DOCUMENT).read_bytes()))
     except ModelUnusable:
         raise
     except Exception as problem:  # what a graph's reader raises is its own; the process ends with the reason
         raise ModelUnusable(f"the variant cannot be loaded ({told(problem)})") from problem
-    return OnnxVariant(session, document)
+
+
+def loaded(graph: Path | bytes, document: Document) -> OnnxVariant:
+    """Return the variant of a graph, in a file or as its bytes, on one thread."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    # One process answers one batch at a time; threads of ONNX Runtime would spin beside the event loop
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    source = graph if isinstance(graph, bytes) else str(graph)
+    return OnnxVariant(onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"]), document)
 
 
 def _fed(feed: Feed, columns: Any) -> Any:

@@ -22,6 +22,8 @@ from bentos.optimise.answer import answered
 from bentos.optimise.convert import converted
 from bentos.optimise.messages import Answered, AnswerRequest, ConvertRequest
 from bentos.service.errors import ModelUnusable
+from bentos.service.loading import loading
+from bentos.service.settings import ServiceSettings
 from bentos.service.variant import Document, load_variant
 from fleet.declared_optimise import Variant
 from fleet.settings import NO_TELEMETRY, inherited_environment
@@ -258,6 +260,44 @@ def test_the_served_variant_is_part_of_the_one_digest_and_answers_as_the_model_d
     assert (output["datatype"], output["shape"]) == ("FP64", [1, 2])
     assert output["data"] == pytest.approx(_pipeline().predict_proba(ROWS.head(1))[0].tolist(), abs=1e-5)
     assert any(name.startswith("onnxruntime") for name in loaded)
+
+
+REFUSES = {
+    "texts and numbers, probabilities": ("hours a week",),
+    "a forest's labels": ("hours a week",),
+    "a forest's probabilities": ("hours a week",),
+    "histogram trees": (),
+    "a LightGBM booster": (),
+    "an XGBoost regression": (),
+}
+
+
+@pytest.mark.parametrize("case", REFUSES)
+def test_a_variant_refuses_the_missing_values_that_its_model_raises_on_or_answers_otherwise(tmp_path: Path, case: str) -> None:
+    """The graph of a regression answers them with no number, that of a forest with another one."""
+    flavour, train, options = CASES[case]
+    model, rows = saved(tmp_path, flavour, train(), **options)
+    variant = load_variant(made(tmp_path, model, rows))
+    assert variant.refuses == REFUSES[case]
+    if not variant.refuses:
+        import mlflow.pyfunc
+
+        gone = ROWS[NUMBERS].assign(**{"hours a week": np.nan})
+        assert variant.predict(gone) == pytest.approx(mlflow.pyfunc.load_model(str(model)).predict(gone), abs=1e-4)
+
+
+def test_a_model_with_parameters_has_no_variant_and_none_is_served_for_it(tmp_path: Path) -> None:
+    model, rows = saved(tmp_path, "sklearn", _forest())
+    variant = made(tmp_path, model, rows)
+    file = model / "MLmodel"
+    declared = '[{"name": "n", "type": "long", "default": 1, "shape": null}]'
+    file.write_text(file.read_text().replace("  params: null", f"  params: '{declared}'"))
+    assert "declares parameters" in converted(ConvertRequest(model, rows, Variant.ONNX)).problem
+
+    root = tmp_path / "bento"
+    build(model, "people", "1", root, BuildOptions(variant=variant))
+    with pytest.raises(ModelUnusable, match="declares parameters, which its variant does not take"):
+        loading(ServiceSettings(root=root), "none", "")
 
 
 def test_a_variant_that_is_none_is_refused_with_its_reason(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from bentos.oci.kinds import this_platform
-from fleet.errors import InputError, UnknownName
+from fleet.errors import InputError, OperationFailed, UnknownName
 from fleet.home import Home
 from fleet.manifest import manifest_of
 from fleet.settings import Settings
@@ -30,13 +30,13 @@ GPU = {"gpu": 1, "gpu_type": "nvidia-l4"}
 class Registered:
     """A registry with one version of one model, whose files lie in a folder."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, version: str = "3") -> None:
+        self.folder, self.only = folder, version
 
     def version(self, model: str, version: str) -> Any:
-        if version != "3":
-            raise UnknownName(f"model '{model}' version {version}", "is not registered in MLflow (known: 3)")
-        return SimpleNamespace(model=model, version=version)
+        if version != self.only:
+            raise UnknownName(f"model '{model}' version {version}", f"is not registered in MLflow (known: {self.only})")
+        return SimpleNamespace(model=model, version=version, tags={})
 
     def download(self, found: Any, to: Path) -> Any:
         shutil.copytree(self.folder, to)
@@ -121,6 +121,17 @@ def test_an_images_manifests_and_bill_are_referrers_of_the_revision_also_where_i
     again = ImageOrder(tmp_path / "again", {AMD64: root_folder(tmp_path / "same")}, {AMD64: environment})
     assert package_version(house, Order("toy", "3", image=again), said).image == packed.image
     assert len(referrers(house.origin, revision.digest)) == 3
+
+
+def test_a_model_without_the_variant_that_is_to_be_served_is_not_packaged(house: House, tmp_path: Path) -> None:
+    document = YAML(typ="safe").load(house.fleet_file.read_text())
+    document["models"]["toy"]["optimise"] = {"serve": "onnx"}
+    house.fleet_file.write_text(json.dumps(document))
+    house.__dict__.pop("fleet", None)
+
+    with pytest.raises(OperationFailed, match=r"the variant onnx of toy version 3: .*optimise\.serve"):
+        package_version(house, Order("toy", "3", tmp_path / "bento"), said)
+    assert not (tmp_path / "bento").exists()
 
 
 def test_a_gpu_of_fleet_yaml_is_in_the_bento_and_in_the_images_configuration(house: House, tmp_path: Path) -> None:

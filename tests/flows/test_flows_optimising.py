@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,7 +16,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from prefect.logging import disable_run_logger
+from test_flows_images import Registered, said
 
+from bentos.oci.layout import Layout
+from bentos.oci.unpack import image_in
 from fleet.declared_golden import Golden, Tolerance
 from fleet.declared_optimise import Optimise, Variant
 from fleet.evidence import GateOutcome
@@ -24,13 +28,15 @@ from fleet.phases import ReleasePhase
 from flows import effects, optimising
 from flows.desires import observe_candidate
 from flows.gating import Source
+from flows.images import ImageOrder, Order, package_version
 from flows.optimising import optimise, served_variant
 from flows.said import said_so_far
 from flows.shipping import _build
 from flows.work import Claim, Work
 from policies.golden_set import GoldenSet
 from policies.parity import Parity, Speed, Tried, judge_parity
-from registry.referrers import VARIANT, documents
+from registry.referrers import BOM, IMAGE, IMAGE_INDEX, TUNING, VARIANT, attach, documents, referrers
+from support.images import AMD64, root_folder, stub_environment
 from support.stack import house_without_servers
 
 NO_TAGS: dict[str, str] = {}
@@ -109,6 +115,38 @@ def test_a_variant_that_answers_alike_is_packaged_and_what_it_won_stands_beside_
         assert (document["variant"], document["served"], document["subject"]) == ("onnx", True, first["digest"])
         assert Decimal(document["rows_a_second_in_batches_of_64"]) > 0
         assert work.house.origin.manifest(document["digest"]).size == int(document["bytes"])
+
+
+def test_a_package_serves_the_variant_that_a_release_would_and_its_image_tells_of_it_and_of_the_tuning(
+    tmp_path: Path, logistic: Path
+) -> None:
+    """The same digest with the variant in it; in the image it lies with the model, and what is known of it beside."""
+    with validated(tmp_path, Optimise(serve=Variant.ONNX, rows=20, seconds=0.05)) as work:
+        house = work.house
+        house.__dict__["models"] = Registered(logistic, "1")
+        before = package_version(house, Order("toy", "1", tmp_path / "bento"), said)
+        assert optimise.fn(work, source(logistic)) == ()
+        released = str(_build(work, source(logistic))["digest"])
+        attach(house.origin, released, TUNING, b'{"subject": "any"}')
+        environment = stub_environment(tmp_path / "environment", tmp_path / "bento")
+        order = ImageOrder(tmp_path / "image", {AMD64: root_folder(tmp_path / "root")}, {AMD64: environment})
+        packed = package_version(house, Order("toy", "1", image=order), said)
+
+    assert before.revision.digest == packed.revision.digest == released
+    assert (tmp_path / "bento/src/variant/model.onnx").is_file()
+    layout = Layout(order.to)
+    _, manifest, _ = image_in(layout, AMD64)
+    *_, service, model = [layer_names(layout, layer["digest"]) for layer in manifest["layers"]]
+    assert {name.rpartition("/src/")[2] for name in model} >= {"variant/model.onnx", "variant/variant.json", "model/MLmodel"}
+    assert not any("/src/variant" in name or "/src/model" in name for name in service)
+    kinds = [each.get("artifactType") for each in json.loads((order.to / "index.json").read_text())["manifests"]]
+    assert sorted(filter(None, kinds)) == sorted([BOM, TUNING, VARIANT])
+    assert {found.media_type for found in referrers(house.origin, released)} == {IMAGE, IMAGE_INDEX, BOM, TUNING, VARIANT}
+
+
+def layer_names(layout: Layout, digest: str) -> list[str]:
+    with tarfile.open(layout.blob(digest)) as tar:
+        return [member.name for member in tar if member.isreg()]
 
 
 def test_a_variant_that_answers_otherwise_is_not_served_and_the_release_ends(tmp_path: Path, logistic: Path) -> None:

@@ -11,8 +11,8 @@ from test_flows_measuring import packaged
 from fleet.errors import UnknownName
 from fleet.tuning import Point
 from flows.tuning import Grid, tune
-from registry.referrers import TUNING, documents, newest_tuning
-from registry.store import copy
+from registry.referrers import TUNING, attach, documents, newest_tuning
+from registry.store import ContentStore, copy
 
 GRID = Grid(batch_rows=(1, 64), workers=(1,), seconds=0.3, connections=8)
 
@@ -42,3 +42,20 @@ def test_a_revision_is_tuned_and_a_region_that_has_it_unpacks_the_choice_beside_
 def test_what_was_never_packaged_is_not_tuned(tmp_path: Path) -> None:
     with packaged(tmp_path) as work, pytest.raises(UnknownName, match="version 9 of model 'toy': was never packaged"):
         tune(work.house, "toy", "9", GRID, lambda point: None)
+
+
+def test_what_somebody_else_left_beside_a_revision_as_its_tuning_is_none(tmp_path: Path) -> None:
+    """Whoever can write rubbish beside a revision stops no server with it."""
+    store, subject = ContentStore.at(tmp_path / "store"), "sha256:" + "a" * 64
+    sound = {"subject": subject, "at": "2026-01-01", "machine": {"cpu": "x", "cores": 2}, "chosen": {"batch_rows": 8, "workers": 1}}
+    for wrong in (b"{", b"[]", b'{"at": "2027"}', b"[" * 100_000):
+        attach(store, subject, TUNING, wrong)
+    chosen = ({"batch_rows": "8", "workers": 1}, {"batch_rows": 0, "workers": 1}, {"batch_rows": 8, "workers": 65}, {"workers": 1})
+    for change in ({"subject": "sha256:" + "b" * 64}, *({"chosen": each} for each in chosen)):
+        attach(store, subject, TUNING, json.dumps({**sound, "at": "2028-01-01", **change}).encode())
+    assert newest_tuning(store, subject) is None
+
+    older, newer = (json.dumps({**sound, "at": f"{year}-01-01"}).encode() for year in (2025, 2026))
+    for document in (newer, older):
+        attach(store, subject, TUNING, document)
+    assert newest_tuning(store, subject) == newer
