@@ -57,9 +57,15 @@ def contained_in(root: Path) -> Contained:
     try:
         with file.open("rb") as opened:
             found = json.loads(opened.read(MOST_BYTES))
-        texts = {name: tuple(map(str, found[name])) for name in ("words", "variables")}
-        plain = {name: str(found[name]) for name in ("image", "architecture", "folder", "root")}
-        told = Contained(**plain, **texts, memory_bytes=int(found["memory_bytes"]))
+        told = Contained(
+            image=str(found["image"]),
+            architecture=str(found["architecture"]),
+            words=tuple(map(str, found["words"])),
+            variables=tuple(map(str, found["variables"])),
+            folder=str(found["folder"]),
+            root=str(found["root"]),
+            memory_bytes=int(found["memory_bytes"]),
+        )
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as problem:
         raise IntegrityError(str(file), f"does not say how its container is started ({type(problem).__name__})", REMEDY) from problem
     if not (told.words and _DIGEST.fullmatch(told.image) and _DIGEST.fullmatch(told.root) and told.memory_bytes > 0):

@@ -115,7 +115,14 @@ def tried(own: Own, place: Path) -> Iterator[Trial]:
 
 def answering(running: Trial) -> None:
     """Wait until the container answers anything at all."""
-    wait_until(lambda: running.process.poll() is not None or httpx.get(running.url + "/1").status_code != 503)
+
+    def answered() -> bool:
+        try:
+            return httpx.get(running.url + "/1").status_code != 503
+        except httpx.TransportError:
+            return False
+
+    wait_until(lambda: running.process.poll() is not None or answered())
 
 
 @pytest.fixture
@@ -181,7 +188,6 @@ def test_a_killed_container_comes_back_and_a_changed_root_is_never_started_and_l
     target.mend(deployment)
     wait_until(lambda: target.status_of(REGION, MODEL, example.digest).state is State.FAILED)
     status = target.status_of(REGION, MODEL, example.digest)
-    assert "ended with status 3" in status.reason
     assert "is not the root" in status.reason
     target.deploy(deployment, example.fetch)
     ready(target, example)
