@@ -18,7 +18,7 @@ PROGRAM = "/app/serve.py"
 HERE = Path(__file__).parents[2] / "examples" / "own_container" / "serve.py"
 LISTED = """
 import json, sys
-import encodings.idna, http.server, http.client, json, os, pathlib, signal, socketserver, urllib.parse, email.parser
+import traceback, encodings.idna, http.server, http.client, json, os, pathlib, signal, socketserver, urllib.parse, email.parser
 names = [module.__spec__.origin for module in sys.modules.values() if getattr(module, "__spec__", None)]
 print(json.dumps([name for name in names if name and name.startswith("/")]))
 """
