@@ -39,8 +39,8 @@ demo: $(READY) ## Run the whole story: four versions, three regions, live traffi
 test: $(READY) ## Run the tests (options in TEST=)
 	$(BIN)/python -m pytest $(TEST)
 
-proof: $(READY) ## Prove at length: killed anywhere, mutants, soak (one part in PROOF="sweep", "mutants" or "soak")
-	PYTHONPATH=tests $(BIN)/python -m proof $(PROOF)
+proof: $(READY) ## Prove at length: killed anywhere, mutants, soak, hostile bodies (one part in PROOF="sweep", "mutants", "soak" or "bodies")
+	PYTHONPATH=tests:tests/bentos $(BIN)/python -m proof $(PROOF)
 
 lint: $(READY) ## Check style, types and who imports whom
 	$(BIN)/ruff check .

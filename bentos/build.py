@@ -64,7 +64,12 @@ def build(model_folder: Path, name: str, version: str, to: Path, options: BuildO
         if pins is not None:
             drop_unhashed(staged)
         normalise(staged, Path(scratch))
-        shutil.copytree(staged, to, dirs_exist_ok=True)
+        # It may be another file system: copied beside, so that nobody meets half a Bento
+        with tempfile.TemporaryDirectory(dir=to.parent, prefix=f".{to.name}-") as aside:
+            shutil.copytree(staged, Path(aside) / "bento")
+            if to.exists():
+                to.rmdir()
+            (Path(aside) / "bento").rename(to)
     return manifest_of(to)
 
 

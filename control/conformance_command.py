@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import httpx
@@ -26,6 +27,10 @@ def check(subject: str, named: tuple[str, ...], about: tuple[str | None, str | N
     unknown = [name for name in named if name not in CONTRACTS]
     if unknown:
         raise UnknownName(f"contract '{unknown[0]}'", f"is not known (known: {', '.join(CONTRACTS)})", "Correct --contract.")
+    if about[0] is not None and not re.fullmatch(r"sha256:[0-9a-f]{64}", about[0]):
+        raise InputError(
+            f"'{about[0]}'", "is no digest of a revision", "Give --digest sha256: and 64 hex digits, as `convoy package` prints it."
+        )
     contracts = named or tuple(CONTRACTS)
     given = _rows(rows) if rows else ()
     if subject.startswith(("http://", "https://")):
@@ -54,8 +59,14 @@ def _rows(file: Path) -> tuple[dict[str, object], ...]:
 def _server(
     url: str, contracts: tuple[str, ...], about: tuple[str | None, str | None], rows: tuple[dict[str, object], ...]
 ) -> tuple[Finding, ...]:
-    with httpx.Client(base_url=url, timeout=ASK_SECONDS, trust_env=False) as client:
-        return (*judge(known(Subject(client, *about, rows)), contracts), *not_of_a_server(contracts))
+    try:
+        asked = httpx.URL(url)
+        if not asked.host or "%" in asked.host or not 0 < (asked.port or 80) < 1 << 16:
+            raise httpx.InvalidURL("it names no host, or no port of one")
+        with httpx.Client(base_url=url, timeout=ASK_SECONDS, trust_env=False) as client:
+            return (*judge(known(Subject(client, *about, rows)), contracts), *not_of_a_server(contracts))
+    except httpx.InvalidURL as problem:
+        raise InputError(f"'{url}'", f"is no URL that can be asked ({problem})", "Give http://HOST:PORT.") from problem
 
 
 def _document(found: Finding) -> dict[str, str]:

@@ -104,6 +104,11 @@ class Home:
         return self.root / "work"
 
     @property
+    def parity(self) -> Path:
+        """What MLflow answered for each revision, or why it alone is asked: written by a first server, read by all later ones."""
+        return self.root / "parity"
+
+    @property
     def reports(self) -> Path:
         """Reports for people, one folder per subject; the HTTP API shows them below /reports."""
         return self.root / "reports"

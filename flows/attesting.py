@@ -123,12 +123,8 @@ def _claims(work: Work, revision: Revision, done: Mapping[str, Event]) -> Iterat
 
     source: dict[str, JSON] = {"source": resolved.payload["source_digest"], "version": work.desire.version}
     yield claim(Kind.BUILD, built, BUILDER, passed=True, details=source | {"run": resolved.payload.get("run")})
-    results = [
-        result
-        for event in (gates, done.get(effects.CONTAINER), done.get(effects.SERVICE))
-        if event
-        for result in of_payload(event.payload.get("results"))
-    ]
+    asked = (gates, done.get(effects.OPTIMISE), done.get(effects.CONTAINER), done.get(effects.SERVICE))
+    results = [result for event in asked if event for result in of_payload(event.payload.get("results"))]
     scanned = [result for result in results if result.gate == ModelFiles.name]
     if not scanned:
         raise OperationFailed(

@@ -148,7 +148,10 @@ class House:
         def fetch(digest: str, to: Path) -> None:
             _fetch(store, digest, to)
             if (tuning := newest_tuning(store, digest)) is not None:
-                to.with_name(f"{to.name}.tuning").write_bytes(tuning)
+                # At once: a service does not start beside half of one
+                aside = to.with_name(f".{to.name}.tuning")
+                aside.write_bytes(tuning)
+                aside.replace(to.with_name(f"{to.name}.tuning"))
 
         return fetch
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +16,7 @@ from bentos.oci.kinds import Platform, this_platform
 from bentos.oci.loading import Loading, load
 from bentos.requirements import unpinned
 from fleet.declared import Model
-from fleet.errors import InputError
+from fleet.errors import InputError, OperationFailed
 from fleet.versions import Revision
 from flows.containing import build_declared
 from flows.gating import Source
@@ -27,6 +28,7 @@ from registry.referrers import BOM, IMAGE, IMAGE_INDEX, TUNING, VARIANT, attach,
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 """When the bill of an image is dated: it is part of the image, which has no time."""
+MOST_TOLD = 400
 Say = Callable[[str], None]
 
 
@@ -70,12 +72,13 @@ def package_version(house: House, order: Order, say: Say) -> Packed:
     """Make the Bento of a version as a release makes it, with the same digest, and its image where one is wanted.
 
     Nothing is released, stored or pointed to; an image's manifests and bill of materials are kept beside the revision.
-    Raises InputError before anything is fetched for folders that are taken; UnknownName; what building raises.
+    Raises InputError before anything is fetched for folders that are taken or cannot be made; UnknownName; what building
+    raises; OperationFailed where there is no room.
     """
     declared = house.model(order.model)
     _check(order)
     _check_container(declared, order)
-    with tempfile.TemporaryDirectory(prefix="convoy-package-") as scratch:
+    with _room_for(order), tempfile.TemporaryDirectory(prefix="convoy-package-") as scratch:
         say(f"fetching version {order.version} from MLflow")
         folder = Path(scratch) / "source"
         version = house.models.version(order.model, order.version)
@@ -120,10 +123,28 @@ def keep_image(house: House, revision: Revision, image: Image) -> None:
             copy_referrers(revision.digest, house.origin, store)
 
 
+@contextmanager
+def _room_for(order: Order) -> Iterator[None]:
+    """Raise OperationFailed where what is packaged cannot be written."""
+    try:
+        yield
+    except OSError as problem:
+        subject = f"the package of {order.model} version {order.version}"
+        # Of a whole tree it tells every file
+        why = " ".join(str(problem).split())[:MOST_TOLD]
+        raise OperationFailed(subject, f"could not be written ({why})", "Make room there and below TMPDIR, and try again.") from problem
+
+
 def _check(order: Order) -> None:
-    for folder in (order.out, order.image.to if order.image else None):
-        if folder is not None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise InputError(str(folder), "is not empty", "Give a new folder.")
+    folders = [folder for folder in (order.out, order.image.to if order.image else None) if folder is not None]
+    for folder in folders:
+        _check_new(folder)
+    if order.out is not None and order.out.suffix == SUFFIX and order.out.exists():
+        raise InputError(str(order.out), "is there already", "Give a new name.")
+    if len(folders) > 1:
+        bento, image = (folder.resolve() for folder in folders)
+        if bento.is_relative_to(image) or image.is_relative_to(bento):
+            raise InputError(str(folders[1]), f"and {folders[0]} lie in one another", "Give a folder of its own to each.")
     if order.image and order.image.load and this_platform() not in order.image.bases:
         raise InputError("--load", f"needs an image for {this_platform()}, where it would run", "Add --platform.")
 
@@ -136,6 +157,17 @@ def _check_container(declared: Model, order: Order) -> None:
             "is served by a container of its own, so there is no Bento",
             "Give a folder, or copy the layout itself.",
         )
+
+
+def _check_new(folder: Path) -> None:
+    try:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise InputError(str(folder), "is not empty", "Give a new folder.")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-"):
+            pass
+    except OSError as problem:
+        raise InputError(str(folder), f"cannot be made ({problem.strerror})", "Give a folder where you may write.") from problem
 
 
 def _ingredients(house: House, order: ImageOrder, bento: Path, revision: Revision) -> Ingredients:

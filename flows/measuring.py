@@ -12,6 +12,8 @@ import httpx
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
+from clouds.local.files import private_folder
+from clouds.local.placements import parity_file
 from clouds.local.trial import Trial, trial
 from clouds.serving import Deployment
 from fleet.declared_service import Service
@@ -66,7 +68,10 @@ def _measured(work: Work, revision: Revision, declared: Service) -> Measured:
     """Start the service, load it, look at its memory, and only then ask what may upset it; it is gone afterwards."""
     house = work.house
     deployment = Deployment(revision.model, PLACE, revision.digest)
-    with trial(deployment, house.fetch_from_origin, work.folder / "trial", house.stack.stack_id) as running:
+    private_folder(house.home.parity)
+    # what it finds out of the model, the regions need not find out again
+    settings = {"PARITY": str(parity_file(house.home, revision.digest))}
+    with trial(deployment, house.fetch_from_origin, work.folder / "trial", house.stack.stack_id, settings) as running:
         started = running.ready(house.settings.deploy_seconds)
         inputs = inputs_of(running.url, revision.model)
         bodies = bodies_for(house, revision, work.desire.release, inputs)

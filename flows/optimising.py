@@ -35,6 +35,7 @@ from policies.golden_set import GoldenSet, judge_answers
 from policies.parity import Parity, Speed, Tried, judge_parity, kept
 from policies.sandbox import GIB, Job, Limits, Run, run
 from policies.signature import read_signature
+from policies.tensor_rows import takes_tensors, tensor_rows
 from registry.ledger import JSON
 from registry.lineage import fetch, read_tags
 from registry.referrers import VARIANT, attach
@@ -47,10 +48,14 @@ LIMITS = {"file": 2 * GIB, "answer": GIB, "scratch": 4 * GIB}
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """The rows that are answered, in a file, and the golden set whose rows stand behind the others, where there is one."""
+    """The rows that are answered, in a file, and the golden set whose rows stand behind the others, where there is one.
+
+    `made_with` has the others alone: a variant is made with them, whatever golden answers a release has.
+    """
 
     rows: Rows
     file: Path
+    made_with: Path
     golden: GoldenSet | None
 
 
@@ -67,13 +72,22 @@ def optimise(work: Work, source: Source) -> tuple[str, ...]:
 
 
 def served_variant(work: Work) -> Path | None:
-    """Return the files of the variant that is to be served, out of the origin store; None where the model itself is."""
+    """Return the files of the variant that is to be served, out of the origin store; None where the model itself is.
+
+    Raises OperationFailed for one that was not found to answer as the model does.
+    """
     declared = work.declared.optimise
     if declared is None or declared.serve is None:
         return None
-    digest = _made(work)[declared.serve]["digest"]
+    kept = _made(work).get(declared.serve)
+    if kept is None:
+        raise OperationFailed(
+            f"the variant {declared.serve} of {work.model} version {work.desire.version}",
+            "was not kept by this release's gate 'parity': fleet.yaml named another one then",
+            "Release the version again, so that this one is held against the model.",
+        )
     folder = work.folder / "served-variant"
-    work.house.origin.fetch_tree(digest, folder)
+    work.house.origin.fetch_tree(kept["digest"], folder)
     return folder
 
 
@@ -143,6 +157,7 @@ def _asked(work: Work, source: Source, declared: Optimise, scratch: Path) -> Ask
     import pyarrow
 
     rows = _rows(work.declared, declared, work.house.reach, source, scratch)
+    made_with = rows.write((scratch / "rows.parquet").absolute())
     golden = golden_set(work.house, work.desire.release)
     if golden is not None:
         columns = zip(*golden.rows, strict=True)
@@ -153,9 +168,7 @@ def _asked(work: Work, source: Source, declared: Optimise, scratch: Path) -> Ask
         if behind.schema != rows.table.schema:
             raise Unfit("the golden rows have other columns than the rows that variants are tried with")
         rows = replace(rows, table=pyarrow.concat_tables([rows.table, behind]))
-    if not rows.table.num_rows:
-        raise Unfit("no row of the evaluation, the training or the input example can be sent as a request")
-    return Asked(rows, rows.write((scratch / "asked.parquet").absolute()), golden)
+    return Asked(rows, rows.write((scratch / "asked.parquet").absolute()), made_with, golden)
 
 
 def _rows(declared: Model, optimised: Optimise, reach: Reach, source: Source, scratch: Path) -> Rows:
@@ -163,10 +176,17 @@ def _rows(declared: Model, optimised: Optimise, reach: Reach, source: Source, sc
     signature, problem = read_signature(source.folder / "MLmodel")
     if problem:
         raise Unfit(problem)
-    found = pinned_rows(declared, reach).get("evaluation") or read_tags(source.version.tags)
-    file = None if found is None else fetch(found, scratch / f"rows{Path(found.path).suffix}", reach)
-    table = example_of(source.folder) if file is None else read_table(file, "rows for the variants")
-    return spread(sendable(rows_of(table, signature), signature), optimised.rows)
+    pinned = pinned_rows(declared, reach).get("evaluation") or read_tags(source.version.tags)
+    file = None if pinned is None else fetch(pinned, scratch / f"pinned{Path(pinned.path).suffix}", reach)
+    table = None if file is None else read_table(file, "rows for the variants")
+    if takes_tensors(signature):
+        rows = tensor_rows(table, source.folder, signature)
+    else:
+        rows = sendable(rows_of(example_of(source.folder) if table is None else table, signature), signature)
+    found = spread(rows, optimised.rows)
+    if not found.table.num_rows:
+        raise Unfit("no row of the evaluation, the training or the input example can be sent as a request")
+    return found
 
 
 def _tried(work: Work, source: Source, declared: Optimise, asked: Asked, scratch: Path) -> Parity:
@@ -177,13 +197,13 @@ def _tried(work: Work, source: Source, declared: Optimise, asked: Asked, scratch
     golden = GoldenSet("what the model itself answered", asked.rows.inputs, asked.rows.values(), said.outputs, said.answers)
     size = manifest_of(source.folder).size
     variants = tuple(_variant(work, source, variant, asked, scratch) for variant in declared.variants)
-    return Parity(golden, said.types, Speed(said.alone, said.batched, said.load_ms, size), variants)
+    return Parity(golden, said.types, Speed(said.alone, said.batched, said.load_ms, size), variants, together=said.together)
 
 
 def _variant(work: Work, source: Source, variant: Variant, asked: Asked, scratch: Path) -> Tried:
     """Make one variant, look into its files, and let it answer."""
     folder = (scratch / variant).absolute()
-    if problem := _converted(ConvertRequest(source.folder.absolute(), asked.file, variant), folder, work.house.settings.gate_seconds):
+    if problem := _converted(ConvertRequest(source.folder.absolute(), asked.made_with, variant), folder, work.house.settings.gate_seconds):
         return Tried(variant, problem=problem)
     if problems := graph_problems(folder, scratch, work.house.settings.gate_seconds):
         return Tried(variant, problem="; ".join(problems))
@@ -194,10 +214,10 @@ def _variant(work: Work, source: Source, variant: Variant, asked: Asked, scratch
     if done.answer is None:
         return Tried(variant, problem=f"it did not answer: {done.failure}")
     said = done.answer
-    given = tuple(dict(zip(said.outputs, row, strict=True)) for row in said.answers)
+    given, together = (tuple(dict(zip(said.outputs, row, strict=True)) for row in rows) for rows in (said.answers, said.together))
     files = manifest_of(folder)
     speed = Speed(said.alone, said.batched, said.load_ms, files.size)
-    return Tried(variant, files.digest, said.types, given, speed, _unlike_golden(work, asked, given))
+    return Tried(variant, files.digest, said.types, given, speed, _unlike_golden(work, asked, given), together)
 
 
 def _converted(request: ConvertRequest, folder: Path, seconds: float) -> str:

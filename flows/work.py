@@ -54,8 +54,13 @@ class Claim:
         return self.held.lease
 
     def check(self, house: House) -> None:
-        """Raise Busy unless the lease is still ours, here and in the ledger."""
+        """Raise Busy unless the lease is still ours, here and in the ledger.
+
+        One that ran out, for this process or its machine was held up, and that nobody took is renewed.
+        """
         current = house.leases.current(self.lease.model)
+        if current is None and not self.held.lost.is_set():
+            current = house.leases.renew(self.lease)
         if self.held.lost.is_set() or current is None or current.epoch != self.lease.epoch:
             raise Busy(f"model '{self.lease.model}'", "its lease was lost to another controller", "Nothing: the other one goes on.")
 

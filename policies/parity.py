@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from fleet.declared_golden import Golden, Tolerance
@@ -30,6 +30,7 @@ class Speed:
 class Tried:
     """A variant that was made and asked; `given` are its answers to the rows, `types` the protocol's types of its outputs.
 
+    `together` are its answers to the same rows in batches, none where it does not answer row for row.
     Without a `digest` there is none, for the reason in `problem`: the model has no such variant, or it cannot be read.
     """
 
@@ -39,17 +40,19 @@ class Tried:
     given: tuple[Mapping[str, Value], ...] = ()
     speed: Speed | None = None
     problem: str = ""
+    together: tuple[Mapping[str, Value], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Parity:
-    """What the model answered (no set: `problem` says why), how fast it was, and its variants."""
+    """What the model answered (no set: `problem` says why), alone and `together`, how fast it was, and its variants."""
 
     own: GoldenSet | None = None
     types: tuple[str, ...] = ()
     speed: Speed | None = None
     variants: tuple[Tried, ...] = ()
     problem: str = ""
+    together: tuple[tuple[Value, ...], ...] = ()
 
 
 def judge_parity(declared: Optimise, evidence: Parity) -> GateResult:
@@ -58,12 +61,15 @@ def judge_parity(declared: Optimise, evidence: Parity) -> GateResult:
     Of the others it is told whether they do; one that does not is not kept, and hinders nothing.
     """
     if evidence.own is None:
-        return GateResult(NAME, GateOutcome.INCONCLUSIVE, (f"there is nothing to compare: {evidence.problem}",))
+        nothing = f"there is nothing to compare: {evidence.problem}"
+        if declared.serve is None:
+            return GateResult(NAME, GateOutcome.PASSED, ("no variant is served", nothing))
+        return GateResult(NAME, GateOutcome.INCONCLUSIVE, (nothing,))
     troubles = {tried.variant: trouble(declared, evidence, tried) for tried in evidence.variants}
     figures = (("rows", str(len(evidence.own.rows))), *_won(evidence))
     tables = (_table(evidence, troubles),)
     if declared.serve is None:
-        said = [f"{variant}: {why[0] if why else 'answers as the model does'}" for variant, why in troubles.items()]
+        said = [f"{variant}: {found[0] if found else 'answers as the model does'}" for variant, found in troubles.items()]
         return GateResult(NAME, GateOutcome.PASSED, ("no variant is served", *said), figures, tables)
     if why := troubles.get(declared.serve, ("it was not made",)):
         reasons = tuple(f"{declared.serve}, which is to be served: {each}" for each in why)
@@ -87,12 +93,19 @@ def trouble(declared: Optimise, evidence: Parity, tried: Tried) -> tuple[str, ..
     unknown = sorted(name for name in declared.outputs if not any(name in (each, each.rpartition(".")[0]) for each in own.outputs))
     if unknown:
         return (f"optimise.outputs names {', '.join(unknown)}, and the model answers with {', '.join(own.outputs)}",)
-    found = differences(_allowed(declared, own), own, tried.given)
+    if len(tried.together) != len(evidence.together):
+        return ("of the two only one answers a request of many rows with a row for each",)
+    together = replace(own, answers=evidence.together)
+    return _differ(declared, own, tried.given, "") or _differ(declared, together, tried.together, " in requests of 64 rows")
+
+
+def _differ(declared: Optimise, own: GoldenSet, given: Sequence[Mapping[str, Value]], how: str) -> tuple[str, ...]:
+    found = differences(_allowed(declared, own), own, given)
     rows = len({each.request for each in found})
     if rows <= declared.may_differ:
         return ()
     more = (f"and {len(found) - NAMED} more answers",) if len(found) > NAMED else ()
-    return (f"{rows} of {len(own.rows)} rows differ (allowed: {declared.may_differ})", *map(str, found[:NAMED]), *more)
+    return (f"{rows} of {len(own.rows)} rows differ{how} (allowed: {declared.may_differ})", *map(str, found[:NAMED]), *more)
 
 
 def _allowed(declared: Optimise, own: GoldenSet) -> Golden:

@@ -21,7 +21,7 @@ from policies.rego.bundle import Bundle, shipped_bundle, shipped_data
 from policies.rego.decision import Policy, decide, load
 from policies.rego.engine import add_data, parsed, set_input
 
-DECISIONS, QUICK_DECISIONS = 10_000, 600
+DECISIONS, QUICK_DECISIONS = 3_000, 600
 ROUNDS, QUICK_ROUNDS = 5, 3
 TARGET_MS = 10.0
 CASE = "a policy decision"

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.form import ROOT, Row, measured, skipped
+from control.demo.pace import WHOLE
 from control.demo.register import quiet
-from control.demo.rows import FEATURES, LABEL, Pair, census
+from control.demo.rows import FEATURES, Pair, census
 from control.demo.versions import HOLDOUT, slices, versions
-from fleet.declared import Model
+from fleet.declared import Fleet, Model
 from fleet.errors import InputError
+from fleet.reading import read_fleet
 from policies.candidate import Candidate
 from policies.gates import STAGES, evaluate_all, may_go_on
 
@@ -46,7 +48,8 @@ class Demo:
 
     def declaring(self, robustness: Mapping[str, Any]) -> Candidate:
         """Return the candidate with what its robustness gate asks."""
-        document = self.candidate.declared.model_dump() | {"gates": {"quality": QUALITY, "robustness": {**ROBUSTNESS, **robustness}}}
+        document = self.candidate.declared.model_dump()
+        document["gates"] |= {"quality": QUALITY, "robustness": {**ROBUSTNESS, **robustness}}
         return replace(self.candidate, declared=Model.model_validate(document))
 
 
@@ -97,10 +100,13 @@ def _demo(folder: Path) -> Demo:
         drawn[name].to_parquet(folder / f"{name}.parquet", index=False)
     for version in versions(pair, fault=True, seed=SEED)[:2]:
         _save(version.train(drawn[f"v{version.number}"]), drawn[HOLDOUT], folder / f"model-{version.number}")
+    fleet = _fleet(folder)
     return Demo(
         Candidate(
             model="employment",
-            declared=_declared(),
+            declared=fleet.models["employment"],
+            regions=fleet.regions,
+            fleet_folder=folder,
             folder=folder / "model-2",
             champion=folder / "model-1",
             training=folder / "v2.parquet",
@@ -123,25 +129,9 @@ def _save(trained: Any, holdout: Any, to: Path) -> None:
         mlflow.sklearn.save_model(trained, to, pyfunc_predict_fn="predict_proba", serialization_format="cloudpickle", **given)
 
 
-def _declared() -> Model:
-    return Model.model_validate(
-        {
-            "owner": "labour-statistics@example.org",
-            "on_call": "#employment-on-call",
-            "runbook": "https://runbooks.example.org/employment",
-            "regions": ["us-east-1"],
-            "slo": {"us-east-1": {"latency_ms": 1000, "error_rate": 0.01}},
-            "rto_seconds": 60,
-            "rpo_releases": 0,
-            "rollback": {"margin": 0.02},
-            "contract": "contracts/employment.json",
-            "evaluation": {
-                "repository": "rows",
-                "path": "data/holdout.parquet",
-                "label": LABEL,
-                "metric": "roc_auc",
-                "minimum": "0.80",
-                "tolerance": "0.005",
-            },
-        }
-    )
+def _fleet(folder: Path) -> Fleet:
+    """Read the demo's own fleet.yaml."""
+    text = WHOLE.fill((ROOT / "control" / "demo" / "fleet.yaml").read_text()).replace("{data-repository}", "rows")
+    file = folder / "fleet.yaml"
+    file.write_text(text)
+    return read_fleet(file)

@@ -100,7 +100,9 @@ SAMPLES: Mapping[str, Any] = {"BOOL": False, "BYTES": "x", "FP16": 0.0, "FP32": 
 def described(subject: Subject) -> Mapping[str, Any]:
     """Return what a server tells of its model, nothing where the name is not known or it tells nothing."""
     found = subject.get(f"/v2/models/{subject.model}").document() if subject.model else None
-    return found if isinstance(found, dict) and isinstance(found.get("inputs"), list) else {}
+    inputs = found.get("inputs") if isinstance(found, dict) else None
+    told = isinstance(inputs, list) and all(isinstance(each, dict) and {"name", "datatype"} <= each.keys() for each in inputs)
+    return found if told and isinstance(found, dict) else {}
 
 
 def sample_rows(metadata: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:

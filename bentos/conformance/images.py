@@ -14,7 +14,7 @@ import httpx
 from bentos.conformance.asking import ASK_SECONDS, Subject, described, sample_rows
 from bentos.conformance.contracts import READY, judge
 from bentos.conformance.findings import Finding, Outcome
-from bentos.conformance.running import HOST, Run, free_port, impossible, running, stopped
+from bentos.conformance.running import HOST, Run, free_port, impossible, running, stopped, unfit
 from bentos.oci.image import PORT
 from bentos.oci.kinds import this_platform
 from bentos.oci.layout import Layout
@@ -48,7 +48,8 @@ def check_image(
     layout = Layout(folder)
     _, manifest, document = image_in(layout, this_platform())
     found = [each for each in _static(manifest, document) if each.contract in contracts]
-    if why := impossible():
+    config = document.get("config") or {}
+    if why := impossible() or unfit(config):
         rest = [_image("starts", Outcome.INCONCLUSIVE, why), _image("stops", Outcome.INCONCLUSIVE, why)]
         return (*found, *(each for each in rest if each.contract in contracts))
     with tempfile.TemporaryDirectory(prefix="convoy-image-") as scratch:
@@ -61,7 +62,7 @@ def check_image(
             "AIP_HEALTH_ROUTE": HEALTH,
             "AIP_PREDICT_ROUTE": PREDICT,
         }
-        run = Run(root, document["config"], variables, ("serve",), mounts or {})
+        run = Run(root, config, variables, ("serve",), mounts or {})
         return (*found, *(each for each in _run(run, Path(scratch) / "log", port, contracts, rows) if each.contract in contracts))
 
 
@@ -105,7 +106,8 @@ def _static(manifest: Mapping[str, Any], document: Mapping[str, Any]) -> Iterato
     config = document.get("config") or {}
     variables = dict(str(each).partition("=")[::2] for each in config.get("Env") or ())
     user = str(config.get("User") or "root")
-    yield _image("user", Outcome.FAILED if user.partition(":")[0] in ("0", "root", "") else Outcome.PASSED, f"its user is {user}")
+    name = user.partition(":")[0]
+    yield _image("user", Outcome.FAILED if name in ("root", "") or not name.strip("0") else Outcome.PASSED, f"its user is {user}")
     named = {
         (config.get("Labels") or {}).get("convoy.revision"),
         (manifest.get("subject") or {}).get("digest"),
@@ -113,10 +115,10 @@ def _static(manifest: Mapping[str, Any], document: Mapping[str, Any]) -> Iterato
     }
     told = ", ".join(sorted(map(str, named)))
     yield _image("revision", Outcome.PASSED if len(named) == 1 and None not in named else Outcome.FAILED, f"they name {told}")
-    yield _listens(variables)
+    yield listens(variables)
 
 
-def _listens(variables: Mapping[str, str]) -> Finding:
+def listens(variables: Mapping[str, str]) -> Finding:
     """Find out from an image's variables where its service listens, by itself and where Vertex AI names a port."""
     try:
         usual, told = read_settings(variables), read_settings({**variables, "AIP_HTTP_PORT": OTHER_PORT})

@@ -17,23 +17,34 @@ MOST_STATUS = 64 << 20
 DPKG = "var/lib/dpkg/status"
 """Debian's record of what is installed; images without a package manager have one file each in `status.d`."""
 _STATUS = re.compile(r"^Package: (\S+)$.*?^Version: (\S+)$", re.MULTILINE | re.DOTALL)
+_REMOVED = re.compile(r"^Status: .* (?!installed$)\S+$", re.MULTILINE)
+WHITEOUT, OPAQUE = ".wh.", ".wh..wh..opq"
+"""https://github.com/opencontainers/image-spec/blob/v1.1.1/layer.md#whiteouts"""
 
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What was found: the first bytes of programs called python, links, and what `dpkg` says is installed.
+    """What was found: the first bytes of programs called python, links, and what each record of `dpkg` says is installed.
 
-    Paths have no slash before them.
+    Paths have no slash before them. `gone` are those that a layer takes off the ones below; of a folder whose name ends in
+    a slash it takes what is inside.
     """
 
     heads: Mapping[str, bytes] = field(default_factory=dict)
     links: Mapping[str, str] = field(default_factory=dict)
-    packages: Mapping[str, str] = field(default_factory=dict)
+    packages: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    gone: frozenset[str] = frozenset()
 
     def over(self, above: Contents) -> Contents:
         """Return what is there when another layer lies above this one."""
-        heads = {path: head for path, head in self.heads.items() if path not in above.links}
-        return Contents(heads | dict(above.heads), {**self.links, **above.links}, {**self.packages, **above.packages})
+        heads = {path: head for path, head in self.heads.items() if path not in above.links and above.leaves(path)}
+        links = {path: target for path, target in self.links.items() if above.leaves(path)}
+        packages = {path: found for path, found in self.packages.items() if above.leaves(path)}
+        return Contents(heads | dict(above.heads), links | dict(above.links), packages | dict(above.packages))
+
+    def leaves(self, path: str) -> bool:
+        """Say whether this layer leaves a path of the ones below in its place."""
+        return path not in self.gone and not any(f"/{path}".startswith(f"/{folder}".rstrip("/") + "/") for folder in self.gone)
 
     def head_of(self, path: str) -> bytes | None:
         """Return the first bytes of a program, through links within the root; None where there is none."""
@@ -50,7 +61,7 @@ class Contents:
     def has_package(self, wanted: str) -> bool:
         """Say whether a Debian package is installed, in its version where one is asked for (`name=version`)."""
         name, _, version = wanted.partition("=")
-        return name in self.packages and version in ("", self.packages[name])
+        return any(name in found and version in ("", found[name]) for found in self.packages.values())
 
     def _through_folders(self, path: str) -> str:
         """Replace folders that are links, as /bin often is."""
@@ -75,28 +86,32 @@ def in_layer(file: Source, python: str, seen: Callable[[bytes], None]) -> Conten
     """Read a layer (an uncompressed tar) once from end to end, giving every byte to `seen`; nothing is unpacked."""
     heads: dict[str, bytes] = {}
     links: dict[str, str] = {}
-    packages: dict[str, str] = {}
+    packages: dict[str, dict[str, str]] = {}
+    gone: set[str] = set()
     watched = _Watched(file, seen)
     with tarfile.open(fileobj=cast(IO[bytes], watched), mode="r|", bufsize=1 << 20) as tar:
         for member in tar:
             path = posixpath.normpath(member.name).lstrip("/")
-            if member.issym():
+            folder, name = posixpath.split(path)
+            if name.startswith(WHITEOUT):
+                gone.add(f"{folder}/" if name == OPAQUE else posixpath.join(folder, name.removeprefix(WHITEOUT)))
+            elif member.issym():
                 links[path] = member.linkname
             elif member.islnk():
                 links[path] = "/" + member.linkname.lstrip("/")
             elif member.isreg() and _is_python(path, python):
                 heads[path] = _bytes(tar, member, HEAD_BYTES)
             elif member.isreg() and _is_status(path):
-                packages |= _packages(_bytes(tar, member, MOST_STATUS))
+                packages[path] = _packages(_bytes(tar, member, MOST_STATUS))
     watched.finish()
-    return Contents(heads, links, packages)
+    return Contents(heads, links, packages, frozenset(gone))
 
 
 def in_folder(root: Path, python: str) -> Contents:
     """Look at a root file system as it lies; follows no link out of it."""
     heads: dict[str, bytes] = {}
     links: dict[str, str] = {}
-    packages: dict[str, str] = {}
+    packages: dict[str, dict[str, str]] = {}
     for entry in sorted(root.rglob("*")):
         path, found = entry.relative_to(root).as_posix(), entry.lstat()
         if stat.S_ISLNK(found.st_mode):
@@ -105,7 +120,7 @@ def in_folder(root: Path, python: str) -> Contents:
             with entry.open("rb") as file:
                 heads[path] = file.read(HEAD_BYTES)
         elif stat.S_ISREG(found.st_mode) and _is_status(path):
-            packages |= _packages(entry.read_bytes()[:MOST_STATUS])
+            packages[path] = _packages(entry.read_bytes()[:MOST_STATUS])
     return Contents(heads, links, packages)
 
 
@@ -136,7 +151,7 @@ def _is_status(path: str) -> bool:
 
 def _packages(data: bytes) -> dict[str, str]:
     paragraphs = data.decode("utf-8", "replace").split("\n\n")
-    found = (_STATUS.search(paragraph) for paragraph in paragraphs if "deinstall" not in paragraph)
+    found = (_STATUS.search(paragraph) for paragraph in paragraphs if not _REMOVED.search(paragraph))
     return {match[1]: match[2] for match in found if match}
 
 

@@ -103,16 +103,21 @@ def _normalise(folder: Path) -> None:
     (folder / ".lock").unlink(missing_ok=True)
     for cache in [path for path in folder.rglob("__pycache__") if path.is_dir()]:
         shutil.rmtree(cache)
+    for wheel in folder.glob("*.dist-info/WHEEL"):
+        # Who packed it, where it was built here from source: another setuptools writes another line
+        wheel.write_text(re.sub(r"^Generator: .*\n", "", wheel.read_text(encoding="utf-8"), flags=re.MULTILINE), encoding="utf-8")
     for record in folder.glob("*.dist-info/RECORD"):
         for name in LEFT_OUT:
             (record.parent / name).unlink(missing_ok=True)
-        rows = sorted(row for row in csv.reader(io.StringIO(record.read_text(encoding="utf-8"))) if row and _stays(row[0]))
+        rows = sorted(_row(row) for row in csv.reader(io.StringIO(record.read_text(encoding="utf-8"))) if row and _stays(row[0]))
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(rows)
         record.write_text(text.getvalue(), encoding="utf-8")
-    for record in folder.glob("*.dist-info/WHEEL"):
-        # Who packed it, where it was built here from source: another setuptools writes another line
-        record.write_text(re.sub(r"^Generator: .*\n", "", record.read_text(encoding="utf-8"), flags=re.MULTILINE), encoding="utf-8")
+
+
+def _row(row: list[str]) -> list[str]:
+    """Return a line of a RECORD; of the file that was changed neither digest nor size, which it need not have."""
+    return [row[0], "", ""] if row[0].endswith(".dist-info/WHEEL") else row
 
 
 def _stays(path: str) -> bool:

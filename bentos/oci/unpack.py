@@ -17,12 +17,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bentos.oci.kinds import INDEX, MANIFEST, Descriptor, Platform
+from bentos.oci.contents import OPAQUE, WHITEOUT
+from bentos.oci.kinds import INDEX, LAYER, LAYERS, MANIFEST, Descriptor, Platform
 from bentos.oci.layout import Layout
-from fleet.errors import InputError, IntegrityError, NotSupported
+from fleet.errors import InputError, IntegrityError, NotSupported, OperationFailed
 
-WHITEOUT, OPAQUE = ".wh.", ".wh..wh..opq"
-"""https://github.com/opencontainers/image-spec/blob/v1.1.1/layer.md#whiteouts"""
 CHUNK = 1 << 20
 MOST_LINKS = 40
 LONGEST_PATH = 2048
@@ -81,13 +80,16 @@ def unpack_image(layout: Layout, manifest: dict[str, Any], to: Path, bounds: Bou
 
     Returns the files that had bits or attributes by which whoever runs them gets more rights; here they have none. The same
     layers give the same files and modes. Raises IntegrityError for wrong bytes, for what is no file, folder or link, for
-    an entry that would leave the folder, and for more than the bounds allow.
+    an entry that would leave the folder, and for more than the bounds allow; NotSupported for a layer that cannot be read
+    here; OperationFailed where the folder cannot be written.
     """
     to.mkdir(parents=True)
     to.chmod(0o755)
     laid = Laid(bounds)
-    for layer in manifest["layers"]:
+    for layer in manifest.get("layers", ()):
         wanted = Descriptor.of_json(layer, str(layout.root))
+        if wanted.media_type not in LAYERS:
+            raise NotSupported(str(layout.root), f"has a layer of type {wanted.media_type}", f"Give one whose layers are {LAYER}+gzip.")
         layout.check(wanted)
         with layout.open(wanted) as raw:
             plain = gzip.GzipFile(fileobj=raw) if wanted.media_type.endswith("gzip") else raw
@@ -96,8 +98,12 @@ def unpack_image(layout: Layout, manifest: dict[str, Any], to: Path, bounds: Bou
                     for member in tar:
                         laid.count(member.size)
                         _lay(tar, member, to, laid)
-            except (tarfile.TarError, EOFError, OSError, zlib.error, ValueError) as problem:
+            except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error, ValueError) as problem:
                 raise IntegrityError(f"layer {wanted.digest}", f"cannot be unpacked ({problem})", REMEDY) from problem
+            except OSError as problem:
+                raise OperationFailed(
+                    f"layer {wanted.digest}", f"could not be unpacked ({problem})", "Look whether there is room below TMPDIR."
+                ) from problem
     return tuple(sorted(path for path in laid.raising if (to / path).is_file()))
 
 
@@ -205,7 +211,7 @@ def _write(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None:
 
 def _link(root: Path, member: tarfile.TarInfo, target: Path) -> None:
     if ".." in Path(member.linkname).parts:
-        raise IntegrityError(member.name, "is a link out of the image", "Take another base.")
+        raise IntegrityError(member.name, "leaves the image", REMEDY)
     folder, name = posixpath.split(posixpath.normpath(member.linkname).lstrip("/"))
     source = root / _within(root, folder) / name
     if source.is_symlink() or not source.is_file():
@@ -226,6 +232,6 @@ def _white_out(root: Path, folder: str, name: str) -> None:
         return
     meant = name.removeprefix(WHITEOUT)
     if meant in ("", ".", ".."):
-        raise IntegrityError(f"{folder}/{name}", "is a whiteout out of the image", "Take another base.")
+        raise IntegrityError(f"{folder}/{name}".lstrip("/"), "leaves the image", REMEDY)
     for path in list(parent.iterdir()) if name == OPAQUE else [parent / meant]:
         _clear(path)

@@ -9,11 +9,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bentos.optimise.channel import answer, receive
 from bentos.optimise.messages import Answered, AnswerRequest, Value
 from bentos.service.answers import tensors
+from bentos.service.prediction import parts
 from bentos.service.signature import Signature, signature_of
 from bentos.service.variant import load_variant
+from fleet.worker_channel import answer, receive
 
 BATCH = 64
 """Rows of a batch, as many as callers that wait at once are measured with."""
@@ -48,7 +49,21 @@ def answered(request: AnswerRequest) -> Answered:
         _rate(predict, some(rows, signature, frame, [0]), request.seconds),
         _rate(predict, some(rows, signature, frame, [at % len(rows) for at in range(BATCH)]), request.seconds) * BATCH,
         round(load_ms, 1),
+        _together(predict, rows, signature, frame, outputs),
     )
+
+
+def _together(predict: Any, rows: Any, signature: Signature, frame: bool, outputs: tuple[str, ...]) -> tuple[tuple[Value, ...], ...]:
+    """Return what each row is answered among others, as a caller may send them; nothing where an answer has not a row for each."""
+    found: list[tuple[Value, ...]] = []
+    for begin in range(0, len(rows), BATCH):
+        places = list(range(begin, min(begin + BATCH, len(rows))))
+        taken = parts(predict(some(rows, signature, frame, places)), [1] * len(places))
+        told = [_told(tensors(signature, part)) for part in taken or ()]
+        if taken is None or any(tuple(each) != outputs for each in told):
+            return ()
+        found += [tuple(value for _, value in each.values()) for each in told]
+    return tuple(found)
 
 
 def _signature(model: Path) -> Signature:

@@ -9,15 +9,16 @@ from __future__ import annotations
 import base64
 from dataclasses import replace
 
-from bentos.optimise.channel import answer, receive
 from bentos.optimise.flavours import FLAVOURS, Unfit
 from bentos.optimise.gaps import refused
 from bentos.optimise.graphs import in_order, smaller
 from bentos.optimise.messages import Converted, ConvertRequest
+from bentos.optimise.together import together
 from bentos.service.errors import ServiceError
 from bentos.service.signature import signature_of
 from bentos.service.variant import Document, loaded
 from fleet.declared_optimise import Variant
+from fleet.worker_channel import answer, receive
 
 
 def main() -> None:
@@ -54,7 +55,10 @@ def _converted(request: ConvertRequest) -> tuple[bytes, Document]:
         graph = smaller(graph, request.variant)
     elif flavour == "onnx":
         raise Unfit("it is an ONNX model already")
-    return in_order(graph).SerializeToString(deterministic=True), replace(document, refuses=refuses)
+    made = in_order(graph).SerializeToString(deterministic=True)
+    # What the converters write goes row by row; a graph that was logged as one may do anything
+    alone = flavour == "onnx" and not together(request, signature, loaded(made, document))
+    return made, replace(document, refuses=refuses, together=not alone)
 
 
 if __name__ == "__main__":

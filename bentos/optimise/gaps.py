@@ -45,10 +45,11 @@ def _alike(signature: Signature, model: Any, variant: OnnxVariant, rows: Any) ->
         its = tensors(signature, variant.predict(some(rows, signature, False, places)))
     except Exception:  # noqa: BLE001  whichever raises, it does not answer
         return False
-    return len(own) == len(its) and all(_equal(one, other) for one, other in zip(own, its, strict=True))
+    return len(own) == len(its) and all(equal(one, other) for one, other in zip(own, its, strict=True))
 
 
-def _equal(one: dict[str, Any], other: dict[str, Any]) -> bool:
+def equal(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Say whether two outputs are the same for what a graph can tell."""
     import numpy
 
     if one["shape"] != other["shape"]:

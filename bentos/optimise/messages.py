@@ -43,7 +43,10 @@ class AnswerRequest:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """Every row's answers by `outputs`, as the service names and tells them, and rows a second; `load_ms` is the loading."""
+    """Every row's answers by `outputs`, as the service names and tells them, and rows a second; `load_ms` is the loading.
+
+    `together` are the answers to the same rows in batches of 64; none where what comes back is not a row for each row.
+    """
 
     outputs: tuple[str, ...]
     types: tuple[str, ...]
@@ -51,3 +54,4 @@ class Answered:
     alone: float
     batched: float
     load_ms: float
+    together: tuple[tuple[Value, ...], ...] = ()

@@ -42,7 +42,7 @@ class App:
                 await self._predict(exchange, door, path, headers)
             elif route.page is not None:
                 reply = route.page(self.desk, path)
-                await exchange.answer(200, reply.body, headers + reply.headers, reply.content_type)
+                await exchange.answer(200, reply.body, [*headers, *reply.headers], reply.content_type)
         except ClientLeft:
             return
         except Problem as problem:
@@ -51,12 +51,14 @@ class App:
         except Exception as problem:
             await self._refuse(exchange, door, (500, orjson.dumps({"error": f"unexpected: {told(problem)}"})), headers)
             raise
+        finally:
+            self.desk.let_go(exchange.visit)
 
     async def _predict(self, exchange: Exchange, door: Door, path: Mapping[str, str], headers: Headers) -> None:
         self.desk.model(path.get("model"), path.get("version"))
         check_type(exchange.headers, door.admit(exchange.headers))
         settings, visit = self.desk.settings, exchange.visit
-        call = Call(await exchange.body(settings.body_bytes, settings.body_seconds), exchange.headers)
+        call = Call(await exchange.body(settings.body_bytes, settings.body_seconds, self.desk.hold), exchange.headers)
         reply = await self.desk.ask(door, call, visit, visit.deadline(settings.deadline_ms))
         self.desk.count(visit, 200, len(reply.body))
         await exchange.answer(200, reply.body, [*headers, (HEADER, reply.told), *reply.headers], reply.content_type)

@@ -12,7 +12,8 @@ from typing import Any
 
 import orjson
 
-from .doors import JSON, Call, Question, Reply, parsed_object
+from .documents import parsed_object
+from .doors import JSON, LIGHT_ROWS, Call, Question, Reply
 from .errors import BadRequest
 from .exchange import Headers
 from .invocations import SHAPES, from_shapes, from_split
@@ -27,6 +28,8 @@ REQUEST_ID, CLIENT_ID = b"x-ms-request-id", b"x-ms-client-request-id"
 
 class Azure:
     """The door at /score."""
+
+    light_bytes = LIGHT_ROWS
 
     def admit(self, headers: Mapping[bytes, bytes]) -> tuple[str, ...]:
         """Take JSON."""
@@ -49,7 +52,7 @@ class Azure:
 
     def write(self, scorer: Scorer, question: Question, scored: Scored) -> Reply:
         """Return the predictions without anything around them."""
-        return Reply(orjson.dumps(predictions(scored), option=orjson.OPT_SERIALIZE_NUMPY))
+        return Reply(orjson.dumps(predictions(scored), option=orjson.OPT_SERIALIZE_NUMPY), told=scored.told)
 
 
 def _tensors(signature: Signature, given: Any) -> list[dict[str, Any]]:

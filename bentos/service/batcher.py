@@ -12,7 +12,7 @@ import asyncio
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from .board import Board
@@ -25,8 +25,6 @@ from .worker import Worker
 
 LIGHT_SECONDS = 0.001
 """How long a call may take, as far as is known, to be made in the event loop."""
-LIGHT_BYTES = 64 << 10
-"""A body up to this size is read in the event loop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +38,19 @@ class Limits:
 
 @dataclass(slots=True)
 class Entry:
-    """One request on its way: heard already, or a large body that the thread reads; `due` is a time of the loop's clock."""
+    """One request on its way: heard already, or a large body that the thread reads.
+
+    `due` is a time of the loop's clock, which goes by milliseconds and is looked at once a turn; when it `arrived`, `began` to be
+    scored and `ended` are told by a finer one. `seconds` are those that it has.
+    """
 
     enquiry: Enquiry
     heard: Heard | None
     size: int
     due: float
-    arrived: float
+    seconds: float
     outcome: asyncio.Future[Reply]
+    arrived: float = field(default_factory=time.perf_counter)
     timer: asyncio.TimerHandle | None = None
     batch: int = 0
     began: float = 0.0
@@ -113,10 +116,10 @@ class Batcher:
         Raises what its door and the scorer raise, Overloaded where too much is waiting, TooLate when time is up.
         """
         loop = asyncio.get_running_loop()
-        arrived = loop.time()
+        due = loop.time() + deadline.latest
         self._admit(enquiry.size, deadline.wanted)
-        heard = enquiry.heard(self._scorer) if enquiry.size <= LIGHT_BYTES else None
-        entry = Entry(enquiry, heard, enquiry.size, arrived + deadline.latest, arrived, loop.create_future())
+        heard = enquiry.heard(self._scorer) if enquiry.size <= enquiry.door.light_bytes else None
+        entry = Entry(enquiry, heard, enquiry.size, due, deadline.latest, loop.create_future())
         self._waiting.append(entry)
         self._ahead.add(entry)
         self._bytes += entry.size
@@ -176,7 +179,7 @@ class Batcher:
         loop = asyncio.get_running_loop()
         self._running, self._began = batch, time.perf_counter()
         for entry in batch:
-            entry.batch, entry.began = len(batch), loop.time()
+            entry.batch, entry.began = len(batch), self._began
         if batch[0].heard is not None and self._scorer.predictor.light and self._cost(batch) <= LIGHT_SECONDS:
             self._done(batch, *self._timed(batch))
         else:
@@ -202,7 +205,7 @@ class Batcher:
     def _score(self, batch: Sequence[Entry]) -> Sequence[Reply | Exception]:
         heard = [entry.enquiry.heard(self._scorer) if entry.heard is None else entry.heard for entry in batch]
         scored = self._scorer.scored([each.asked for each in heard])
-        return [self._replied(entry.enquiry, *each) for entry, each in zip(batch, zip(heard, scored, strict=True), strict=True)]
+        return [self._replied(entry.enquiry, each, found) for entry, each, found in zip(batch, heard, scored, strict=True)]
 
     def _replied(self, enquiry: Enquiry, heard: Heard, scored: Scored | Exception) -> Reply | Exception:
         if isinstance(scored, Exception):
@@ -213,7 +216,7 @@ class Batcher:
             return problem
 
     def _done(self, batch: Sequence[Entry], outcomes: Sequence[Reply | Exception], seconds: float) -> None:
-        ended = asyncio.get_running_loop().time()
+        ended = time.perf_counter()
         if batch[0].heard is None:
             self._large.learn(batch[0].size, seconds)
         else:
@@ -274,4 +277,4 @@ class Batcher:
 
     def _late(self, entry: Entry) -> None:
         if not entry.outcome.done():
-            entry.outcome.set_exception(TooLate(f"not answered within {entry.due - entry.arrived:.3f} s"))
+            entry.outcome.set_exception(TooLate(f"not answered within {entry.seconds:.3f} s"))

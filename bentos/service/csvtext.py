@@ -70,9 +70,11 @@ def _tensor(field: Field, cells: tuple[str, ...]) -> dict[str, Any] | None:
 
 
 def _whole(field: Field, cell: str) -> int:
-    if not WHOLE.fullmatch(cell.strip()):
+    # blanks and tabs alone: what strip() takes away besides is no blank to int()
+    found = WHOLE.fullmatch(cell.strip(" \t"))
+    if not found:
         raise BadRequest(f"column '{field.name}': {cell[:40]!r} must be one of {field.allowed}")
-    return int(cell)
+    return int(found[0])
 
 
 def _real(field: Field, cell: str) -> float:

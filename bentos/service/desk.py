@@ -23,6 +23,9 @@ from .worker import Worker
 NOT_READY = (b"x-convoy-not-ready", b"1")
 """Tells the edge that this is no answer: a process that is only starting refuses, and another place may answer."""
 RETRY_AFTER = b"retry-after"
+HELD_SECONDS = 1.0
+SMALL_BYTES = 64 << 10
+"""A body up to this size may always arrive: what it holds is little beside what its connection does."""
 NOBODYS = (b"drill", b"shadow", b"golden")
 """Traffic whose rows are not kept: a drill's are made up, golden ones always the same, a shadow's are kept where they were answered."""
 
@@ -38,6 +41,7 @@ class Desk:
         self._usage = Usage(settings)
         self._traces = Traces(settings.trace_rate)
         self._batcher: Batcher | None = None
+        self._held = 0
         self._documents: dict[str, bytes] = {}
 
     def marks(self, request_id: bytes) -> Headers:
@@ -82,10 +86,26 @@ class Desk:
         if self.readiness.capture is not None and reply.kept is not None:
             self.readiness.capture.offer(visit.request_id, *reply.kept)
 
+    def hold(self, visit: Visit, size: int) -> None:
+        """Take note of so many more bytes of a body in memory; raises Overloaded where all have too many together.
+
+        Small bodies are always taken, so that nobody who sends large ones slowly keeps the others out.
+        """
+        visit.held += size
+        self._held += size
+        if self._held > self.settings.queue_bytes and visit.held > SMALL_BYTES:
+            self.board.shed("overloaded")
+            raise Overloaded(f"{self._held} bytes are here already", HELD_SECONDS)
+
+    def let_go(self, visit: Visit) -> None:
+        """Take note that a visit is over."""
+        self._held -= visit.held
+        visit.held = 0
+
     def refusal(self, problem: Problem, request_id: bytes) -> Headers:
         """Log a model's failure and return the headers that tell a caller or the edge what to do after a refusal."""
         if isinstance(problem, ModelFailed):
-            say(f"request {request_id.decode('latin-1')}: the model failed: {_class_name(problem)}")
+            say(f"request {request_id.decode('ascii', 'backslashreplace')}: the model failed: {_class_name(problem)}")
         if isinstance(problem, Overloaded):
             return [(RETRY_AFTER, b"%d" % max(1, math.ceil(problem.wait)))]
         if isinstance(problem, NotReady):

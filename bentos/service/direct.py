@@ -64,7 +64,9 @@ def plan(folder: Path) -> Plan:
         raise NotDirect(why)
     example = document.get("saved_input_example_info")
     file = str(example["artifact_path"]) if isinstance(example, Mapping) and example.get("artifact_path") else None
-    return Plan(library, loader, Flavor(folder, entries, str(pyfunc.get("predict_fn", "predict")), signature.frame), signature, file)
+    whole = all(field.dtype.kind in "iu" for field in signature.inputs)
+    flavor = Flavor(folder, entries, str(pyfunc.get("predict_fn", "predict")), signature.frame, whole)
+    return Plan(library, loader, flavor, signature, file)
 
 
 def read_document(folder: Path) -> dict[str, Any]:

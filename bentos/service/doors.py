@@ -7,33 +7,33 @@ on the thread that predicts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import orjson
 
-from .errors import BadRequest, NotFound, WrongType
+from .errors import NotFound, WrongType
 from .exchange import Headers
-from .scorer import Asked, Scored, Scorer
+from .scorer import NO_PARAMS, Asked, Scored, Scorer
 
 JSON = "application/json"
 PLAIN = JSON.encode()
 NO_TYPE = ""
 """Stands among a door's content types where it takes a body without one."""
 SHOWN = 100
+LIGHT_COLUMNS, LIGHT_ROWS = 64 << 10, 8 << 10
+"""Up to which size a body is read in the event loop: one that has values by column, and one that has them by row."""
+TENSOR = ("name", "datatype", "shape", "data")
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """A prediction's request: its whole body and its headers, names in lower case."""
 
     body: bytes
     headers: Mapping[bytes, bytes]
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(NamedTuple):
     """What is asked of the model: tensors, the outputs wanted (None for all) and parameters, all as the scorer takes them.
 
     `given` is what the door alone needs again to write the answer. `plain` says that request and answer are JSON in the
@@ -42,24 +42,27 @@ class Question:
 
     inputs: list[dict[str, Any]]
     wanted: Any = None
-    params: Mapping[str, Any] = field(default_factory=dict)
+    params: Mapping[str, Any] = NO_PARAMS
     given: Any = None
     plain: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """An answer as it travels; `told` is the header of `answered`, `kept` the request and the answer as capturing wants them."""
+class Reply(NamedTuple):
+    """An answer as it travels; `told` is a prediction's header of `answered`, `kept` request and answer as capturing wants them."""
 
     body: bytes
     content_type: str = JSON
-    headers: Headers = field(default_factory=list)
+    headers: Sequence[tuple[bytes, bytes]] = ()
     told: bytes = b""
     kept: tuple[bytes, bytes] | None = None
 
 
 class Door(Protocol):
     """One way of asking a model."""
+
+    @property
+    def light_bytes(self) -> int:
+        """Up to which size a body is read in the event loop: what takes milliseconds is read by the thread that predicts."""
 
     def admit(self, headers: Mapping[bytes, bytes]) -> tuple[str, ...]:
         """Return the content types that are taken; raises a Problem for headers that cannot be served, before the body is read."""
@@ -82,16 +85,14 @@ def check_named(scorer: Scorer, name: str | None, version: str | None) -> None:
         raise NotFound(f"no such version: '{version[:SHOWN]}' (known: '{scorer.version}')")
 
 
-@dataclass(frozen=True, slots=True)
-class Heard:
+class Heard(NamedTuple):
     """A call that was read: what it asks in its door's terms, and in the scorer's."""
 
     question: Question
     asked: Asked
 
 
-@dataclass(frozen=True, slots=True)
-class Enquiry:
+class Enquiry(NamedTuple):
     """A call at a door; `keep` says whether what is asked and answered is to be captured."""
 
     door: Door
@@ -111,24 +112,15 @@ class Enquiry:
     def reply(self, scorer: Scorer, heard: Heard, scored: Scored) -> Reply:
         """Return the answer in the door's form; raises a Problem where the form cannot carry it."""
         reply = self.door.write(scorer, heard.question, scored)
-        return replace(reply, told=scored.told, kept=self._kept(heard.question, scored, reply) if self.keep else None)
+        return reply._replace(kept=self._kept(heard.question, scored, reply)) if self.keep else reply
 
     def _kept(self, question: Question, scored: Scored, reply: Reply) -> tuple[bytes, bytes]:
         if question.plain:
             return self.call.body, reply.body
-        asked = orjson.dumps({"inputs": question.inputs}, option=orjson.OPT_SERIALIZE_NUMPY)
+        # what else a caller put beside them is neither checked nor wanted
+        tensors = [{key: tensor[key] for key in TENSOR} for tensor in question.inputs]
+        asked = orjson.dumps({"inputs": tensors}, option=orjson.OPT_SERIALIZE_NUMPY)
         return asked, b'{"outputs":%b}' % scored.outputs
-
-
-def parsed_object(body: bytes) -> dict[str, Any]:
-    """Return a body's JSON object; raises BadRequest."""
-    try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError as problem:
-        raise BadRequest(f"the body is not JSON ({problem})") from problem
-    if not isinstance(document, dict):
-        raise BadRequest("the body must be a JSON object")
-    return document
 
 
 def media_type(headers: Mapping[bytes, bytes]) -> tuple[str, dict[str, str]]:

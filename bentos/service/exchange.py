@@ -13,6 +13,8 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
+Hold = Callable[[Visit, int], None]
+"""Takes note of so many more bytes that a visit has in memory; raises a Problem where that is too much."""
 
 
 class Exchange:
@@ -27,18 +29,21 @@ class Exchange:
         self._receive = receive
         self._send = send
 
-    async def body(self, limit: int, seconds: float) -> bytes:
-        """Return the body; raises TooLarge over the limit, TooSlow past the time, ClientLeft when it breaks off."""
+    async def body(self, limit: int, seconds: float, hold: Hold) -> bytes:
+        """Return the body, held piece by piece.
+
+        Raises TooLarge over the limit, TooSlow past the time, ClientLeft when it breaks off, and what `hold` raises.
+        """
         too_large = TooLarge(f"the body must not have more than {limit} bytes")
         if int(self.headers.get(b"content-length", b"0")) > limit:
             raise too_large
         try:
             async with asyncio.timeout(seconds):
-                return await self._pieces(limit, too_large)
+                return await self._pieces(limit, too_large, hold)
         except TimeoutError as problem:
             raise TooSlow(f"the body must be there within {seconds:g} s") from problem
 
-    async def _pieces(self, limit: int, too_large: TooLarge) -> bytes:
+    async def _pieces(self, limit: int, too_large: TooLarge, hold: Hold) -> bytes:
         chunks, more = [], True
         while more:
             message = await self._receive()
@@ -49,6 +54,7 @@ class Exchange:
             self.visit.received += len(chunk)
             if self.visit.received > limit:
                 raise too_large
+            hold(self.visit, len(chunk))
             more = message.get("more_body", False)
         return b"".join(chunks)
 

@@ -33,12 +33,16 @@ class NotDirect(ServiceError):
 
 @dataclass(frozen=True, slots=True)
 class Flavor:
-    """A model's files and how MLflow was told to load and ask them; `frame` says whether its signature names columns."""
+    """A model's files and how MLflow was told to load and ask them.
+
+    `frame` says whether its signature names columns, `whole` whether all of them are whole numbers.
+    """
 
     folder: Path
     entries: Mapping[str, Any]
     ask: str
     frame: bool
+    whole: bool = False
 
     def file(self, *keys: str) -> Path:
         """Return the file that the first of some entries names; raises NotDirect for one outside of the folder."""
@@ -76,6 +80,8 @@ def sklearn(flavor: Flavor) -> Ask:
     if flavor.ask not in SKLEARN_ASKS:
         raise NotDirect(f"its pyfunc calls '{flavor.ask}'")
     model = _unpickled(flavor, flavor.file("pickled_model"), "pickle")
+    if flavor.frame and flavor.whole and "lightgbm" in sys.modules:
+        raise NotDirect("LightGBM is in it, which reads whole numbers of an array in 32 bits, those of a frame as they are")
     _forget_names(model)
     return _method(model, flavor.ask)
 
@@ -86,9 +92,11 @@ def lightgbm(flavor: Flavor) -> Ask:
 
     file = flavor.file("data")
     if flavor.entries.get("model_class", "lightgbm.basic.Booster") == "lightgbm.basic.Booster":
-        return _method(library.Booster(model_file=str(file)), "predict")
-    model = _unpickled(flavor, file, "cloudpickle")
-    return _method(model, "predict")
+        ask = _method(library.Booster(model_file=str(file)), "predict")
+    else:
+        ask = _method(_unpickled(flavor, file, "cloudpickle"), "predict")
+    # whole numbers of an array it reads in 32 bits, those of a frame, which MLflow gives it, as they are
+    return lambda rows: ask(rows.astype(np.float64) if flavor.frame and rows.dtype.kind not in "f" else rows)
 
 
 def xgboost(flavor: Flavor) -> Ask:

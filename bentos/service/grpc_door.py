@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .doors import Call, Question, Reply, check_named
+from .doors import LIGHT_COLUMNS, Call, Question, Reply, check_named
 from .errors import BadRequest
 from .exchange import Headers
 from .grpc_messages import CHOICE, message, parsed_message
@@ -39,6 +39,8 @@ GRPC = "application/grpc"
 
 class Grpc:
     """The door at ModelInfer."""
+
+    light_bytes = LIGHT_COLUMNS
 
     def admit(self, headers: Mapping[bytes, bytes]) -> tuple[str, ...]:
         """Take messages."""
@@ -71,7 +73,7 @@ class Grpc:
                 answer.raw_output_contents.append(encoded(tensor))
             else:
                 getattr(output.contents, CONTENTS[tensor["datatype"]]).extend(_values(tensor["data"]))
-        return Reply(answer.SerializeToString(), GRPC)
+        return Reply(answer.SerializeToString(), GRPC, told=scored.told)
 
 
 def _tensor(tensor: Any, raw: bytes | None) -> dict[str, Any]:

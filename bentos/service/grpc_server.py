@@ -20,6 +20,8 @@ CODES = {400: "INVALID_ARGUMENT", 404: "NOT_FOUND", 413: "RESOURCE_EXHAUSTED", 5
 PUSHBACK = "grpc-retry-pushback-ms"
 """In how many milliseconds gRPC's own retries may come: https://github.com/grpc/proposal/blob/master/A6-client-retries.md."""
 MOST_METADATA = 16 << 10
+MOST_DETAILS = 2000
+"""Of a refusal's text: clients take 8 KiB of trailers, and what is over it is told them as another error."""
 Method = Callable[[bytes, Any], Awaitable[bytes]]
 
 
@@ -107,7 +109,7 @@ class Service:
         if seconds := dict(more).get(RETRY_AFTER):
             context.set_trailing_metadata(((PUSHBACK, str(1000 * int(seconds))),))
         code = getattr(grpc.StatusCode, CODES.get(problem.status, "INTERNAL"))
-        await context.abort(code, str(problem).encode("ascii", "backslashreplace").decode())
+        await context.abort(code, str(problem).encode("ascii", "backslashreplace").decode()[:MOST_DETAILS])
         raise problem
 
     def _marks(self, context: Any) -> Headers:

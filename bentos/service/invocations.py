@@ -15,7 +15,8 @@ from typing import Any
 import orjson
 
 from .csvtext import from_csv, to_csv
-from .doors import JSON, Call, Question, Reply, media_type, parsed_object
+from .documents import parsed_object
+from .doors import JSON, LIGHT_ROWS, Call, Question, Reply, media_type
 from .errors import BadRequest
 from .exchange import Headers
 from .negotiation import accepted
@@ -37,6 +38,8 @@ SHAPES = ("dataframe_split", "dataframe_records", "instances", "inputs")
 
 class Invocations:
     """The door at /invocations."""
+
+    light_bytes = LIGHT_ROWS
 
     def admit(self, headers: Mapping[bytes, bytes]) -> tuple[str, ...]:
         """Take JSON and CSV; raises NotAcceptable, and BadRequest for what no model of ours gives."""
@@ -64,8 +67,8 @@ class Invocations:
     def write(self, scorer: Scorer, question: Question, scored: Scored) -> Reply:
         """Return the predictions in the form that the caller accepts."""
         if question.given != JSON:
-            return Reply(to_csv(scored, header=question.given == CSV_WITH_HEADER), question.given)
-        return predictions_reply(predictions(scored))
+            return Reply(to_csv(scored, header=question.given == CSV_WITH_HEADER), question.given, told=scored.told)
+        return predictions_reply(scored, predictions(scored))
 
     def _form(self, headers: Mapping[bytes, bytes]) -> str:
         wanted = headers.get(b"accept", b"")
@@ -73,9 +76,9 @@ class Invocations:
         return CSV_WITH_HEADER if form == CSV and b"header=present" in wanted.replace(b" ", b"").lower() else form
 
 
-def predictions_reply(found: Any) -> Reply:
-    """Return {"predictions": …}."""
-    return Reply(orjson.dumps({"predictions": found}, option=orjson.OPT_SERIALIZE_NUMPY))
+def predictions_reply(scored: Scored, found: Any) -> Reply:
+    """Return {"predictions": …} with what was found in what the model gave."""
+    return Reply(orjson.dumps({"predictions": found}, option=orjson.OPT_SERIALIZE_NUMPY), told=scored.told)
 
 
 def from_shapes(signature: Signature, document: dict[str, Any]) -> list[dict[str, Any]]:

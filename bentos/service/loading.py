@@ -62,11 +62,15 @@ class _Directly:
         """Raises OnlyMlflow where it answers otherwise than MLflow does, ModelUnusable where it fails on its own example."""
         try:
             answers = self.expected.answers()
+        except NotDirect as problem:
+            raise OnlyMlflow(str(problem)) from problem
+        try:
             # XGBoost looks for pandas at its first prediction
             with kept_out():
                 found = compare(self.scorer, self.tried, answers)
                 together = stands_alone(self.scorer, [probe.body for probe in self.tried])
         except NotDirect as problem:
+            self.expected.differ(str(problem))
             raise OnlyMlflow(str(problem)) from problem
         if found.on == EXAMPLE and isinstance(answers[0], dict):
             raise ModelUnusable(f"the model fails on its own input example ({answers[0]['error']})")
@@ -98,10 +102,14 @@ def loading(settings: ServiceSettings, revision: str, because: str) -> Loaded:
     if settings.variant_folder.is_dir():
         return _variant(settings, Label(name, label.version))
     planned = _plan(settings, because)
-    if isinstance(planned, str):
-        scorer = load(settings.model_folder, label, name)
-        return _ByMlflow(scorer, planned, scorer.pyfunc.loader_module in LOADERS)
-    return _direct(planned, settings, Label(name, label.version), revision)
+    if not isinstance(planned, str):
+        tried = probes(planned)
+        expected = Expected(settings.model_folder, tried, revision, settings.parity)
+        if not expected.because:
+            return _direct(planned, Label(name, label.version), expected, tried)
+        planned = expected.because
+    scorer = load(settings.model_folder, label, name)
+    return _ByMlflow(scorer, planned, scorer.pyfunc.loader_module in LOADERS)
 
 
 def _plan(settings: ServiceSettings, because: str) -> Plan | str:
@@ -130,13 +138,14 @@ def _variant(settings: ServiceSettings, named: Label) -> _Variant:
     return _Variant(Scorer(named.model, named.version, signature, onnx, predictor, schema, notes))
 
 
-def _direct(planned: Plan, settings: ServiceSettings, named: Label, revision: str) -> _Directly:
-    tried = probes(planned)
-    expected = Expected(settings.model_folder, tried, revision, settings.parity)
+def _direct(planned: Plan, named: Label, expected: Expected, tried: tuple[Probe, ...]) -> _Directly:
     try:
         predictor = planned.load()
     except NotDirect as problem:
         expected.close()
+        if isinstance(problem.__cause__, ImportError | None):
+            # no memory now, say, need not be so the next time
+            expected.differ(str(problem))
         raise OnlyMlflow(str(problem)) from problem
     scorer = Scorer(named.model, named.version, planned.signature, None, predictor, Schema(planned.signature, stacked=True))
     return _Directly(scorer, predictor, expected, tried)

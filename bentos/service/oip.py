@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from .doors import JSON, NO_TYPE, Call, Question, Reply
+from .doors import JSON, LIGHT_COLUMNS, NO_TYPE, Call, Question, Reply
 from .errors import BadRequest
 from .exchange import Headers
 from .params import known_params
@@ -28,6 +28,8 @@ BINARY_DATA = b'"binary_data'
 
 class Oip:
     """The door at /v2/models/<model>/infer."""
+
+    light_bytes = LIGHT_COLUMNS
 
     def admit(self, headers: Mapping[bytes, bytes]) -> tuple[str, ...]:
         """Take JSON; where the header announces binary tensors, bytes as well. Raises BadRequest for a wrong header."""
@@ -59,7 +61,7 @@ class Oip:
         request = question.given
         binary = _wanted_in_binary(request, scored.tensors)
         if not any(binary):
-            return Reply(scorer.written(request, scored))
+            return Reply(scorer.written(request, scored), told=scored.told)
         outputs, chunks = [], []
         for tensor, wanted in zip(scored.tensors, binary, strict=True):
             if wanted:
@@ -67,7 +69,7 @@ class Oip:
                 tensor = {key: tensor[key] for key in ("name", "datatype", "shape")} | {"parameters": {"binary_data_size": len(chunks[-1])}}
             outputs.append(tensor)
         head = orjson.dumps(scorer.named(request) | {"outputs": outputs}, option=orjson.OPT_SERIALIZE_NUMPY)
-        return Reply(head + b"".join(chunks), BINARY, [(JSON_BYTES, str(len(head)).encode())])
+        return Reply(head + b"".join(chunks), BINARY, [(JSON_BYTES, str(len(head)).encode())], scored.told)
 
 
 def _json_bytes(headers: Mapping[bytes, bytes]) -> int:

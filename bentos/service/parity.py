@@ -1,7 +1,8 @@
 """Holds a model's direct answers against those that it gives through MLflow, before it answers anybody.
 
 The answers through MLflow are made in another process while this one loads the model, or read from the file of the setting
-`parity`, where a process of the same revision with the same libraries has left them.
+`parity`, where a process of the same revision with the same libraries has left them. Where the two differed the file says
+how instead, and the next process asks MLflow from the beginning.
 """
 
 from __future__ import annotations
@@ -45,14 +46,19 @@ class Found:
 
 
 class Expected:
-    """The answers through MLflow: being made from the moment of construction on."""
+    """The answers through MLflow: being made from the moment of construction on.
+
+    `because` says why MLflow is to be asked, where an earlier process found that out; then there are no answers.
+    """
 
     def __init__(self, folder: Path, probes: tuple[Probe, ...], revision: str, kept: Path | None) -> None:
         self._kept = kept
         self._told = {"revision": revision, "probes": [probe.body.decode() for probe in probes], "versions": _versions()}
-        self._answers = _read(kept, self._told)
+        known = _read(kept, self._told)
+        self.because = known if isinstance(known, str) else ""
+        self._answers = known if isinstance(known, list) else None
         self._process: subprocess.Popen[bytes] | None = None
-        if self._answers is None:
+        if known is None:
             self._scratch = tempfile.TemporaryDirectory(prefix="convoy-parity-")
             asked = Path(self._scratch.name) / "probes"
             asked.write_text(json.dumps(self._told["probes"]))
@@ -77,6 +83,10 @@ class Expected:
             self.close()
         _write(self._kept, {**self._told, "answers": answers})
         return answers
+
+    def differ(self, how: str) -> None:
+        """Keep why this revision is to be asked through MLflow, for the next process."""
+        _write(self._kept, {**self._told, "because": how})
 
     def close(self) -> None:
         """End the process that answers, if there is one."""
@@ -158,15 +168,17 @@ def _versions() -> dict[str, str]:
     return versions
 
 
-def _read(kept: Path | None, told_: dict[str, Any]) -> list[Any] | None:
-    """Return kept answers to the same probes of the same revision by the same libraries."""
+def _read(kept: Path | None, told_: dict[str, Any]) -> list[Any] | str | None:
+    """Return kept answers to the same probes of the same revision by the same libraries, or why MLflow is to be asked."""
     try:
         document = json.loads(kept.read_bytes()) if kept is not None else None
     except (OSError, ValueError):
         return None
     if not isinstance(document, dict) or {key: document.get(key) for key in told_} != told_:
         return None
-    answers = document.get("answers")
+    because, answers = document.get("because"), document.get("answers")
+    if isinstance(because, str) and because:
+        return because
     return answers if isinstance(answers, list) and len(answers) == len(told_["probes"]) else None
 
 

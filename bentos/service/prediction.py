@@ -8,10 +8,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from .errors import BadRequest, told
 from .schema import Rows
 from .signature import Signature
 
 PYFUNC = "mlflow pyfunc"
+REFUSED = "SCHEMA_ENFORCEMENT_FAILED"
+"""What MLflow calls rows that do not fit the signature: those of nested values are checked by it alone."""
 
 
 class Predictor(Protocol):
@@ -50,9 +53,15 @@ class Pyfunc:
     light: bool = False
 
     def predict(self, rows: Rows, params: Mapping[str, Any]) -> Any:
-        """Ask the pyfunc."""
+        """Ask the pyfunc; raises BadRequest for rows that MLflow finds not to fit the signature."""
         given = self._input(rows.arrays)
-        return self.pyfunc.predict(given, params=dict(params)) if params else self.pyfunc.predict(given)
+        try:
+            return self.pyfunc.predict(given, params=dict(params)) if params else self.pyfunc.predict(given)
+        except Exception as problem:
+            if getattr(problem, "error_class", None) != REFUSED:
+                raise
+            # its own text repeats all rows
+            raise BadRequest(f"a value does not fit the model's signature ({told(problem.__context__ or problem)})") from problem
 
     def _input(self, arrays: dict[str, Any]) -> Any:
         """Return what it takes: a frame of columns, a mapping of arrays or one array."""

@@ -22,14 +22,16 @@ from contextlib import closing, nullcontext, suppress
 from pathlib import Path
 
 from .board import SIZE, Board
+from .errors import told as told_
 from .handover import Handover, listen, reserve
 from .log import say
 from .settings import ServiceSettings, handed_on
 
 UNFIT = (2, 3, 5)
 """Statuses of a process that can never be ready (`errors`): no restart helps."""
-STOP_SECONDS = 12.0
-"""Above the ten seconds that a process takes at most to finish what it has begun."""
+NOT_STARTED = 1
+STOP_SECONDS = 14.0
+"""Above the ten seconds that a process takes at most to finish what it has begun, and three to write its captured rows."""
 SHORTEST, LONGEST = 0.2, 30.0
 """Seconds before a process is started again: doubled for each that was never ready, from the first on after one that was."""
 
@@ -97,8 +99,15 @@ class Processes:
         told, tells = os.pipe()
         patient = bool(self._ready)
         given = Handover(self._listening.fileno(), self._board, self._alive, tells, own, self._settings.workers, patient)
-        process = await asyncio.create_subprocess_exec(*given.command(), env=self._environment(own), pass_fds=tuple(given.descriptors))
-        os.close(tells)
+        try:
+            process = await asyncio.create_subprocess_exec(*given.command(), env=self._environment(own), pass_fds=tuple(given.descriptors))
+        except OSError as problem:
+            # no memory or no descriptor now: the others go on, and it is tried again
+            say(f"process {own} could not be started: {told_(problem)}")
+            os.close(told)
+            return NOT_STARTED, False
+        finally:
+            os.close(tells)
         loop = asyncio.get_running_loop()
         self._running[own] = process
         if self._stopping.is_set():

@@ -11,12 +11,12 @@ from . import SERVICE_VERSION, schemas
 from .desk import Desk
 from .doors import Reply
 from .page import page
+from .pages import HTML
 from .scorer import Scorer
 
 if TYPE_CHECKING:
     from .routes import Route
 
-HTML = "text/html; charset=utf-8"
 CLOSED = [(b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'")]
 """The page loads nothing and runs nothing."""
 REFUSALS = {

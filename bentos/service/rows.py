@@ -34,8 +34,8 @@ def from_records(signature: Signature, records: Sequence[Any], where: str) -> li
 
 def from_lists(signature: Signature, rows: Sequence[Any], names: Sequence[str] | None, where: str) -> list[dict[str, Any]]:
     """Return tensors of rows that are lists of values, in the order of `names`, or of the signature where there are none."""
-    width = len(rows[0]) if isinstance(rows[0], list) else -1
     known = [field.name for field in signature.inputs]
+    width = len(rows[0]) if isinstance(rows[0], list) else len(known)
     if names is None and width > len(known):
         raise BadRequest(f"{where}[0] has {width} values, the model has {len(known)} columns")
     columns = known[:width] if names is None else list(names)
@@ -64,10 +64,17 @@ def _tensor(field: Field, values: Any) -> dict[str, Any]:
     if not isinstance(values, list):
         raise BadRequest(f"column '{field.name}': must be a list of {field.allowed}")
     if field.text is Text.JSON:
-        values = [None if value is None and not field.required else orjson.dumps(value).decode() for value in values]
+        values = [None if value is None and not field.required else _as_json(field, value) for value in values]
         return {"name": field.name, "datatype": field.datatype, "shape": [len(values)], "data": values}
     shape, flat = _flattened(field.name, values, max(2, 1 + len(field.tail)))
     return {"name": field.name, "datatype": field.datatype, "shape": shape, "data": flat}
+
+
+def _as_json(field: Field, value: Any) -> str:
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError as problem:
+        raise BadRequest(f"column '{field.name}': its values are nested too deeply") from problem
 
 
 def _flattened(name: str, values: list[Any], most: int) -> tuple[list[int], list[Any]]:

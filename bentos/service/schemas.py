@@ -9,11 +9,13 @@ from urllib.parse import quote
 
 import numpy as np
 
+from .doors import JSON
+from .invocations import CSV
+from .oip import BINARY
 from .scorer import Scorer
 from .signature import Signature
 from .tensors import Field, Text
 
-JSON, CSV, BINARY = "application/json", "text/csv", "application/octet-stream"
 Schema = dict[str, Any]
 
 

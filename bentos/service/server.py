@@ -18,6 +18,7 @@ from .app import App
 from .board import SIZE, Board
 from .desk import Desk
 from .handover import Handover, begin_again, listen
+from .heads import Bounded
 from .loading import OnlyMlflow
 from .log import say
 from .readiness import Readiness, start
@@ -79,6 +80,7 @@ class _Process:
         self._desk = desk
         self._readiness = desk.readiness
         self._given = given
+        self._settled = asyncio.Event()
 
     async def run(self) -> None:
         """Start, listen (at once, or once it is ready), and return when it was told to stop or can never be ready.
@@ -86,10 +88,9 @@ class _Process:
         Raises SettingsWrong when the address for gRPC cannot be listened on.
         """
         loop = asyncio.get_running_loop()
-        settled = asyncio.Event()
 
         def outcome() -> None:
-            settled.set()
+            self._settled.set()
             if self._readiness.scorer is not None:
                 self._desk.board.ready()
                 _tell(self._given.ready)
@@ -100,8 +101,8 @@ class _Process:
             loop.add_reader(self._given.alive, self._orphaned)
         threading.Thread(target=self._start, args=(lambda: loop.call_soon_threadsafe(outcome),), name="start", daemon=True).start()
         if self._given.patient:
-            await settled.wait()
-        if self._readiness.scorer is not None or not self._given.patient:
+            await self._settled.wait()
+        if (self._readiness.scorer is not None or not self._given.patient) and not self._server.should_exit:
             await self._serve()
 
     async def _serve(self) -> None:
@@ -130,6 +131,8 @@ class _Process:
         assert self._given.alive is not None
         asyncio.get_running_loop().remove_reader(self._given.alive)
         self._stop()
+        # one that waits to be ready need not any more: it has the port, too
+        self._settled.set()
 
 
 def _tell(ready: int | None) -> None:
@@ -143,7 +146,7 @@ def _tell(ready: int | None) -> None:
 def _configuration(settings: ServiceSettings, app: App) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http="httptools",
+        http=Bounded,
         interface="asgi3",
         lifespan="off",
         ws="none",

@@ -20,6 +20,7 @@ import orjson
 from .errors import BadRequest
 
 MOST_DIMENSIONS = 8
+DIGITS = frozenset("0123456789")
 WHOLE, NUMBER, TRUTH, TEXT = "whole numbers", "numbers (null is a missing value)", "true and false", "strings"
 DATATYPES = {
     "bool": "BOOL",
@@ -109,6 +110,9 @@ def _shape(field: Field, shape: Any) -> list[int]:
         raise BadRequest(f"column '{field.name}': the shape must be {allowed}, not {shape}")
     if shape[0] == 0:
         raise BadRequest(f"column '{field.name}': there must be at least one row")
+    if 0 in shape:
+        # any number of rows would do, and what answers them would have to be made
+        raise BadRequest(f"column '{field.name}': no size of its shape may be 0, it is {shape}")
     return shape
 
 
@@ -159,6 +163,9 @@ def _texts(field: Field, values: Sequence[Any]) -> np.ndarray[Any, Any]:
             if moments.hasnans and any(value is not None for value, none in zip(values, moments.isna(), strict=True) if none):
                 # pandas takes an empty text, and some words, for a time that is missing
                 raise ValueError("an empty text is no time")
+            if not all(value is None or value.lstrip()[:1] in DIGITS for value in values):
+                # nor are "now" and "today" times that a caller could be answered the same for again
+                raise ValueError("a time begins with its year")
             return np.asarray(moments.tz_localize(None).to_numpy(dtype="datetime64[ns]"))
         decode = DECODERS.get(field.text)
         decoded = values if decode is None else [None if value is None else decode(value) for value in values]

@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import random
 import re
-import sys
 import time
 from dataclasses import dataclass
+
+from . import log
 
 PARENT = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?")
 SAMPLED = 1
@@ -55,4 +56,4 @@ class Traces:
 def write(trace: Trace, told: dict[str, object]) -> None:
     """Write a trace's line to the process's log."""
     document = {"trace_id": trace.trace, "span_id": trace.span, "parent_id": trace.parent or None, **told}
-    print(json.dumps(document, separators=(",", ":")), file=sys.stderr, flush=True)  # noqa: T201  the log of a supervised process
+    log.write(json.dumps(document, separators=(",", ":")))

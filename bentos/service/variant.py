@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import ModelUnusable, told
+from .errors import BadRequest, ModelUnusable, told
 from .schema import Rows
 
 GRAPH, DOCUMENT = "model.onnx", "variant.json"
@@ -54,12 +54,14 @@ class Document:
     """All that there is to know beside the graph; `kind` is the variant's name.
 
     `refuses` names the columns of which no value may be missing: the model raises on it, or the graph answers it otherwise.
+    `together` says that rows of several requests may share a call.
     """
 
     kind: str
     feeds: tuple[Feed, ...]
     told: tuple[Told, ...]
     refuses: tuple[str, ...] = ()
+    together: bool = False
 
     def to_bytes(self) -> bytes:
         """Return it as JSON, the same bytes for the same document."""
@@ -72,7 +74,8 @@ class Document:
             found = json.loads(data)
             feeds = tuple(Feed(**{**feed, "columns": tuple(feed["columns"])}) for feed in found["feeds"])
             refuses = tuple(str(name) for name in found.get("refuses", ()))
-            return cls(str(found["kind"]), feeds, tuple(Told(**told_) for told_ in found["told"]), refuses)
+            told_ = tuple(Told(**each) for each in found["told"])
+            return cls(str(found["kind"]), feeds, told_, refuses, found.get("together") is True)
         except (ValueError, KeyError, TypeError) as problem:
             raise ModelUnusable(f"the variant's document cannot be read ({told(problem)})") from problem
 
@@ -98,6 +101,11 @@ class OnnxVariant:
         """Columns of which no value may be missing."""
         return self._document.refuses
 
+    @property
+    def together(self) -> bool:
+        """Whether rows of several requests may be scored in one call: those of int8 share their range."""
+        return self._document.together and not self.kind.endswith("int8")
+
     def predict(self, columns: Any) -> Any:
         """Return the answers to rows: an array, or a mapping of arrays where the model gives one."""
         return self._run({feed.name: _fed(feed, columns) for feed in self._document.feeds})
@@ -112,7 +120,7 @@ class OnnxVariant:
     def predict_stacked(self, block: Any) -> Any:
         """Return the answers to rows that are one array of all columns."""
         feed = self._document.feeds[0]
-        return self._run({feed.name: block.astype(feed.dtype, copy=False)})
+        return self._run({feed.name: _narrowed(block, feed.dtype, feed.columns or (feed.column or "",))})
 
     def _run(self, fed: dict[str, Any]) -> Any:
         found = [_as_told(told_, array) for told_, array in zip(self._document.told, self._session.run(self._outputs, fed), strict=True)]
@@ -122,7 +130,7 @@ class OnnxVariant:
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A variant as what predicts. Of int8 the rows of one call share their range, so each request is scored by itself."""
+    """A variant as what predicts."""
 
     onnx: OnnxVariant
     light: bool = True
@@ -135,7 +143,7 @@ class Variant:
     @property
     def together(self) -> bool:
         """Whether rows of several requests may be scored in one call."""
-        return not self.onnx.kind.endswith("int8")
+        return self.onnx.together
 
     def predict(self, rows: Rows, params: Mapping[str, Any]) -> Any:
         """Ask the graph with rows, stacked or by column."""
@@ -169,14 +177,29 @@ def loaded(graph: Path | bytes, document: Document) -> OnnxVariant:
 def _fed(feed: Feed, columns: Any) -> Any:
     if feed.column is not None:
         array = columns.get(feed.column, next(iter(columns.values()))) if isinstance(columns, Mapping) else columns
-        return np.ascontiguousarray(array, dtype=feed.dtype)
+        return np.ascontiguousarray(_narrowed(np.asarray(array), feed.dtype, (feed.column,)))
     given = [_text(columns[name]) if feed.dtype == "object" else np.asarray(columns[name]) for name in feed.columns]
     if len(given) == 1:
-        return given[0].astype(feed.dtype, copy=False).reshape(-1, 1)
+        return _narrowed(given[0], feed.dtype, feed.columns).reshape(-1, 1)
     table = np.empty((len(given[0]), len(given)), dtype=feed.dtype)
     for at, array in enumerate(given):
-        table[:, at] = array
+        table[:, at] = _narrowed(array, feed.dtype, feed.columns[at : at + 1])
     return table
+
+
+def _narrowed(array: Any, dtype: str, columns: Sequence[str]) -> Any:
+    """Return numbers in the graph's type; raises BadRequest for one that it does not hold: the model would answer it."""
+    if array.dtype == dtype:
+        return array
+    with np.errstate(over="ignore"):
+        narrow = array.astype(dtype)
+    if narrow.dtype.kind != "f":
+        return narrow
+    lost = np.isinf(narrow) & np.isfinite(array)
+    if lost.any():
+        name = columns[int(lost.any(axis=0).argmax()) if len(columns) > 1 else 0]
+        raise BadRequest(f"column '{name}': a value is too large for {dtype}, in which this variant of the model calculates")
+    return narrow
 
 
 def _text(values: Any) -> Any:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .doors import JSON, Call, Question, Reply, parsed_object
+from .documents import parsed_object
+from .doors import JSON, LIGHT_ROWS, Call, Question, Reply
 from .errors import BadRequest
 from .exchange import Headers
 from .invocations import predictions_reply
@@ -19,6 +20,8 @@ from .scorer import Scored, Scorer
 
 class Vertex:
     """The door at AIP_PREDICT_ROUTE: one prediction for each instance, in their order."""
+
+    light_bytes = LIGHT_ROWS
 
     def admit(self, headers: Mapping[bytes, bytes]) -> tuple[str, ...]:
         """Take JSON."""
@@ -38,4 +41,4 @@ class Vertex:
 
     def write(self, scorer: Scorer, question: Question, scored: Scored) -> Reply:
         """Return one prediction for each instance."""
-        return predictions_reply(by_row(scored))
+        return predictions_reply(scored, by_row(scored))

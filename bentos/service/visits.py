@@ -38,6 +38,8 @@ class Visit:
         """The caller's id of the request, or a new one where there is none or it is over 128 bytes."""
         self.received = 0
         """Bytes of the body that were read."""
+        self.held = 0
+        """Those of them that are in memory."""
         self.entry: Entry | None = None
         """How its answer came about, once it has one."""
 
@@ -69,5 +71,11 @@ class Visit:
 
 
 def _request_id(headers: Mapping[bytes, bytes]) -> bytes:
-    given = next((headers[name] for name in REQUEST_IDS if headers.get(name)), b"")
-    return given if 0 < len(given) <= REQUEST_ID_LIMIT else os.urandom(16).hex().encode()
+    for name in REQUEST_IDS:
+        if given := headers.get(name):
+            return given if len(given) <= REQUEST_ID_LIMIT else _new_id()
+    return _new_id()
+
+
+def _new_id() -> bytes:
+    return os.urandom(16).hex().encode()

@@ -33,7 +33,7 @@ def warm(scorer: Scorer) -> str:
         return "nothing (no input example, and the signature is nested)"
     try:
         scorer.answer(_request([_zero(field) for field in scorer.signature.inputs]))
-    except ModelFailed as problem:
+    except (ModelFailed, BadRequest) as problem:
         return f"a row of zeros, which the model refused ({problem})"
     return "a row of zeros"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ START_SECONDS = 10
 START_RETRIES = 2
 STOP_SECONDS = 15
 """Above the ten seconds that the service takes at most to finish what it has begun."""
+UNUSED_SECONDS = 24 * 3600
+"""Longer than a release may be between its service gate and its first region."""
 UNFIT = (2, 3, 5)
 """Statuses with which the service ends when it can never get ready (bentos/service/errors.py): no restart helps."""
 
@@ -54,6 +57,8 @@ class Placement:
             **serving_environment(wanted, root, self.port, stack_id),
             PREFIX + "CAPTURE": str(home.captured(wanted.region) / wanted.model),
             PREFIX + "USAGE": str(home.usage(wanted.region) / f"{self.program_name}.counters"),
+            # none but the first of a revision's servers has to hear from MLflow
+            PREFIX + "PARITY": str(parity_file(home, wanted.digest)),
         }
         return Program(
             name=self.program_name,
@@ -99,6 +104,22 @@ def program_name(deployment: Deployment) -> str:
 def revision_root(home: Home, deployment: Deployment) -> Path:
     """Return the folder that a deployment's revision is unpacked into."""
     return home.revisions(deployment.region) / deployment.digest.removeprefix("sha256:")
+
+
+def parity_file(home: Home, digest: str) -> Path:
+    """Return what the servers of a revision, in all regions of this machine, know of how it is asked."""
+    return home.parity / f"{digest.removeprefix('sha256:')}.json"
+
+
+def forget_parity(home: Home) -> None:
+    """Delete what is known of revisions that no region has and that nobody has started for a day."""
+    kept = {parity_file(home, each.deployment.digest).name for each in placements(home.programs)}
+    before = time.time() - UNUSED_SECONDS
+    for file in home.parity.glob("*"):
+        # another region is retired at the same time
+        with suppress(FileNotFoundError):
+            if file.name not in kept and file.stat().st_mtime < before:
+                file.unlink()
 
 
 def manifest_file(root: Path) -> Path:

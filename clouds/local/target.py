@@ -8,11 +8,12 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from clouds.local.contained import check_servable, is_laid
-from clouds.local.files import exclusive, write_private
+from clouds.local.files import exclusive, private_folder, write_private
 from clouds.local.health import observe
 from clouds.local.placements import (
     Placement,
     choose_port,
+    forget_parity,
     is_free,
     manifest_file,
     placement_of,
@@ -83,6 +84,7 @@ class LocalTarget:
             self.supervisor.remove(program_name(deployment))
             if not any(each.deployment.digest == digest and each.deployment.region == region for each in placements(self.home.programs)):
                 _delete(revision_root(self.home, deployment))
+                forget_parity(self.home)
 
     def break_(self, deployment: Deployment) -> None:
         """SIGKILL the revision's process and all its children; the supervisor keeps it down until it is told otherwise.
@@ -117,10 +119,11 @@ class LocalTarget:
     def _unpack(self, deployment: Deployment, fetch: Fetch) -> None:
         """Have the revision's folder with its manifest beside it; files that are not the revision's are replaced."""
         root = revision_root(self.home, deployment)
+        private_folder(self.home.parity)
         manifest = _manifest(root)
         if manifest is None or manifest.digest != deployment.digest or not is_laid(root):
             _delete(root)
-            root.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            private_folder(root.parent)
             fetch(deployment.digest, root)
             manifest = manifest_of(root)
         if manifest.digest != deployment.digest:
@@ -162,8 +165,10 @@ def _manifest(root: Path) -> Manifest | None:
 
 
 def _delete(root: Path) -> None:
-    """Delete an unpacked revision; its manifest first, so that none ever stands beside half a folder."""
+    """Delete an unpacked revision and what lies beside it; its manifest first, so that none ever stands beside half a folder."""
     manifest_file(root).unlink(missing_ok=True)
     for folder in (root, root_of(root)):
         if folder.exists():
             shutil.rmtree(folder)
+    for file in root.parent.glob(f"{root.name}.*"):
+        file.unlink(missing_ok=True)

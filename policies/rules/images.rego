@@ -15,6 +15,13 @@ registry_allowed(_) if count(data.images.registries) == 0
 
 registry_allowed(image) if names.among(data.images.registries, image)
 
+# By type, as a file has many resources of one type
+container_types contains type if {
+	kinds.terraform
+	some type in object.keys(input.resource)
+	not names.among(data.images.terraform_not_containers, type)
+}
+
 # Kubernetes: every container and image volume, wherever a template is nested.
 found contains {"where": where, "image": image} if {
 	kinds.kubernetes
@@ -43,23 +50,20 @@ found contains {"where": where, "image": image} if {
 
 found contains {"where": where, "image": image} if {
 	some resource in terraform.resources
-	not names.among(data.images.terraform_not_containers, resource.type)
+	container_types[resource.type]
 	walk(resource.body, [path, image])
-	count(path) > 0
-	some key in path
-	key in data.images.terraform_attributes
 	is_string(image)
-	last := path[count(path) - 1]
-	last in data.images.terraform_attributes
+	path[count(path) - 1] in data.images.terraform_attributes
 	where := sprintf("%v.%v", [resource.type, resource.name])
 }
 
 # Container definitions that are written as an expression, such as jsonencode([{image = "…"}])
 found contains {"where": where, "image": image} if {
 	some resource in terraform.resources
-	not names.among(data.images.terraform_not_containers, resource.type)
+	container_types[resource.type]
 	walk(resource.body, [_, text])
 	is_string(text)
+	contains(text, "image")
 	some pair in regex.find_all_string_submatch_n(`"?\bimage"?\s*[=:]\s*"([^"]*)"`, text, -1)
 	image := pair[1]
 	where := sprintf("%v.%v", [resource.type, resource.name])

@@ -14,21 +14,31 @@ last(parts) := parts[count(parts) - 1]
 
 keys(mapping) := {plain(key) | some key, value in mapping; not value in {null, ""}}
 
-taggable contains {"resource": resource, "attribute": attribute} if {
-	some resource in terraform.resources
+# By type, as a file has many resources of one type
+attributes[type] contains attribute if {
+	kinds.terraform
+	some type in object.keys(input.resource)
 	some attribute, types in data.tags.terraform
-	names.among(types, resource.type)
+	names.among(types, type)
 }
 
-from_provider(resource) := {key |
-	startswith(resource.type, "aws_")
-	not resource.body.provider
-	some provider in object.get(object.get(input, "provider", {}), "aws", [])
+taggable contains {"resource": resource, "attribute": attribute} if {
+	some resource in terraform.resources
+	some attribute in attributes[resource.type]
+}
+
+default_keys contains key if {
+	some provider in input.provider.aws
 	not provider.alias
 	some mapping in terraform.at(provider, ["default_tags", "tags"])
 	is_object(mapping)
 	some key in keys(mapping)
 }
+
+from_provider(resource) := default_keys if {
+	startswith(resource.type, "aws_")
+	not resource.body.provider
+} else := set()
 
 deny contains message if some message in kinds.several
 

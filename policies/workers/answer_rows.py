@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from policies.workers.channel import answer, receive
+from fleet.worker_channel import answer, receive
 from policies.workers.messages import AnswerRequest, RowAnswers
 
 WIDEST = 1000

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fleet.worker_channel import answer, receive
 from policies import calibrating, paired
-from policies.workers.channel import answer, receive
 from policies.workers.compared import Asked, Bins, CompareRequest, Comparison, Part, Reliable
 from policies.workers.messages import Metric
 from policies.workers.scores import Unmeasurable, array_of, classes_of, one_number, positive_of, probabilities_of, read_labels

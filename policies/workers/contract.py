@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from policies.workers.channel import answer, receive
+from fleet.worker_channel import answer, receive
 from policies.workers.messages import Breach, ContractReport, ContractRequest, Frame
 
 _SUBJECTS = ("column", "column_A", "column_B", "column_list", "column_set")

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from policies.workers.channel import answer, receive
+from fleet.worker_channel import answer, receive
 from policies.workers.deciding import Rule, margins, rule_of, values_of
 from policies.workers.disturbed import Broken, Disturbance, Disturbed, DisturbRequest, Searched, SearchPlan, Trial
 from policies.workers.disturbing import DISTURBING, Change, Scene, scene, wrong_bodies

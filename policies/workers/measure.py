@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from policies.workers.channel import answer, receive
+from fleet.worker_channel import answer, receive
 from policies.workers.messages import Measured, Measurements, MeasureRequest, Metric, Predictions
 from policies.workers.scores import Unmeasurable, array_of, classes_of, one_number, positive_of, probabilities_of, read_labels
 

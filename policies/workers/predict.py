@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from policies.workers.channel import answer, receive
+from fleet.worker_channel import answer, receive
 from policies.workers.messages import Predictions, PredictRequest
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from fleet.worker_channel import answer, receive
 from policies.rego.asking import RegoRequest, answer_of
-from policies.workers.channel import answer, receive
 
 
 def main() -> None:

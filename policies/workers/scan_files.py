@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from fleet.worker_channel import answer, receive
 from policies.files.scan import scan
 from policies.files.seen import ScanRequest
-from policies.workers.channel import answer, receive
 
 
 def main() -> None:

@@ -9,11 +9,13 @@ import pytest
 from benchmarks.gate_cases import quality
 from fleet.errors import InputError
 from policies.candidate import Candidate
+from policies.policy import PolicyAllows
 
 
 def demo(folder: Path) -> quality.Demo:
-    nothing = folder / "nothing"
-    return quality.Demo(Candidate("employment", quality._declared(), nothing, nothing, nothing, nothing, nothing, folder, 1))
+    nothing, fleet = folder / "nothing", quality._fleet(folder)
+    declared = fleet.models["employment"]
+    return quality.Demo(Candidate("employment", declared, nothing, nothing, nothing, nothing, nothing, folder, 1, regions=fleet.regions))
 
 
 @pytest.mark.parametrize("robustness", [{}, quality.LOOKED_FOR])
@@ -28,3 +30,7 @@ def test_what_is_timed_is_what_a_fleet_file_may_declare(tmp_path: Path, robustne
 def test_a_candidate_that_is_refused_is_not_timed(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"was refused \(schema present"):
         quality._asked(demo(tmp_path).declaring({}), tmp_path)
+
+
+def test_what_is_timed_is_allowed_by_the_policies(tmp_path: Path) -> None:
+    assert PolicyAllows().gather(demo(tmp_path).declaring({})).decisions[0][1].reasons == ()

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 from bentos_serving import Service, digest_of, packaged, serving
-
-MODELS = Path(__file__).parent / "models"
+from echo_model import save_echo
 
 
 @pytest.fixture(scope="session")
@@ -41,17 +40,8 @@ def logistic_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def echo_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A pyfunc with a column of every type, one of them optional."""
-    import mlflow.pyfunc
-    from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, Schema
-
-    types = {"age": "long", "children": "integer", "hours": "double", "rate": "float", "member": "boolean", "city": "string"}
-    columns = [ColSpec(kind, name) for name, kind in types.items()] + [
-        ColSpec("datetime", "since", required=False),
-        ColSpec("string", "note", required=False),
-    ]
     folder = tmp_path_factory.mktemp("echo") / "model"
-    mlflow.pyfunc.save_model(folder, python_model=MODELS / "echo.py", signature=ModelSignature(inputs=Schema(columns)), pip_requirements=[])
+    save_echo(folder)
     return folder
 
 

@@ -18,7 +18,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from bentos_serving import Service, digest_of, serving, tensor, wait_until
-from test_bentos_inference import ROW, row
+from hostile_bodies import ROW, row
 
 from bentos.service.batch import Batch, flat_fields
 from bentos.service.capture import FILE_ROWS, Answered, Bounds, Capture, capturing, prune

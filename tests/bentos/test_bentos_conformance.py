@@ -20,10 +20,10 @@ import pytest
 from bentos.conformance.asking import Subject
 from bentos.conformance.contracts import CONTRACTS, judge
 from bentos.conformance.findings import Finding, Outcome, conforms
-from bentos.conformance.images import check_image, known, not_of_a_server
+from bentos.conformance.images import check_image, known, listens, not_of_a_server
 from bentos.conformance.running import Run, impossible, running
 from bentos.oci.image import Ingredients, write_image
-from bentos.oci.kinds import this_platform
+from bentos.oci.kinds import CONFIG, INDEX, MANIFEST, this_platform
 from bentos.oci.layout import Layout
 from bentos.oci.unpack import image_in, unpack_image
 from control.conformance_command import check
@@ -193,6 +193,43 @@ def test_the_command_says_by_its_exit_code_whether_a_server_conforms(tmp_path: P
         check("ftp://x", (), (None, None), None, as_json=False)
 
 
+ANYWHERE = {"CONVOY_SERVICE_HOST": "0.0.0.0"}
+
+
+@pytest.mark.parametrize(
+    ("variables", "outcome", "reason"),
+    [
+        (ANYWHERE | {"SAGEMAKER_BIND_TO_PORT": "8080"}, Outcome.PASSED, "on 0.0.0.0:8080, and on 8787 where AIP_HTTP_PORT is 8787"),
+        (ANYWHERE | {"CONVOY_SERVICE_PORT": "8080"}, Outcome.FAILED, "and on 8080 where AIP_HTTP_PORT is 8787"),
+        (ANYWHERE, Outcome.FAILED, "on 0.0.0.0:3001"),
+        ({"SAGEMAKER_BIND_TO_PORT": "8080"}, Outcome.FAILED, "on 127.0.0.1:8080"),
+        ({"SAGEMAKER_BIND_TO_PORT": "http"}, Outcome.FAILED, "SAGEMAKER_BIND_TO_PORT: must be a whole number"),
+    ],
+)
+def test_an_image_listens_on_8080_and_where_its_cloud_says(variables: dict[str, str], outcome: Outcome, reason: str) -> None:
+    found = listens(variables)
+
+    assert found.outcome is outcome
+    assert reason in found.reason
+
+
+@pytest.mark.parametrize("url", ["http://", "http://127.0.0.1:99999", "http://[bad", "http://a b:1"])
+def test_what_is_no_url_is_bad_input(url: str) -> None:
+    with pytest.raises(InputError, match="is no URL that can be asked"):
+        check(url, ("sagemaker",), (None, None), None, as_json=True)
+
+
+def test_what_is_no_digest_is_bad_input() -> None:
+    with pytest.raises(InputError, match="is no digest of a revision"):
+        check("http://127.0.0.1:1", (), ("3", None), None, as_json=True)
+
+
+@pytest.mark.parametrize("inputs", [[1], [{"name": "age"}], {"age": 1}])
+def test_a_server_that_tells_nonsense_of_its_columns_is_judged_all_the_same(inputs: Any) -> None:
+    with server(GET_v2_models_m=(200, {"inputs": inputs})) as url:
+        assert {each.outcome for each in judged(url) if "row" in each.rule} == {Outcome.INCONCLUSIVE}
+
+
 def base_of_this_machine(base: Path) -> tuple[Path, dict[str, Path]]:
     """A base with nothing in it but a place for this machine's Python, and what is shown in it; the packages too."""
     here = this_platform()
@@ -256,6 +293,58 @@ print(json.dumps(told))
     assert told["cwd"] == "/opt/convoy/revision/src"
     assert told["uid"] == (65532 if os.geteuid() == 0 else 0), "in a user namespace the caller looks like root and has no more rights"
     assert manifest_of(tmp_path / "root/opt/convoy/revision").digest == config["Labels"]["convoy.revision"]
+
+
+def changed(image: Path, to: Path, **config: Any) -> Path:
+    """The same image with another configuration."""
+    shutil.copytree(image, to)
+    layout = Layout(to)
+    _, manifest, document = image_in(layout, this_platform())
+    kept = {name: value for name, value in (document["config"] | config).items() if value is not None}
+    made = layout.put_json(manifest | {"config": layout.put_json(document | {"config": kept}, CONFIG).as_json()}, MANIFEST)
+    index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [made.as_json() | {"platform": this_platform().as_json()}]}
+    layout.finish([layout.put_json(index, INDEX)])
+    return to
+
+
+@pytest.mark.parametrize(
+    ("config", "why"),
+    [
+        ({"User": "0"}, "is root, as which it is not run"),
+        ({"User": "00:5"}, "is root, as which it is not run"),
+        ({"User": None}, "is root, as which it is not run"),
+        ({"User": "65532 --setuid 0"}, "a number is needed"),
+        ({"User": "nobody"}, "a number is needed"),
+        ({"Entrypoint": None}, "names no command"),
+    ],
+)
+def test_an_image_of_root_or_without_a_command_is_judged_and_not_started(
+    config: dict[str, Any], why: str, runnable: tuple[Path, dict[str, Path]], tmp_path: Path
+) -> None:
+    image, mounts = runnable
+    found = {each.rule: each for each in check_image(changed(image, tmp_path / "image", **config), ("convoy", "sagemaker"), mounts=mounts)}
+
+    starts = found["it becomes ready from a read-only root, as nobody, with the word `serve` behind its command"]
+    assert (starts.outcome, why in starts.reason) == (Outcome.INCONCLUSIVE, True)
+    root = "User" in config and why.startswith("is root")
+    assert (found["its user is not root"].outcome is Outcome.FAILED) is root
+
+
+def test_what_an_image_says_is_for_its_own_command_alone(runnable: tuple[Path, dict[str, Path]], tmp_path: Path) -> None:
+    """A path, a library or a function of the shell would else be taken by programs that run here as root."""
+    image, mounts = runnable
+    for name in ("mount", "sh", "unshare"):
+        (tmp_path / name).write_text(f"#!/bin/sh\ntouch {tmp_path}/taken\n")
+        (tmp_path / name).chmod(0o755)
+    _, manifest, document = image_in(Layout(image), this_platform())
+    unpack_image(Layout(image), manifest, tmp_path / "root")
+    said = f"import os; print(os.environ['PATH'].startswith('{tmp_path}'))"
+    env = [f"PATH={tmp_path}:/usr/local/bin", f"BASH_FUNC_mount%%=() {{ touch {tmp_path}/taken; }}", "PYTHONDONTWRITEBYTECODE=1"]
+    config = document["config"] | {"Entrypoint": [document["config"]["Entrypoint"][0], "-c", said], "Env": env}
+    with running(Run(tmp_path / "root", config, mounts=mounts), tmp_path / "log") as process:
+        assert process.wait(60) == 0, (tmp_path / "log").read_text()
+    assert (tmp_path / "log").read_text() == "True\n"
+    assert not (tmp_path / "taken").exists()
 
 
 def test_an_image_with_one_changed_byte_is_not_even_started(runnable: tuple[Path, dict[str, Path]], tmp_path: Path) -> None:

@@ -148,12 +148,12 @@ HOSTILE = {
     "a path that climbs": (tar_of(member("../escaped", b"x")), "leaves the image"),
     "a link that climbs": (layer_of({"out": "../..", "out/escaped": b"x"}, packed=False)[0], "leaves the image"),
     "links in a circle": (layer_of({"a": "b", "b": "a", "a/escaped": b"x"}, packed=False)[0], "a circle of links"),
-    "a hard link out": (tar_of(member("x", type=tarfile.LNKTYPE, linkname="../../etc/passwd")), "link out of the image"),
+    "a hard link out": (tar_of(member("x", type=tarfile.LNKTYPE, linkname="../../etc/passwd")), "leaves the image"),
     "a hard link to a link": (
         tar_of(member("l", type=tarfile.SYMTYPE, linkname="/etc/passwd"), member("x", type=tarfile.LNKTYPE, linkname="l")),
         "no file of the image",
     ),
-    "a whiteout of the root": (tar_of(member(".wh..", b"")), "whiteout out of the image"),
+    "a whiteout of the root": (tar_of(member(".wh..", b"")), "leaves the image"),
     "a setuid file": (tar_of(member("usr/bin/su", b"x", mode=0o4755)), "give rights to whoever runs them: usr/bin/su"),
     "a setgid file behind a link": (
         tar_of(member("bin", type=tarfile.SYMTYPE, linkname="usr/bin"), member("bin/wall", b"x", mode=0o2755)),

@@ -15,7 +15,7 @@ import numpy as np
 import orjson
 import pytest
 from bentos_serving import Service, digest_of, serving
-from test_bentos_inference import row
+from hostile_bodies import row
 
 from bentos.service.grpc_messages import message
 from support.ports import free_port
@@ -262,6 +262,13 @@ def with_raw(request: Any, *raw: bytes) -> Any:
     return request
 
 
+def twice(name: str) -> Any:
+    request = of_model("echo")
+    for _ in range(2):
+        request.inputs.add(name=name, datatype="INT64", shape=[1])
+    return request
+
+
 def with_double(request: Any) -> Any:
     request.inputs[0].contents.fp64_contents.append(1.0)
     return request
@@ -275,6 +282,7 @@ REFUSED = {
     "too few raw tensors": (with_raw(grpc_row(), b"x"), "INVALID_ARGUMENT", "raw_input_contents has 1 tensors, inputs has 6"),
     "raw beside contents": (with_raw(grpc_row(), *[b""] * 6), "INVALID_ARGUMENT", "column 'age': has contents beside the raw"),
     "values in two fields": (with_double(grpc_row()), "INVALID_ARGUMENT", "column 'age': its values must stand in int64_contents"),
+    "a name too long to be repeated": (twice("n" * 100_000), "INVALID_ARGUMENT", "column 'nnn"),
     "a wrong datatype": (grpc_row(age=("FP64", 1.0)), "INVALID_ARGUMENT", "column 'age': the datatype must be INT64, not 'FP64'"),
 }
 

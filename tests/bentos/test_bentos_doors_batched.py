@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import csv
 import io
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -19,7 +20,7 @@ from mlflow.types.schema import ParamSchema, ParamSpec
 from bentos.service.azure import Azure
 from bentos.service.batcher import Batcher, Limits
 from bentos.service.board import Board
-from bentos.service.doors import Call, Enquiry, Reply
+from bentos.service.doors import Call, Enquiry, Question, Reply
 from bentos.service.errors import BadRequest
 from bentos.service.grpc_door import Grpc
 from bentos.service.grpc_messages import message
@@ -141,6 +142,33 @@ def test_the_same_rows_have_the_same_mark_at_every_door_and_are_captured_alike()
         (tensors((1.5, 2.5)), [4.0]),
         (tensors((1.5, 2.5))[::-1], [4.0]),
     ]
+
+
+@pytest.mark.parametrize(("rows", "thread"), [(2, "MainThread"), (3000, "predictions")])
+def test_rows_that_take_long_to_read_are_not_read_in_the_event_loop(rows: int, thread: str) -> None:
+    readers: list[str] = []
+
+    class Watched(Invocations):
+        def read(self, scorer: Scorer, call: Call) -> Question:
+            readers.append(threading.current_thread().name)
+            return super().read(scorer, call)
+
+    given = [(float(at), 1.0) for at in range(rows)]
+    (reply,) = answers(direct([]), csv_rows(*given)._replace(door=Watched()))
+
+    assert readers == [thread]
+    assert READERS[csv_rows](reply.body) == [a + b for a, b in given]
+
+
+def test_what_a_caller_puts_beside_its_tensors_is_not_kept_and_spoils_no_answer() -> None:
+    inputs = tensors((1.5, 2.5))
+    deep = b"[" * 300 + b"]" * 300
+    body = orjson.dumps({"inputs": inputs, "parameters": {"binary_data_output": False}})
+    body = body.replace(b'"datatype"', b'"parameters":{"deep":%b},"datatype"' % deep, 1)
+
+    (reply,) = answers(direct([]), Enquiry(Oip(), Call(body, JSON), keep=True))
+
+    assert orjson.loads(reply.kept[0]) == {"inputs": inputs}
 
 
 class Scaled:

@@ -20,9 +20,9 @@ import httpx
 import psutil
 import pytest
 from bentos_serving import Service, digest_of, environment, launched, packaged, serving, started, wait_until
+from hostile_bodies import ROW
 from test_bentos_direct import fussy
 from test_bentos_figures import PARENT, traces
-from test_bentos_inference import ROW
 from test_bentos_lifecycle import READY_SECONDS, refuses
 from test_bentos_processes import figure, processes
 

@@ -143,7 +143,7 @@ def test_a_deadline_that_is_none_is_the_callers_mistake(given: str, logistic: Se
 def test_what_is_too_late_is_504_and_too_much_is_503_with_a_time_to_come_back(echo_bento: Path, tmp_path: Path) -> None:
     import threading
 
-    from test_bentos_inference import row
+    from hostile_bodies import row
 
     with serving(echo_bento, tmp_path / "log", slots="1", deadline_ms="20000") as service:
         slow = threading.Thread(

@@ -5,7 +5,7 @@ import time
 
 import pytest
 from bentos_serving import digest_of, tensor, wait_until
-from test_bentos_inference import row
+from hostile_bodies import row
 
 INFER = "/v2/models/echo/infer"
 

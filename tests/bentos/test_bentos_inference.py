@@ -7,19 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from bentos_serving import tensor
-
-ROW = {
-    "age": ("INT64", 9_007_199_254_740_993),
-    "children": ("INT32", -2_147_483_648),
-    "hours": ("FP64", 0.1),
-    "rate": ("FP32", 0.5),
-    "member": ("BOOL", True),
-    "city": ("BYTES", "Zürich"),
-}
-
-
-def row(**changes):
-    return [tensor(name, *changes.get(name, given)) for name, given in ROW.items()]
+from hostile_bodies import ROW, row
 
 
 def columns(answer):

@@ -9,7 +9,7 @@ import threading
 import httpx
 import pytest
 from bentos_serving import digest_of, environment, launched, packaged, serving, started, tensor, wait_until
-from test_bentos_inference import row
+from hostile_bodies import row
 
 from fleet.manifest import manifest_of
 from support.ports import free_port

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from bentos.oci.contents import Contents, in_layer
+from bentos.oci.environment import python_version
 from bentos.oci.image import Beside, Image, Ingredients, write_image
 from bentos.oci.kinds import INDEX, LAYER, Descriptor
 from bentos.oci.layers import Item, write_layer
@@ -338,6 +341,40 @@ def test_links_and_what_lies_above_them_decide_where_a_bases_python_is(logistic_
 
     assert written(logistic_bento, tmp_path / "image", base, environment).manifests
     assert json.loads((tmp_path / "image" / "oci-layout").read_text()) == {"imageLayoutVersion": "1.0.0"}
+
+
+def test_who_packed_a_wheel_changes_no_digest(logistic_bento, tmp_path):
+    """Neither by the line that names it nor by what the record says of that file."""
+    images = []
+    for packer, digest in (("80.1", "sha256=one"), ("81.20", "sha256=other")):
+        environment = stub_environment(tmp_path / packer, logistic_bento)
+        info = next(environment.glob("numpy-*.dist-info"))
+        (info / "RECORD").write_text(f"{info.name}/METADATA,,\n{info.name}/WHEEL,{digest},{len(packer)}\n")
+        (info / "WHEEL").write_text(f"Wheel-Version: 1.0\nGenerator: setuptools ({packer})\nTag: py3-none-any\n")
+        root = root_folder(tmp_path / f"root-{packer}")
+        images.append(written(logistic_bento, tmp_path / f"image-{packer}", root, environment).digest)
+    assert images[0] == images[1]
+
+
+@pytest.mark.parametrize("white", ["usr/bin/.wh." + PYTHON, "usr/bin/.wh..wh..opq", ".wh.usr"])
+def test_a_python_that_a_later_layer_takes_away_is_none(white):
+    below = in_layer(io.BytesIO(layer_of({"usr/bin/" + PYTHON: elf("amd64")}, packed=False)[0]), python_version(), len)
+    above = in_layer(io.BytesIO(layer_of({white: b"", "usr/bin/sh": b""}, packed=False)[0]), python_version(), len)
+    assert below.head_of("/usr/bin/" + PYTHON) is not None
+    assert below.over(above).head_of("/usr/bin/" + PYTHON) is None
+    assert below.over(above).over(below).head_of("/usr/bin/" + PYTHON) is not None
+
+
+def test_a_debian_package_that_a_later_layer_removes_is_not_there_whatever_its_description_says():
+    def layer(*packages: str) -> Contents:
+        told = (f"Package: {name}\nStatus: install ok installed\nDescription: to deinstall things\nVersion: 1\n" for name in packages)
+        data = layer_of({"var/lib/dpkg/status": "\n".join(told).encode()}, packed=False)[0]
+        return in_layer(io.BytesIO(data), python_version(), len)
+
+    below = layer("libgomp1", "gcc")
+    assert below.has_package("gcc")
+    found = below.over(layer("libgomp1"))
+    assert (found.has_package("libgomp1=1"), found.has_package("gcc")) == (True, False)
 
 
 def test_wheels_that_are_not_at_hand_are_not_supported_and_the_way_round_is_named(logistic_bento, tmp_path, monkeypatch):

@@ -21,12 +21,13 @@ from bentos.inputs import BuildOptions
 from bentos.optimise.answer import answered
 from bentos.optimise.convert import converted
 from bentos.optimise.messages import Answered, AnswerRequest, ConvertRequest
-from bentos.service.errors import ModelUnusable
+from bentos.service.errors import BadRequest, ModelUnusable
 from bentos.service.loading import loading
 from bentos.service.settings import ServiceSettings
 from bentos.service.variant import Document, load_variant
 from fleet.declared_optimise import Variant
 from fleet.settings import NO_TELEMETRY, inherited_environment
+from support.graphs import saved_network
 
 SECONDS = 0.02
 
@@ -161,6 +162,7 @@ def test_a_model_that_takes_one_array_has_a_variant_that_takes_it_too(tmp_path: 
     assert answer.json()["outputs"][0]["data"] == pytest.approx(trained.predict_proba(numbers[:2]).ravel().tolist(), abs=1e-5)
 
 
+@pytest.mark.long
 def test_the_same_model_gives_the_same_bytes_in_every_process(tmp_path: Path) -> None:
     """Of two processes whose hash tables have other orders."""
     model, rows = saved(tmp_path, "sklearn", _pipeline())
@@ -202,27 +204,14 @@ def test_a_model_of_another_flavour_has_no_variant(echo_model: Path, tmp_path: P
 @pytest.fixture
 def network(tmp_path: Path) -> tuple[Path, Path]:
     """An ONNX model of two layers, and rows for it."""
-    import mlflow.onnx
-    from mlflow.models import ModelSignature
-    from mlflow.types import Schema, TensorSpec
-    from onnx import TensorProto, helper, numpy_helper
+    return _network(tmp_path)
 
-    random = np.random.default_rng(1)
-    weights = {"w1": random.normal(size=(8, 64)), "w2": random.normal(size=(64, 3))}
-    nodes = [
-        helper.make_node("MatMul", ["x", "w1"], ["a"]),
-        helper.make_node("Relu", ["a"], ["b"]),
-        helper.make_node("MatMul", ["b", "w2"], ["y"]),
-    ]
-    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, size]) for name, size in (("x", 8), ("y", 3))]
-    initial = [numpy_helper.from_array(array.astype(np.float32), name) for name, array in weights.items()]
-    graph = helper.make_graph(nodes, "network", ends[:1], ends[1:], initial)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8)
-    signature = ModelSignature(*(Schema([TensorSpec(np.dtype("float32"), (-1, size), name)]) for name, size in (("x", 8), ("y", 3))))
-    mlflow.onnx.save_model(model, tmp_path / "model", signature=signature, pip_requirements=["onnxruntime"], save_as_external_data=False)
-    rows = tmp_path / "rows.parquet"
-    pd.DataFrame({"x": random.normal(size=(30, 8)).astype(np.float32).tolist()}).to_parquet(rows)
-    return tmp_path / "model", rows
+
+def _network(folder: Path, minding_others: bool = False) -> tuple[Path, Path]:
+    model, numbers = saved_network(folder / "model", minding_others)
+    rows = folder / "rows.parquet"
+    pd.DataFrame({"x": numbers.tolist()}).to_parquet(rows)
+    return model, rows
 
 
 @pytest.mark.parametrize(("variant", "near"), [(Variant.FP16, 0.02), (Variant.INT8, 0.6)])
@@ -234,6 +223,29 @@ def test_an_onnx_model_becomes_smaller_and_answers_nearly_alike(
     assert (other.outputs, other.types) == (own.outputs, own.types) == (("y.0", "y.1", "y.2"), ("FP32",) * 3)
     furthest = np.abs(np.array(own.answers) - np.array(other.answers)).max()
     assert 0 < furthest < near
+
+
+@pytest.mark.parametrize(
+    ("minding_others", "variant", "together"), [(False, Variant.FP16, True), (True, Variant.FP16, False), (False, Variant.INT8, False)]
+)
+def test_requests_share_a_call_only_of_a_graph_whose_rows_do_not_mind_one_another(
+    tmp_path: Path, minding_others: bool, variant: Variant, together: bool
+) -> None:
+    model, rows = _network(tmp_path, minding_others)
+    folder = made(tmp_path, model, rows, variant)
+    (tmp_path / "src").mkdir()
+    for part, name in ((model, "model"), (folder, "variant")):
+        part.rename(tmp_path / "src" / name)
+    (tmp_path / "src" / "revision.json").write_text('{"model": "m", "version": "1"}')
+    scorer, _ = loading(ServiceSettings(root=tmp_path), "none", "").warmed()
+    assert (scorer.notes["path"], scorer.notes["together"], scorer.predictor.together) == (f"variant {variant}", together, together)
+
+
+def test_rows_are_answered_alone_and_in_batches(tmp_path: Path) -> None:
+    found = asked(*_network(tmp_path, minding_others=True))
+    assert len(found.together) == len(found.answers) == 30
+    assert set(found.answers) == {(0.0, 0.0, 0.0)}
+    assert len(set(found.together)) == 30
 
 
 def test_the_served_variant_is_part_of_the_one_digest_and_answers_as_the_model_did(tmp_path: Path) -> None:
@@ -260,6 +272,17 @@ def test_the_served_variant_is_part_of_the_one_digest_and_answers_as_the_model_d
     assert (output["datatype"], output["shape"]) == ("FP64", [1, 2])
     assert output["data"] == pytest.approx(_pipeline().predict_proba(ROWS.head(1))[0].tolist(), abs=1e-5)
     assert any(name.startswith("onnxruntime") for name in loaded)
+
+
+@pytest.mark.parametrize("case", ["texts and numbers, probabilities", "a forest's labels"])
+def test_a_variant_refuses_a_number_that_32_bits_do_not_hold_by_its_column(tmp_path: Path, case: str) -> None:
+    """As infinity it would be answered, and otherwise than by the model."""
+    flavour, train, options = CASES[case]
+    model, rows = saved(tmp_path, flavour, train(), **options)
+    variant = load_variant(made(tmp_path, model, rows))
+
+    with pytest.raises(BadRequest, match="column 'hours a week': a value is too large for float32"):
+        variant.predict(ROWS.head(2).assign(**{"hours a week": [1.0, 1e39]}))
 
 
 REFUSES = {

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
+import subprocess
+import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -13,11 +16,13 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
-from bentos_serving import Service, digest_of, launched, packaged, serving, tensor, wait_until
-from test_bentos_inference import row
+from bentos_serving import Service, digest_of, environment, launched, packaged, serving, started, tensor, wait_until
+from hostile_bodies import row
 from test_bentos_lifecycle import READY_SECONDS, refuses, rewrite
 
+from bentos.service.handover import Handover
 from clouds.local.counters import read_counters
+from support.ports import free_port
 
 ROWS = (tensor("age", "INT64", 30), tensor("hours", "FP64", 30.0), tensor("children", "INT64", 1))
 
@@ -133,6 +138,49 @@ def test_when_their_keeper_is_killed_the_processes_end_and_free_the_port(logisti
         psutil.wait_procs(orphans, 15)
 
         assert not any(each.is_running() for each in orphans)
+
+
+def test_a_process_that_still_loads_ends_with_its_keeper_and_lets_go_of_the_port(logistic_bento: Path, tmp_path: Path) -> None:
+    """What MLflow answered is read from a pipe that nobody writes to, so that it never gets ready."""
+    os.mkfifo(tmp_path / "parity")
+    alive, keeper = os.pipe()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        given = Handover(listening.fileno(), alive=alive, own=1, processes=2, patient=True)
+        variables = environment(logistic_bento, 1, parity=str(tmp_path / "parity"))
+        command = [*given.command()[:-2], "convoy_service", given.command()[-1]]
+        process = subprocess.Popen(command, cwd=logistic_bento / "src", env=variables, pass_fds=tuple(given.descriptors))
+    os.close(alive)
+    try:
+        with (tmp_path / "parity").open("wb"):
+            # opened: the process has come to its reading
+            assert process.poll() is None
+            os.close(keeper)
+            assert process.wait(10) == 0
+    finally:
+        process.kill()
+        process.wait(10)
+
+
+def test_a_process_that_cannot_be_started_now_is_started_later_and_the_others_go_on(logistic_bento: Path, tmp_path: Path) -> None:
+    python = tmp_path / "venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    there = os.path.realpath(sys.executable)
+    python.symlink_to(there)
+    for name in ("pyvenv.cfg", "lib"):
+        if (Path(sys.prefix) / name).exists() and sys.prefix != sys.base_prefix:
+            (tmp_path / "venv" / name).symlink_to(Path(sys.prefix) / name)
+    port = free_port()
+    variables = environment(logistic_bento, port, workers="2", revision=digest_of(logistic_bento))
+    command = [str(python), "-m", "convoy_service"]
+    with started(command, logistic_bento / "src", variables, port, tmp_path / "log") as service:
+        wait_until(service.ready, READY_SECONDS, "ready")
+        wait_until(lambda: figure(service, "processes_ready") == 2, READY_SECONDS, "both answer")
+        python.unlink()
+        os.kill(processes(service)[0].pid, signal.SIGKILL)
+        wait_until(lambda: "could not be started" in service.text(), 20, "it is missed")
+        assert ask(service) == 200
+        python.symlink_to(there)
+        wait_until(lambda: figure(service, "processes_ready") == 2, READY_SECONDS, "both answer again")
 
 
 def test_a_model_that_can_never_be_ready_ends_all_with_its_status(logistic_model: Path, tmp_path: Path) -> None:

@@ -6,7 +6,9 @@ import numpy as np
 import orjson
 import pytest
 
+from bentos.service.doors import Call
 from bentos.service.errors import BadRequest, ModelUnusable
+from bentos.service.invocations import Invocations
 from bentos.service.scorer import Label, load, read_label
 from bentos.service.warming import warm
 
@@ -50,6 +52,24 @@ def test_a_model_of_two_named_tensors(tmp_path):
     assert answered(scorer, image, {"name": "bias", "datatype": "FP32", "shape": [1], "data": [0.5]}) == {"sum": ([1], [10.5])}
     with pytest.raises(BadRequest, match="missing column 'bias'"):
         answered(scorer, image)
+
+
+def test_nested_values_that_do_not_fit_the_signature_are_their_callers_mistake(tmp_path):
+    import mlflow.pyfunc
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, Schema
+    from mlflow.types.schema import Array, DataType
+
+    signature = ModelSignature(inputs=Schema([ColSpec(Array(DataType.double), "v")]))
+    mlflow.pyfunc.save_model(tmp_path / "m", python_model=MODELS / "lengths.py", signature=signature, pip_requirements=[])
+    scorer = load(tmp_path / "m", Label("m", "1"), "m")
+
+    assert answered(scorer, {"name": "v", "datatype": "BYTES", "shape": [2], "data": ["[1.5, 2.5]", "[0.5]"]}) == {"output": ([2], [2, 1])}
+    for wrong in ('["a"]', "1", "null", '{"a": 1.0}', "[" * 500 + "]" * 500):
+        with pytest.raises(BadRequest, match="a value does not fit the model's signature"):
+            answered(scorer, {"name": "v", "datatype": "BYTES", "shape": [1], "data": [wrong]})
+    with pytest.raises(BadRequest, match="column 'v': its values are nested too deeply"):
+        Invocations().read(scorer, Call(b'{"instances": [{"v": %b}]}' % (b"[" * 300 + b"]" * 300), {}))
 
 
 def test_a_model_whose_signature_comes_from_type_hints(tmp_path):

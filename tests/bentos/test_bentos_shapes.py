@@ -10,7 +10,7 @@ import numpy as np
 import orjson
 import pytest
 from bentos_serving import Service, serving
-from test_bentos_inference import ROW
+from hostile_bodies import ROW
 
 from bentos.service.azure import Azure
 from bentos.service.doors import Call, Door, Enquiry
@@ -162,6 +162,7 @@ WRONG: dict[str, tuple[Door, Any, str]] = {
         {"input_data": {name: [value] * (1 + (name == "city")) for name, value in zip(NAMES, VALUES, strict=True)}},
         "column 'city' has 2 rows, column 'age' has 1",
     ),
+    "rows that are no lists": (Invocations(), split(columns=None, data=[1, 2]), "dataframe_split.data[0] must be a list of 8 values"),
     "params of a model without": (Invocations(), split() | {"params": {"a": 1}}, "unknown parameter 'a' (known: none)"),
     "params that are no object": (Invocations(), split() | {"params": []}, '"params" must be an object'),
 }

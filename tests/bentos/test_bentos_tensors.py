@@ -44,6 +44,18 @@ def test_a_tensor_input_of_another_shape_is_refused_with_the_allowed_one():
         values(Field("image", np.dtype("float32"), tail=(2, -1)), 1, 2, 3, shape=[1, 3])
 
 
+@pytest.mark.parametrize("shape", [[2**63 - 1, 0], [10**18, 0], [3, 0]])
+def test_rows_without_any_value_are_refused_however_many_they_are_said_to_be(shape):
+    with pytest.raises(BadRequest, match="column 'x': no size of its shape may be 0"):
+        values(Field("x", np.dtype("float64"), tail=(-1,)), shape=shape)
+
+
+@pytest.mark.parametrize("text", ["now", "today", "NaT", ""])
+def test_a_word_is_no_time(text):
+    with pytest.raises(BadRequest, match="column 'x': allowed are strings"):
+        values(Field("x", np.dtype(object), text=Text.MOMENT), text)
+
+
 def test_bytes_and_json_are_decoded():
     assert values(Field("x", np.dtype(object), text=Text.BINARY), "AP8=").tolist() == [b"\x00\xff"]
     assert values(Field("x", np.dtype(object), text=Text.JSON), '{"a": [1]}', "[2]").tolist() == [{"a": [1]}, [2]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import signal
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 from bentos_serving import Service, serving, tensor
 
+from bentos.service import usage
 from bentos.service.settings import ServiceSettings
 from bentos.service.usage import Usage
 from clouds.local.counters import Counters, Figures, read_counters
@@ -69,24 +69,39 @@ def test_a_file_that_is_not_ours_is_begun_anew(content: bytes, tmp_path: Path) -
 
 def test_the_counters_of_another_revision_are_not_added_to(tmp_path: Path) -> None:
     file = tmp_path / "one.counters"
-    usage = Usage(settings(file))
-    usage.count(b"live", 200, 1, 2)
-    del usage
+    before = Usage(settings(file))
+    before.count(b"live", 200, 1, 2)
+    del before
     Usage(settings(file, revision="sha256:" + "a" * 64))
     assert counted(file).figures["live"] == Figures()
 
 
-@pytest.mark.parametrize("trouble", ["a folder", "another process"])
-def test_answers_go_on_where_nothing_can_be_counted(trouble: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_answers_go_on_where_nothing_can_be_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "one.counters"
-    if trouble == "a folder":
-        file.mkdir()
-        Usage(settings(file)).count(b"live", 200, 1, 2)
-    else:
-        with file.open("w") as holder:
-            fcntl.flock(holder, fcntl.LOCK_EX)
-            Usage(settings(file)).count(b"live", 200, 1, 2)
+    file.mkdir()
+    Usage(settings(file)).count(b"live", 200, 1, 2)
     assert f"usage is not counted: {file}" in capsys.readouterr().err
+
+
+def test_what_is_answered_while_a_draining_process_still_counts_is_counted_when_it_has_ended(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(usage, "AGAIN_SECONDS", 0.0)
+    file = tmp_path / "one.counters"
+    draining = Usage(settings(file))
+    draining.count(b"live", 200, 1, 2)
+
+    following = Usage(settings(file))
+    following.count(b"live", 200, 10, 20)
+    following.count(b"canary", 503, 5, 6)
+    draining.count(b"live", 200, 1, 2)
+    assert counted(file).figures["live"] == Figures(2, 0, 2, 4)
+    assert f"usage is counted in memory until another process lets go of {file}" in capsys.readouterr().err
+
+    del draining
+    following.count(b"live", 200, 10, 20)
+    assert counted(file).figures["live"] == Figures(4, 0, 22, 44)
+    assert counted(file).figures["canary"] == Figures(1, 1, 5, 6)
 
 
 def test_without_a_file_nothing_is_kept(tmp_path: Path) -> None:

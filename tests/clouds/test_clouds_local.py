@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import signal
 import socket
@@ -12,7 +13,7 @@ import psutil
 import pytest
 from clouds_support import STACK, Made, make_revision, wait_until
 
-from clouds.local.placements import manifest_file, revision_root
+from clouds.local.placements import manifest_file, parity_file, revision_root
 from clouds.local.supervisor import ProcessState, Supervisor, launch
 from clouds.local.target import LocalTarget
 from clouds.serving import Deployment, State
@@ -99,11 +100,32 @@ def test_the_manifest_lies_beside_the_folder_and_serving_changes_no_file(target:
 def test_retiring_leaves_no_process_program_or_file_but_keeps_the_log(target: LocalTarget, made: Made, home: Home) -> None:
     target.deploy(deployment(made), made.fetch)
     process = ready(target, made)
+    beside = revision_root(home, deployment(made)).name
+    (home.revisions(REGION) / f"{beside}.tuning").touch()
     target.retire(REGION, MODEL, made.digest)
     assert not process.is_running()
     assert list(home.programs.iterdir()) == []
     assert list(home.revisions(REGION).iterdir()) == []
     assert (home.logs / f"serve-{REGION}-{MODEL}-{short(made.digest)}.log").exists()
+
+
+def test_what_is_known_of_how_a_revision_is_asked_goes_when_no_region_has_it(target: LocalTarget, made: Made, home: Home) -> None:
+    target.deploy(deployment(made), made.fetch)
+    process = ready(target, made)
+    kept = parity_file(home, made.digest)
+    assert process.environ()["CONVOY_SERVICE_PARITY"] == str(kept)
+    recent, old = (kept.with_name(f"{name * 64}.json") for name in "ab")
+    for file in (kept, recent, old):
+        file.touch()
+    for file in (kept, old):
+        os.utime(file, (0, 0))
+
+    elsewhere = Deployment(MODEL, "a", made.digest)
+    target.deploy(elsewhere, made.fetch)
+    target.retire(REGION, MODEL, made.digest)
+    assert (kept.exists(), recent.exists(), old.exists()) == (True, True, False)
+    target.retire("a", MODEL, made.digest)
+    assert not kept.exists()
 
 
 def test_a_port_taken_by_a_stranger_is_skipped(target: LocalTarget, made: Made) -> None:

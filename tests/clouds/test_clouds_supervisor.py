@@ -94,8 +94,7 @@ def test_an_odd_stack_id_is_refused(home: Home) -> None:
         configuration(home, 'a",B="c')
 
 
-def test_the_deepest_home_that_is_accepted_can_be_launched(tmp_path: Path) -> None:
-    home = Home(tmp_path)
+def test_the_deepest_home_that_is_accepted_can_be_launched(home: Home) -> None:
     while True:
         deeper = Home(home.root / "y")
         try:

@@ -27,7 +27,7 @@ from support.waiting import wait_until
 if TYPE_CHECKING:
     from support.stack import Load, TestStack
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.long, pytest.mark.stack, pytest.mark.timeout(600)]
 MODEL, REGION = "unlucky", "europe-west4"
 ROOT = Path(__file__).parents[2]
 
@@ -134,36 +134,36 @@ def promoted_once(stack: TestStack, number: int, version: str) -> None:
 
 def test_a_full_disk_a_taken_port_and_mlflow_away_delay_a_release_and_spoil_nothing(stack: TestStack) -> None:
     version = stack.register(MODEL)
-    with little_room(stack.house.home.region_store(REGION)):
-        assert stack.release(MODEL, version).returncode == 1
-        (view,) = stack.releases(MODEL)
-        assert view.phase == "replicating"
-        assert f"store {stack.house.home.region_store(REGION)}" in view.reasons[0]
-        assert "No space left" in view.reasons[0]
-        assert "has room" in view.reasons[0]
-        assert not stack.house.region_store(REGION).has_blob(str(view.digest))
-        assert stack.house.edges[0].state().of(MODEL) is None
-        assert stack.house.models.alias(MODEL, CHAMPION) is None
-    ports, used = stack.house.stack.region_ports(0), {found.port for found in placements(stack.house.home.programs)}
-    taken = next(port for port in ports if port not in used)
-    with listening(taken):
-        told_again(stack, CONVOY_CRASH_AT="before alias:champion")
-    assert taken not in {found.port for found in placements(stack.house.home.programs)}
-    with away(stack, "mlflow"):
-        before = (stack.house.ledger.verify(), stack.house.edges[0].state().of(MODEL))
-        refused = stack.convoy("release", MODEL, "--version", version)
-        assert refused.returncode == 5
-        assert all(word in refused.stderr for word in ("MLflow", "did not answer", "convoy status")), refused.stderr
-        assert (stack.house.ledger.verify(), stack.house.edges[0].state().of(MODEL)) == before
-        assert "Unreachable" in told_again(stack)
-        (view,) = stack.releases(MODEL)
-        assert (view.phase, share_of(stack, str(view.digest))) == ("promoting", 100)
-        assert "MLflow" in view.reasons[0]
+    with stack.alone():
+        with little_room(stack.house.home.region_store(REGION)):
+            assert stack.release(MODEL, version).returncode == 1
+            (view,) = stack.releases(MODEL)
+            assert view.phase == "replicating"
+            assert f"store {stack.house.home.region_store(REGION)}" in view.reasons[0]
+            assert "No space left" in view.reasons[0]
+            assert "has room" in view.reasons[0]
+            assert not stack.house.region_store(REGION).has_blob(str(view.digest))
+            assert stack.house.edges[0].state().of(MODEL) is None
+            assert stack.house.models.alias(MODEL, CHAMPION) is None
+        ports, used = stack.house.stack.region_ports(0), {found.port for found in placements(stack.house.home.programs)}
+        taken = next(port for port in ports if port not in used)
+        with listening(taken):
+            told_again(stack, CONVOY_CRASH_AT="before alias:champion")
+        assert taken not in {found.port for found in placements(stack.house.home.programs)}
+        with away(stack, "mlflow"):
+            before = (stack.house.ledger.verify(), stack.house.edges[0].state().of(MODEL))
+            refused = stack.convoy("release", MODEL, "--version", version)
+            assert refused.returncode == 5
+            assert all(word in refused.stderr for word in ("MLflow", "did not answer", "convoy status")), refused.stderr
+            assert (stack.house.ledger.verify(), stack.house.edges[0].state().of(MODEL)) == before
+            assert "Unreachable" in told_again(stack)
+            (view,) = stack.releases(MODEL)
+            assert (view.phase, share_of(stack, str(view.digest))) == ("promoting", 100)
+            assert "MLflow" in view.reasons[0]
     told_again(stack, "reconcile()")
     promoted_once(stack, 1, version)
 
 
-@pytest.mark.long
 def test_envoy_killed_in_a_canary_and_a_second_run_delay_a_release_and_spoil_nothing(stack: TestStack) -> None:
     if not stack.releases(MODEL):
         assert stack.release(MODEL, stack.register(MODEL)).returncode == 0
@@ -187,7 +187,6 @@ def test_envoy_killed_in_a_canary_and_a_second_run_delay_a_release_and_spoil_not
     assert_traffic(load, {stable, stack.releases(MODEL)[1].digest})
 
 
-@pytest.mark.long
 def test_prefect_away_in_a_canary_leaves_the_edge_safe_and_the_release_ends_right(stack: TestStack) -> None:
     if not stack.releases(MODEL):
         assert stack.release(MODEL, stack.register(MODEL)).returncode == 0

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
+import psutil
 import pytest
 
 from clouds.local.supervisor import configuration
@@ -33,6 +34,7 @@ from flows.house import House
 from registry.leases import Leases
 from registry.ledger import Ledger, NewEvent, utc_now
 from support.stack import toy_fleet, write_fleet
+from support.waiting import wait_until
 
 NOBODY = 9
 """No stack ever has its ports from here on, so nobody answers there."""
@@ -270,8 +272,11 @@ def test_a_stranger_on_one_of_our_ports_is_named(case: Case) -> None:
 
 
 def test_what_an_earlier_supervisor_left_is_told_by_its_mark(case: Case) -> None:
-    left = subprocess.Popen(["sleep", "60"], env={**os.environ, "CONVOY_STACK_ID": case.house.stack.stack_id})
+    mark = {"CONVOY_STACK_ID": case.house.stack.stack_id}
+    left = subprocess.Popen(["sleep", "60"], env={**os.environ, **mark})
     try:
+        # its environment is there a moment after the process is
+        wait_until(lambda: mark.items() <= psutil.Process(left.pid).environ().items(), 10, what="the mark of what was left")
         (told,) = running.orphans(case)
     finally:
         left.kill()

@@ -80,6 +80,7 @@ def running(make: Callable[..., Started]) -> Started:
     return started
 
 
+@pytest.mark.long
 def test_two_callers_at_once_get_one_healthy_stack(running: Started) -> None:
     first, second = running.views[:2]
     assert first.stack_id == second.stack_id
@@ -173,6 +174,7 @@ def test_a_release_on_a_stack_whose_ledger_is_postgresql_ends_promoted_and_the_p
     assert not any(secret.encode() in file.read_bytes() for file in databases for secret in (PASSWORD, quoted))
 
 
+@pytest.mark.long
 def test_a_second_home_stands_beside_the_first_and_leaves_nothing_though_its_supervisor_was_killed(
     running: Started, beside: Started
 ) -> None:

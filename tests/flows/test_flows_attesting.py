@@ -15,10 +15,12 @@ from machine_world import LEASE, MODEL, World
 from control.attestations_command import show_attestations
 from control.stack.records import record_operators
 from fleet.errors import ExitCode, InputError, UnknownName
+from fleet.evidence import GateOutcome, GateResult
 from fleet.versions import Revision
-from flows import attesting, effects, gating, shipping
+from flows import attesting, effects, gating, optimising, shipping
 from flows.attested import doubts, maker_of
 from flows.desires import desires, release_stream
+from flows.gate_report import as_payload
 from flows.operating import Wish, operate
 from flows.parking import parked
 from flows.rollback_request import ask_for
@@ -97,6 +99,18 @@ def test_who_built_scanned_and_validated_a_revision_lies_signed_in_every_store(w
         bills = documents(store, made.digest, BOM)
         assert [problems(bill) for bill in bills] == [(), ()]
         assert {"machine-learning-model"} <= {json.loads(bill)["metadata"]["component"]["type"] for bill in bills}
+
+
+@pytest.mark.parametrize("world", [ONE_STEP | {"optimise": {"variants": ["onnx"]}}], indirect=True)
+def test_what_the_gate_of_its_variants_said_is_signed_too(world: World) -> None:
+    result = as_payload(GateResult("parity", GateOutcome.PASSED, ("it answers as the model does",)))
+    world._patches.setattr(optimising, "_optimised", lambda *_: {"results": [result], "variants": {}})
+    want(world)
+    assert phase(world, "toy-1") == "promoted"
+    outcomes = said_in(world.stores["origin"], revision(world).digest)[Word.VALIDATION].details["outcomes"]
+    assert isinstance(outcomes, dict)
+    assert outcomes["parity"] == "passed"
+    assert "model files" in outcomes
 
 
 @pytest.mark.parametrize("kept", [1, 3, 4, 5])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from pathlib import Path
@@ -91,6 +92,35 @@ def test_a_package_of_what_is_not_declared_or_not_registered_is_refused(house: H
     (tmp_path / "taken" / "file").touch()
     with pytest.raises(InputError, match="is not empty"):
         package_version(house, Order("toy", "3", tmp_path / "taken"), said)
+
+
+def test_what_cannot_be_written_is_refused_before_anything_is_fetched(house: House, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder.bento").mkdir()
+    house.__dict__["models"] = None
+    for out, why in ((tmp_path / "file" / "bento", "cannot be made"), (tmp_path / "folder.bento", "is there already")):
+        with pytest.raises(InputError, match=why):
+            package_version(house, Order("toy", "3", out), said)
+    order = Order("toy", "3", tmp_path / "image" / "bento", ImageOrder(tmp_path / "image", {AMD64: tmp_path}))
+    with pytest.raises(InputError, match="lie in one another"):
+        package_version(house, order, said)
+
+
+def test_a_full_disk_leaves_no_half_bento(house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = tmp_path / "place"
+    copytree = shutil.copytree
+
+    def no_room(source: Path, to: Path, *given: Any, **more: Any) -> Any:
+        done = copytree(source, to, *given, **more)
+        if Path(to).is_relative_to(place) and Path(to).name == "bento":
+            shutil.rmtree(Path(to) / "src" / "model")
+            raise OSError(errno.ENOSPC, "no space left on device")
+        return done
+
+    monkeypatch.setattr(shutil, "copytree", no_room)
+    with pytest.raises(OperationFailed, match=r"toy version 3: could not be written \(.*no space left"):
+        package_version(house, Order("toy", "3", place / "bento"), said)
+    assert list(place.iterdir()) == []
 
 
 def test_an_images_manifests_and_bill_are_referrers_of_the_revision_also_where_it_was_copied_to(

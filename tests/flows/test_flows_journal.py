@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -52,6 +53,25 @@ def taken_over(work: Work) -> None:
     """Let another controller have the model, as after a pause that was longer than the lease."""
     work.house.leases.give_back(work.claim.lease)
     assert work.house.leases.take("toy", "another", 30) is not None
+
+
+def test_a_lease_that_ran_out_and_that_nobody_took_is_still_ours(ledger: Ledger, work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
+    paused = ledger.now() + timedelta(seconds=600)
+    monkeypatch.setattr(ledger, "now", lambda: paused)
+    assert work.house.leases.current("toy") is None
+    work.check()
+    held = work.house.leases.current("toy")
+    assert held is not None
+    assert held.epoch == work.claim.lease.epoch
+
+
+def test_a_lease_that_ran_out_and_that_somebody_took_and_left_is_lost(ledger: Ledger, work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken_over(work)
+    paused = ledger.now() + timedelta(seconds=600)
+    monkeypatch.setattr(ledger, "now", lambda: paused)
+    assert work.house.leases.current("toy") is None
+    with pytest.raises(Busy, match="another controller"):
+        work.check()
 
 
 def test_nothing_is_done_to_the_world_once_the_lease_is_lost(work: Work) -> None:

@@ -18,10 +18,10 @@ from support.stack import REGIONS
 if TYPE_CHECKING:
     from support.stack import TestStack
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.long, pytest.mark.stack, pytest.mark.timeout(400)]
 
 MODEL = "killed"
-CASES = 1
+CASES = 2
 WEIGHTS = (20, 50)
 COURSES = {
     Ending.PROMOTED: Course(REGIONS, REVISION, STABLE, WEIGHTS),

@@ -22,6 +22,7 @@ from bentos.oci.layout import Layout
 from bentos.oci.unpack import image_in
 from fleet.declared_golden import Golden, Tolerance
 from fleet.declared_optimise import Optimise, Variant
+from fleet.errors import OperationFailed
 from fleet.evidence import GateOutcome
 from fleet.manifest import manifest_of
 from fleet.phases import ReleasePhase
@@ -36,6 +37,7 @@ from flows.work import Claim, Work
 from policies.golden_set import GoldenSet
 from policies.parity import Parity, Speed, Tried, judge_parity
 from registry.referrers import BOM, IMAGE, IMAGE_INDEX, TUNING, VARIANT, attach, documents, referrers
+from support.graphs import saved_network
 from support.images import AMD64, root_folder, stub_environment
 from support.stack import house_without_servers
 
@@ -117,6 +119,7 @@ def test_a_variant_that_answers_alike_is_packaged_and_what_it_won_stands_beside_
         assert work.house.origin.manifest(document["digest"]).size == int(document["bytes"])
 
 
+@pytest.mark.long
 def test_a_package_serves_the_variant_that_a_release_would_and_its_image_tells_of_it_and_of_the_tuning(
     tmp_path: Path, logistic: Path
 ) -> None:
@@ -142,6 +145,45 @@ def test_a_package_serves_the_variant_that_a_release_would_and_its_image_tells_o
     kinds = [each.get("artifactType") for each in json.loads((order.to / "index.json").read_text())["manifests"]]
     assert sorted(filter(None, kinds)) == sorted([BOM, TUNING, VARIANT])
     assert {found.media_type for found in referrers(house.origin, released)} == {IMAGE, IMAGE_INDEX, BOM, TUNING, VARIANT}
+
+
+def test_golden_answers_of_a_release_change_nothing_of_its_variant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the input example no row depends on x, of the golden rows each does: a missing x is another answer only there."""
+    import mlflow.sklearn
+    from mlflow.models import infer_signature
+    from sklearn.tree import DecisionTreeClassifier
+
+    y, x = np.repeat([-1.0, 1.0], 50), np.tile(np.arange(-25.0, 25.0), 2)
+    rows = pd.DataFrame({"y": y, "x": x})
+    tree = DecisionTreeClassifier(random_state=1).fit(rows, (y > 0) & (x > 10))
+    example = rows[rows["y"] < 0].head(10)
+    folder = tmp_path / "model"
+    mlflow.sklearn.save_model(
+        tree,
+        folder,
+        signature=infer_signature(rows, tree.predict(rows)),
+        input_example=example,
+        pip_requirements=["scikit-learn", "cloudpickle"],
+        serialization_format="cloudpickle",
+    )
+    golden = GoldenSet("the test", (("y", "FP64"), ("x", "FP64")), ((1.0, 5.0), (1.0, 20.0)), ("output",), ((False,), (True,)))
+    monkeypatch.setattr(optimising, "golden_set", lambda *_: golden)
+    with validated(tmp_path / "work", Optimise(serve=Variant.ONNX, seconds=0.05)) as work:
+        assert optimise.fn(work, source(folder)) == ()
+        packaged = optimising.make_served_variant(work.house, work.declared, source(folder), tmp_path / "packaged")
+        assert packaged is not None
+        assert dict(said_so_far(work.journal.events())[0].figures)["rows"] == "12"
+        assert told(work)["variants"]["onnx"]["digest"] == manifest_of(packaged).digest
+
+
+def test_a_variant_that_the_gate_did_not_keep_is_not_served_when_fleet_yaml_names_it_afterwards(tmp_path: Path, logistic: Path) -> None:
+    with validated(tmp_path, Optimise(serve=Variant.ONNX, rows=20, seconds=0.05)) as work:
+        assert optimise.fn(work, source(logistic)) == ()
+        other = Optimise(variants=(Variant.ONNX, Variant.INT8), serve=Variant.INT8)
+        changed = work.declared.model_copy(update={"optimise": other})
+        vars(work.house)["fleet"] = work.house.fleet.model_copy(update={"models": {"toy": changed}})
+        with pytest.raises(OperationFailed, match=r"onnx-int8 of toy version 1: was not kept by this release's gate 'parity'"):
+            served_variant(work)
 
 
 def layer_names(layout: Layout, digest: str) -> list[str]:
@@ -179,6 +221,32 @@ def test_a_model_without_such_a_variant_goes_on_without_one_that_is_not_to_be_se
         assert result.outcome is GateOutcome.PASSED
         assert "have variants, and this one is loaded by" in result.reasons[1]
         assert served_variant(work) is None
+
+
+def test_a_model_of_tensors_is_tried_with_its_input_example(tmp_path: Path) -> None:
+    """Its weights in 16 bits are near enough, in 8 bits they are not."""
+    near = Tolerance(absolute=Decimal("0.02"), relative=Decimal("0.01"))
+    folder, _ = saved_network(tmp_path / "model")
+    declared = Optimise(variants=(Variant.FP16, Variant.INT8), serve=Variant.FP16, tolerance=near, seconds=0.05)
+    with validated(tmp_path / "work", declared) as work:
+        assert optimise.fn(work, source(folder)) == ()
+        assert list(told(work)["variants"]) == ["onnx-fp16"]
+        (result,) = said_so_far(work.journal.events())
+        assert dict(result.figures)["rows"] == "30"
+        assert "rows differ" in result.tables[0].rows[2][-1]
+        packaged = optimising.make_served_variant(work.house, work.declared, source(folder), tmp_path / "packaged")
+        assert packaged is not None
+        assert told(work)["variants"]["onnx-fp16"]["digest"] == manifest_of(packaged).digest
+
+
+def test_a_model_without_rows_is_released_as_it_is_and_not_with_a_variant(tmp_path: Path) -> None:
+    folder, _ = saved_network(tmp_path / "model")
+    (folder / "serving_input_example.json").unlink()
+    for serve, refused in ((None, False), (Variant.FP16, True)):
+        with validated(tmp_path / str(serve), Optimise(variants=(Variant.FP16,), serve=serve, seconds=0.05)) as work:
+            reasons = optimise.fn(work, source(folder))
+            assert bool(reasons) is refused
+            assert "neither rows with x nor an input example of tensors" in str(said_so_far(work.journal.events())[0].reasons)
 
 
 def test_nothing_is_made_where_nothing_is_declared(tmp_path: Path) -> None:
@@ -221,6 +289,17 @@ def test_a_served_variant_must_give_equal_labels_and_numbers_within_the_toleranc
     assert result.outcome is GateOutcome.FAILED
     assert re.search(reason, " ".join(result.reasons))
     assert judge_parity(Optimise(), found).outcome is GateOutcome.PASSED
+
+
+def test_a_variant_that_answers_otherwise_among_other_rows_is_not_served() -> None:
+    alone = parity((1, 0.25), (0, 0.75))
+    both = tuple(dict(zip(OWN.outputs, row, strict=True)) for row in ((1, 0.25), (0, 0.8)))
+    among = replace(alone, together=OWN.answers, variants=(replace(alone.variants[0], together=both),))
+    result = judge_parity(SERVED, among)
+    assert result.outcome is GateOutcome.FAILED
+    assert "1 of 2 rows differ in requests of 64 rows (allowed: 0)" in result.reasons[0]
+    assert judge_parity(SERVED, replace(among, together=())).outcome is GateOutcome.FAILED
+    assert judge_parity(SERVED, replace(among, together=((1, 0.25), (0, 0.8)))).outcome is GateOutcome.PASSED
 
 
 def test_what_lies_within_the_tolerance_passes_and_what_was_won_is_told_in_times() -> None:

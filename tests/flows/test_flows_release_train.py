@@ -120,18 +120,19 @@ def test_a_canary_that_is_dead_before_any_attempt_is_rolled_back(stack: TestStac
 
 def test_a_flipped_byte_in_one_regions_store_keeps_the_version_from_that_region_and_says_so(stack: TestStack) -> None:
     version = stack.register("flipped")
-    assert stack.release("flipped", version, crash_at="before deploy:europe-west4").returncode == -9
-    digest = stack.releases("flipped")[0].digest
-    assert digest is not None
-    manifest = stack.house.origin.manifest(digest)
-    # The MLmodel file names its run, so no other model shares its blob.
-    (victim,) = (entry.digest.removeprefix("sha256:") for entry in manifest.entries if entry.path.endswith("/MLmodel"))
-    (blob,) = (path for path in stack.house.home.region_store("europe-west4").rglob("*") if path.name == victim)
-    data = bytearray(blob.read_bytes())
-    data[len(data) // 2] ^= 1
-    blob.chmod(0o644)
-    blob.write_bytes(data)
-    told_again(stack, "flipped")
+    with stack.alone():
+        assert stack.release("flipped", version, crash_at="before deploy:europe-west4").returncode == -9
+        digest = stack.releases("flipped")[0].digest
+        assert digest is not None
+        manifest = stack.house.origin.manifest(digest)
+        # The MLmodel file names its run, so no other model shares its blob.
+        (victim,) = (entry.digest.removeprefix("sha256:") for entry in manifest.entries if entry.path.endswith("/MLmodel"))
+        (blob,) = (path for path in stack.house.home.region_store("europe-west4").rglob("*") if path.name == victim)
+        data = bytearray(blob.read_bytes())
+        data[len(data) // 2] ^= 1
+        blob.chmod(0o644)
+        blob.write_bytes(data)
+        told_again(stack, "flipped")
     view = stack.ended("flipped", 1)
     assert view.phase == "failed"
     check_listed(stack, view, Ending.FAILED, lost=("europe-west4",))

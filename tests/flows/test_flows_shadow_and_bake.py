@@ -92,6 +92,7 @@ def test_a_version_that_fails_is_found_by_its_copies_and_no_caller_meets_it(stac
     )
 
 
+@pytest.mark.long
 def test_what_is_switched_at_once_bakes_and_is_promoted_without_a_canary(stack: TestStack, first: dict[str, str]) -> None:
     with stack.load(AT_ONCE, 60) as load:
         view = told(stack, AT_ONCE, stack.register(AT_ONCE, offset=1.0), ("acted bake",))

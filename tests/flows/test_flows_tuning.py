@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import json
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 from test_flows_measuring import packaged
 
+from bentos.service.tuning import tuned
 from fleet.errors import UnknownName
-from fleet.tuning import Point
+from fleet.tuning import Point, Tuning
 from flows.tuning import Grid, tune
 from registry.referrers import TUNING, attach, documents, newest_tuning
 from registry.store import ContentStore, copy
@@ -37,6 +40,32 @@ def test_a_revision_is_tuned_and_a_region_that_has_it_unpacks_the_choice_beside_
         house.fetch_from(region)(revision.digest, unpacked)
         assert unpacked.with_name("revision.tuning").read_bytes() == document
         assert not (house.home.work / "tune-toy").exists()
+
+
+def test_half_a_tuning_never_lies_beside_a_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service refuses to start beside one that it cannot read."""
+    with packaged(tmp_path) as work:
+        house, revision = work.house, work.revision
+        assert revision is not None
+        found = Tuning(revision.digest, "toy", {"cpu": "any", "cores": 1}, 8, 100, (Point(1, 1, Decimal(9), Decimal(1), Decimal(1)),))
+        (region, *_) = house.model("toy").regions
+        store = house.region_store(region)
+        copy(revision.digest, house.origin, store)
+        attach(store, revision.digest, TUNING, found.to_bytes("2026-01-01"))
+        write = Path.write_bytes
+
+        def no_room(file: Path, data: bytes) -> int:
+            write(file, data[: len(data) // 2])
+            raise OSError(errno.ENOSPC, "no space left on device")
+
+        (tmp_path / "unpacked").mkdir()
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "write_bytes", no_room)
+            with pytest.raises(OSError, match="no space"):
+                house.fetch_from(region)(revision.digest, tmp_path / "unpacked" / "revision")
+        assert not (tmp_path / "unpacked" / "revision.tuning").exists()
+        house.fetch_from(region)(revision.digest, tmp_path / "unpacked" / "revision")
+        assert tuned(tmp_path / "unpacked" / "revision.tuning", {"cpu": "any", "cores": 1}) == {"batch_rows": "1", "workers": "1"}
 
 
 def test_what_was_never_packaged_is_not_tuned(tmp_path: Path) -> None:

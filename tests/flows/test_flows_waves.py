@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from control.views import ReleaseView
     from support.stack import TestStack
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(400), pytest.mark.usefixtures("alone")]
+pytestmark = [pytest.mark.long, pytest.mark.stack, pytest.mark.timeout(400), pytest.mark.usefixtures("alone")]
 
 STEPS = (20, 50)
 

@@ -163,6 +163,7 @@ def test_a_rollback_over_living_edges_is_read_back_at_each(work: Work, edges: tu
     assert all(edge.model().table.shares == edge.model().table.safe for edge in edges)
 
 
+@pytest.mark.long
 def test_a_rollback_with_a_dead_edge_ends_and_names_it_and_delays_no_other(
     work: Work, edges: tuple[RealEdge, ...], regions: Regions
 ) -> None:
@@ -202,6 +203,7 @@ def test_an_agent_that_comes_back_in_time_is_read_like_the_others(work: Work, ed
     assert [envoy_percent(edge) for edge in edges] == [0, 0, 0]
 
 
+@pytest.mark.long
 def test_an_edge_that_still_routes_to_the_canary_fails_the_rollback_and_keeps_its_processes(
     work: Work, edges: tuple[RealEdge, ...], regions: Regions
 ) -> None:

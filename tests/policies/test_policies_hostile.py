@@ -78,6 +78,7 @@ raise RuntimeError(f"{{len(os.environ)}} variables, the secret in {{found}}")
     assert "the secret in []" in result.reasons[0]
 
 
+@pytest.mark.long
 def test_an_endless_model_is_stopped_at_the_limit_with_its_children(candidate: Candidate, hostile: Hostile) -> None:
     mark = f"mark-{uuid.uuid4()}"
     folder = hostile(spawning(mark) + "while True: pass")

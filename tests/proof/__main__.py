@@ -1,4 +1,4 @@
-"""`make proof`: the kill sweep, the mutants and the soak; PROOF="sweep --cases 12" runs a part of it."""
+"""`make proof`: the kill sweep, the mutants, the soak and the hostile bodies; PROOF="sweep --cases 12" runs a part of it."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from benchmarks.form import RESULTS, ROOT, Row, report, write
 
 T = TypeVar("T")
 PAGE = ROOT / "docs" / "proof.md"
-PARTS = ("sweep", "mutants", "soak")
+PARTS = ("sweep", "mutants", "soak", "bodies")
 HEAD = """# Proof
 
 What `make proof` found; generated from `benchmarks/results/proof-*.json`, do not edit. It runs at length what each test run
@@ -140,6 +140,12 @@ def rounds(cases: list[dict[str, Any]]) -> list[str]:
     return [*_table(["what", "at first", "at last", "may become", "holds"], body), ""]
 
 
+def answered_how(cases: list[dict[str, Any]]) -> list[str]:
+    """Return how the hostile bodies of each kind were answered."""
+    body = [[case["kind"], case["bodies"], case["answers"], "yes" if case["right"] else "**no**"] for case in cases]
+    return [*_table(["what was sent", "how many", "answered with", "as it must"], body), ""]
+
+
 def _ended(cases: list[dict[str, Any]]) -> str:
     if not cases:
         return ""
@@ -173,5 +179,5 @@ def _table(head: list[str], body: list[list[Any]]) -> list[str]:
     return [f"| {' | '.join(map(str, line))} |" for line in (head, ["---"] * len(head), *body)]
 
 
-TITLES = {"sweep": "Killed anywhere", "mutants": "Mutants of the safety code", "soak": "Soak"}
-TABLES = {"sweep": killed_where, "mutants": caught_by, "soak": rounds}
+TITLES = {"sweep": "Killed anywhere", "mutants": "Mutants of the safety code", "soak": "Soak", "bodies": "Hostile bodies"}
+TABLES = {"sweep": killed_where, "mutants": caught_by, "soak": rounds, "bodies": answered_how}

@@ -206,7 +206,7 @@ def fleet_of(models: Mapping[str, str]) -> dict[str, Any]:
         "once": model | {"canary": {"max_seconds": 120}, "traffic": {"mode": "blue-green", "bake_seconds": 1}},
         "asked": model | {"canary": walked, "approval": {"required": True, "within_seconds": 600}},
         "said": model | {"canary": waiting},
-        "gated": model | {"canary": walked, "gates": GATES},
+        "gated": model | {"canary": walked, "gates": {**model["gates"], **GATES}},
     }
     return fleet | {"models": {name: declared[kind] for name, kind in models.items()}}
 

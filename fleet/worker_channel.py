@@ -1,4 +1,4 @@
-"""How a worker hears its request (stdin) and hands back its answer (an open descriptor); both are JSON, as the sandbox wants it."""
+"""How a worker in the sandbox hears its request (stdin) and hands back its answer (an open descriptor); both are JSON."""
 
 from __future__ import annotations
 
