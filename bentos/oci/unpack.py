@@ -6,6 +6,7 @@ let long paths out of the folder before Python 3.11.13 (CVE-2025-4517), and refu
 
 from __future__ import annotations
 
+import errno
 import gzip
 import os
 import posixpath
@@ -13,22 +14,25 @@ import shutil
 import stat
 import tarfile
 import zlib
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 from bentos.oci.contents import OPAQUE, WHITEOUT
+from bentos.oci.entries import Layer, reading
 from bentos.oci.kinds import INDEX, LAYER, LAYERS, MANIFEST, Descriptor, Platform
 from bentos.oci.layout import Layout
-from fleet.errors import InputError, IntegrityError, NotSupported, OperationFailed
+from fleet.errors import ConvoyError, InputError, IntegrityError, NotSupported, OperationFailed
 
-CHUNK = 1 << 20
 MOST_LINKS = 40
-LONGEST_PATH = 2048
-MOST_HEADER = 1 << 20
-"""What a header of names and attributes may have; tarfile reads it into memory whole."""
+LONGEST_PATH, DEEPEST = 2048, 200
+"""In characters and in folders: who walks through the image calls itself for each."""
+SHOWN = 200
 CAPABILITY = "SCHILY.xattr.security.capability"
 REMEDY = "Make the image anew."
+UNFIT = (errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP, errno.EINVAL, errno.EMLINK)
+"""What a file system says of names and links that it cannot have; all else is not the image's fault."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +45,13 @@ class Bounds:
 
 @dataclass(slots=True)
 class Laid:
-    """What was laid so far: how much, and files that would raise who runs them, by their paths."""
+    """What was laid so far: how much, files that would raise who runs them, and what the layer at hand has; by their paths."""
 
     bounds: Bounds
     file_bytes: int = 0
     entries: int = 0
     raising: set[str] = field(default_factory=set)
+    fresh: set[str] = field(default_factory=set)
 
     def count(self, size: int) -> None:
         """Count an entry before it is laid; raises IntegrityError for more than the bounds allow."""
@@ -55,6 +60,12 @@ class Laid:
         if self.file_bytes > self.bounds.file_bytes or self.entries > self.bounds.entries:
             told = f"more than {self.bounds.file_bytes >> 20} MiB or {self.bounds.entries} entries"
             raise IntegrityError("the image", f"unpacks to {told}", "Make it smaller.")
+
+    def freshen(self, path: str) -> None:
+        """Remember that the layer at hand has a path, and so the folders above it."""
+        while path and path not in self.fresh:
+            self.fresh.add(path)
+            path = posixpath.dirname(path)
 
 
 def image_in(layout: Layout, platform: Platform) -> tuple[Descriptor, dict[str, Any], dict[str, Any]]:
@@ -91,61 +102,53 @@ def unpack_image(layout: Layout, manifest: dict[str, Any], to: Path, bounds: Bou
         if wanted.media_type not in LAYERS:
             raise NotSupported(str(layout.root), f"has a layer of type {wanted.media_type}", f"Give one whose layers are {LAYER}+gzip.")
         layout.check(wanted)
+        laid.fresh.clear()
         with layout.open(wanted) as raw:
-            plain = gzip.GzipFile(fileobj=raw) if wanted.media_type.endswith("gzip") else raw
+            plain = cast(IO[bytes], gzip.GzipFile(fileobj=raw)) if wanted.media_type.endswith("gzip") else raw
             try:
-                with tarfile.open(fileobj=plain, mode="r|", bufsize=CHUNK, tarinfo=_Entry) as tar:
-                    for member in tar:
+                with reading(plain) as entries:
+                    for member in entries:
                         laid.count(member.size)
-                        _lay(tar, member, to, laid)
+                        _lay(entries, member, to, laid)
             except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error, ValueError) as problem:
-                raise IntegrityError(f"layer {wanted.digest}", f"cannot be unpacked ({problem})", REMEDY) from problem
+                raise IntegrityError(f"layer {wanted.digest}", f"cannot be unpacked ({str(problem)[:SHOWN]})", REMEDY) from problem
             except OSError as problem:
-                raise OperationFailed(
-                    f"layer {wanted.digest}", f"could not be unpacked ({problem})", "Look whether there is room below TMPDIR."
-                ) from problem
+                raise _refused(f"layer {wanted.digest}", problem) from problem
     return tuple(sorted(path for path in laid.raising if (to / path).is_file()))
 
 
-class _Entry(tarfile.TarInfo):
-    """An entry whose headers are of bounded size."""
-
-    def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
-        if self.type in _HEADERS and self.size > MOST_HEADER:
-            raise tarfile.HeaderError(f"a header of {self.size} bytes")
-        found: tarfile.TarInfo = super()._proc_member(tar)  # type: ignore[misc]
-        return found
+def _refused(subject: str, problem: OSError) -> ConvoyError:
+    if problem.errno in UNFIT:
+        return IntegrityError(subject, f"has a name or a link that cannot be ({problem.strerror})", REMEDY)
+    return OperationFailed(subject, f"could not be unpacked ({str(problem)[:SHOWN]})", "Look whether there is room below TMPDIR.")
 
 
-_HEADERS = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
-
-
-def _lay(tar: tarfile.TarFile, member: tarfile.TarInfo, root: Path, laid: Laid) -> None:
+def _lay(entries: Layer, member: tarfile.TarInfo, root: Path, laid: Laid) -> None:
     path = posixpath.normpath(member.name).lstrip("/")
     if path in ("", "."):
         return
     folder, name = posixpath.split(path)
     here = _within(root, folder)
     if name.startswith(WHITEOUT):
-        _white_out(root, here, name)
+        _white_out(root, here, name, laid.fresh)
         return
-    parent = _folder(root, here)
-    target = parent / name
+    target, real = _folder(root, here) / name, posixpath.join(here, name)
+    laid.freshen(real)
     if member.isdir():
         _lay_folder(target, member.mode)
-        return
-    _clear(target)
-    laid.raising.discard(f"{here}/{name}".lstrip("/"))
-    if member.issym():
-        target.symlink_to(member.linkname)
     elif member.islnk():
-        _link(root, member, target)
-    elif member.isreg():
-        _write(tar, member, target)
+        _link(root, member, target, laid)
+    elif member.issym() or member.isreg():
+        _clear(target)
+        laid.raising.discard(real)
+        if member.issym():
+            target.symlink_to(member.linkname)
+            return
+        _write(entries, member, target)
         if member.mode & (stat.S_ISUID | stat.S_ISGID) or CAPABILITY in member.pax_headers:
-            laid.raising.add(f"{here}/{name}".lstrip("/"))
+            laid.raising.add(real)
     else:
-        raise IntegrityError(member.name, "is a device, a socket or a pipe", "Leave it out of the image.")
+        raise IntegrityError(member.name[:SHOWN], "is a device, a socket or a pipe", "Leave it out of the image.")
 
 
 def _within(root: Path, path: str, links: int = MOST_LINKS) -> str:
@@ -160,18 +163,18 @@ def _within(root: Path, path: str, links: int = MOST_LINKS) -> str:
             continue
         if part == "..":
             if not real:
-                raise IntegrityError(path, "leaves the image", REMEDY)
+                raise IntegrityError(path[:SHOWN], "leaves the image", REMEDY)
             real.pop()
             continue
         here = "/".join((*real, part))
-        if len(here) > LONGEST_PATH:
-            raise IntegrityError(path[:200], f"is longer than {LONGEST_PATH} characters", REMEDY)
+        if len(here) > LONGEST_PATH or len(real) >= DEEPEST:
+            raise IntegrityError(path[:SHOWN], f"is longer than {LONGEST_PATH} characters or {DEEPEST} folders", REMEDY)
         if not (root / here).is_symlink():
             real.append(part)
             continue
         links -= 1
         if links < 0:
-            raise IntegrityError(path, "is a circle of links", REMEDY)
+            raise IntegrityError(path[:SHOWN], "is a circle of links", REMEDY)
         target = str((root / here).readlink())
         real = [] if target.startswith("/") else real
         parts += target.split("/")[::-1]
@@ -187,7 +190,7 @@ def _folder(root: Path, path: str) -> Path:
             try:
                 here.mkdir()
             except FileExistsError as problem:
-                raise IntegrityError(path, "is a file, and no folder", REMEDY) from problem
+                raise IntegrityError(path[:SHOWN], "is a file, and no folder", REMEDY) from problem
             # Whatever this process's umask is: the same layers give the same modes
             here.chmod(0o755)
     return here
@@ -201,22 +204,26 @@ def _lay_folder(target: Path, mode: int) -> None:
     target.chmod(mode & 0o755 | 0o700)
 
 
-def _write(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None:
-    source = tar.extractfile(member)
+def _write(entries: Layer, member: tarfile.TarInfo, target: Path) -> None:
     with target.open("xb") as file:
-        while source is not None and (chunk := source.read(CHUNK)):
+        for chunk in entries.bytes_of(member):
             file.write(chunk)
     target.chmod(member.mode & 0o755 | 0o400)
 
 
-def _link(root: Path, member: tarfile.TarInfo, target: Path) -> None:
+def _link(root: Path, member: tarfile.TarInfo, target: Path, laid: Laid) -> None:
     if ".." in Path(member.linkname).parts:
-        raise IntegrityError(member.name, "leaves the image", REMEDY)
+        raise IntegrityError(member.name[:SHOWN], "leaves the image", REMEDY)
     folder, name = posixpath.split(posixpath.normpath(member.linkname).lstrip("/"))
     source = root / _within(root, folder) / name
     if source.is_symlink() or not source.is_file():
-        raise IntegrityError(member.name, f"is a link to {member.linkname!r}, which is no file of the image", REMEDY)
+        raise IntegrityError(member.name[:SHOWN], f"is a link to {member.linkname[:SHOWN]!r}, which is no file of the image", REMEDY)
+    if source == target:
+        return
+    _clear(target)
     os.link(source, target, follow_symlinks=False)
+    linked, raising = target.relative_to(root).as_posix(), source.relative_to(root).as_posix() in laid.raising
+    (laid.raising.add if raising else laid.raising.discard)(linked)
 
 
 def _clear(path: Path) -> None:
@@ -226,12 +233,21 @@ def _clear(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _white_out(root: Path, folder: str, name: str) -> None:
+def _white_out(root: Path, folder: str, name: str, fresh: Collection[str]) -> None:
+    """Hide what lower layers have, and nothing that the whiteout's own layer has."""
     parent = root / folder
     if not parent.is_dir():
         return
     meant = name.removeprefix(WHITEOUT)
     if meant in ("", ".", ".."):
-        raise IntegrityError(f"{folder}/{name}".lstrip("/"), "leaves the image", REMEDY)
+        raise IntegrityError(posixpath.join(folder, name)[:SHOWN], "leaves the image", REMEDY)
     for path in list(parent.iterdir()) if name == OPAQUE else [parent / meant]:
+        _hide(root, path, fresh)
+
+
+def _hide(root: Path, path: Path, fresh: Collection[str]) -> None:
+    if path.relative_to(root).as_posix() not in fresh:
         _clear(path)
+    elif path.is_dir() and not path.is_symlink():
+        for inner in list(path.iterdir()):
+            _hide(root, inner, fresh)
