@@ -84,12 +84,13 @@ def root_digest(root: Path) -> str:
     Raises IntegrityError for a device, a pipe or a socket, and for a name that is no UTF-8.
     """
     running = hashlib.sha256()
-    for line in _lines(root, ""):
+    for line in _lines(root, "", {}):
         running.update(canonical_json(line) + b"\n")
     return "sha256:" + running.hexdigest()
 
 
-def _lines(root: Path, below: str) -> Iterator[list[str]]:
+def _lines(root: Path, below: str, read: dict[tuple[int, int], str]) -> Iterator[list[str]]:
+    """Yield what is said of each path; `read` has the digests of files of several names, which are read once."""
     with os.scandir(root / below) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
             path, found = f"{below}/{entry.name}".lstrip("/"), entry.stat(follow_symlinks=False)
@@ -100,10 +101,14 @@ def _lines(root: Path, below: str) -> Iterator[list[str]]:
                 target = str(Path(entry.path).readlink())
                 yield ["link", path, "", target if _is_text(target) else ascii(target)]
             elif stat.S_ISREG(found.st_mode):
-                yield ["file", path, mode, digest_of_file(root / path)]
+                one = (found.st_dev, found.st_ino)
+                digest = read.get(one) or digest_of_file(root / path)
+                if found.st_nlink > 1:
+                    read[one] = digest
+                yield ["file", path, mode, digest]
             elif stat.S_ISDIR(found.st_mode):
                 yield ["folder", path, mode, ""]
-                yield from _lines(root, path)
+                yield from _lines(root, path, read)
             else:
                 raise IntegrityError(path, "is a device, a socket or a pipe", "Leave it out of the image.")
 

@@ -15,7 +15,7 @@ from bentos.build import MODEL_FOLDER
 from bentos.container.image import BOUNDS, Image, image_of, take
 from bentos.oci.layout import Layout
 from bentos.oci.unpack import unpack_image
-from fleet.contained import DOCUMENT, LAYOUT, Contained, contained_in, root_digest, root_of
+from fleet.contained import DOCUMENT, LAYOUT, MOST_BYTES, Contained, contained_in, root_digest, root_of
 from fleet.errors import InputError, IntegrityError, OperationFailed
 from fleet.manifest import Manifest, manifest_of
 
@@ -56,7 +56,7 @@ def build_contained(model_folder: Path, name: str, version: str, to: Path, asked
             for entry in model.entries:
                 _copy(model_folder / entry.path, staged / MODEL_FOLDER / entry.path)
             (staged / "src" / "revision.json").write_text(json.dumps({"model": name, "version": version}) + "\n", encoding="utf-8")
-            (staged / DOCUMENT).write_bytes(told.to_bytes())
+            (staged / DOCUMENT).write_bytes(_document(told))
             _plain(staged)
             shutil.copytree(staged, to, dirs_exist_ok=True)
     except OSError as problem:
@@ -105,6 +105,15 @@ def lay_root(revision: Path) -> Path:
 
 def _described(image: Image, root: str, memory_bytes: int) -> Contained:
     return Contained(image.manifest.digest, image.architecture, image.words, image.variables, image.folder, root, memory_bytes)
+
+
+def _document(told: Contained) -> bytes:
+    document = told.to_bytes()
+    if len(document) >= MOST_BYTES:
+        raise InputError(
+            f"container {told.image}", f"has a command and variables that are longer than {MOST_BYTES} bytes", "Put them into a file."
+        )
+    return document
 
 
 def _make_place(root: Path, place: str) -> None:

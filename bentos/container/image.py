@@ -21,6 +21,8 @@ MOST_LAYERS = 128
 MOST_WORDS, LONGEST_WORD = 256, 32_768
 CHUNK = 1 << 20
 _NUMBER = re.compile(r"[1-9][0-9]{0,8}")
+_UNFIT = re.compile("[\0\ud800-\udfff]")
+"""No process is started with these, and no JSON holds them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +90,11 @@ def take(source: Layout, image: Image, to: Layout) -> None:
         if source.blob(wanted.digest).is_file() and source.blob(wanted.digest).stat().st_size != wanted.size:
             raise IntegrityError(str(source.blob(wanted.digest)), f"has not the {wanted.size} bytes that its image names", _AGAIN)
         to.take(source, wanted, wanted.media_type)
+    left = 2 * BOUNDS.file_bytes
     for layer, diff_id in zip(image.layers, image.diff_ids, strict=True):
-        if (found := _uncompressed(to, layer)) != diff_id:
+        found, size = _uncompressed(to, layer, left)
+        left -= size
+        if found != diff_id:
             raise IntegrityError(f"layer {layer.digest}", f"unpacks to {found}, not to {diff_id}", _AGAIN)
     kind = str(image.document.get("mediaType") or MANIFEST)
     to.finish([Descriptor(kind, image.manifest.digest, image.manifest.size)])
@@ -117,8 +122,10 @@ def _check_settings(subject: str, image: Image, system: str) -> None:
             raise InputError(subject, f"has an {name} that is no list of texts", "Make the image again.")
     if not image.words:
         raise InputError(subject, "has no command", "Name it in the image: ENTRYPOINT [...].")
-    if not all("=" in each for each in image.variables) or not image.folder.startswith("/") or "\0" in image.folder:
-        raise InputError(subject, "has a variable without a value, or a folder to begin in that is not absolute", "Make the image again.")
+    if not all("=" in each[1:] for each in image.variables) or not image.folder.startswith("/") or not _are_words([image.folder]):
+        raise InputError(
+            subject, "has a variable without a name or a value, or a folder to begin in that is not absolute", "Make the image again."
+        )
     user = str(image.settings.get("User") or "root")
     if not _NUMBER.fullmatch(user.partition(":")[0]):
         raise InputError(subject, f"runs as {user}", "Let it run as a number that is not 0: USER 65532.")
@@ -128,7 +135,7 @@ def _are_words(found: Any) -> bool:
     return (
         isinstance(found, list)
         and len(found) <= MOST_WORDS
-        and all(isinstance(word, str) and len(word) <= LONGEST_WORD and "\0" not in word for word in found)
+        and all(isinstance(word, str) and len(word) <= LONGEST_WORD and not _UNFIT.search(word) for word in found)
     )
 
 
@@ -142,8 +149,8 @@ def _platforms(index: Mapping[str, Any]) -> str:
     return ", ".join(told) or "none that it names"
 
 
-def _uncompressed(layout: Layout, layer: Descriptor) -> str:
-    """Return the digest of a layer's uncompressed bytes; raises IntegrityError for more of them than an image may have."""
+def _uncompressed(layout: Layout, layer: Descriptor, most: int) -> tuple[str, int]:
+    """Return the digest of a layer's uncompressed bytes and how many they are; raises IntegrityError for more than `most`."""
     running, size = hashlib.sha256(), 0
     with layout.open(layer) as raw:
         plain = cast(IO[bytes], gzip.GzipFile(fileobj=raw)) if layer.media_type.endswith("gzip") else raw
@@ -151,10 +158,8 @@ def _uncompressed(layout: Layout, layer: Descriptor) -> str:
             while chunk := plain.read(CHUNK):
                 running.update(chunk)
                 size += len(chunk)
-                if size > 2 * BOUNDS.file_bytes:
-                    raise IntegrityError(
-                        f"layer {layer.digest}", f"unpacks to more than {2 * BOUNDS.file_bytes >> 30} GiB", "Make it smaller."
-                    )
+                if size > most:
+                    raise IntegrityError(f"layer {layer.digest}", f"unpacks to more than {most >> 20} MiB", "Make it smaller.")
         except (OSError, EOFError, zlib.error) as problem:
             raise IntegrityError(f"layer {layer.digest}", f"cannot be unpacked ({problem})", _AGAIN) from problem
-    return "sha256:" + running.hexdigest()
+    return "sha256:" + running.hexdigest(), size

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+import stat
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +14,8 @@ DPKG, DPKG_PARTS, APK = "var/lib/dpkg/status", "var/lib/dpkg/status.d", "lib/apk
 UNREAD = {"var/lib/rpm": "rpm", "usr/lib/sysimage/rpm": "rpm", "nix/store": "Nix"}
 """Records that nothing here reads."""
 ALWAYS = "files that no package manager recorded are not listed: what was copied in or compiled, and libraries within programs"
-_DEBIAN = re.compile(r"^Package: (\S+)$.*?^Version: (\S+)$", re.MULTILINE | re.DOTALL)
-_ALPINE = re.compile(r"^P:(\S+)$.*?^V:(\S+)$", re.MULTILINE | re.DOTALL)
-_PYTHON = re.compile(r"^(Name|Version): (\S+)\s*$", re.MULTILINE)
+MOST_PACKAGES = 50_000
+_WORD = re.compile(r"\S{1,200}")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -43,18 +43,26 @@ def packages_in(root: Path) -> Told:
         relative = path.relative_to(root).as_posix()
         folder, _, name = relative.rpartition("/")
         if relative == DPKG or (folder == DPKG_PARTS and not name.endswith(".md5sums")):
-            found |= set(_paragraphs("deb", _DEBIAN, _text(path)))
+            found |= set(_recorded("deb", ("Package", "Version"), _text(path).split("\n\n")))
         elif relative == APK:
-            found |= set(_paragraphs("apk", _ALPINE, _text(path)))
+            found |= set(_recorded("apk", ("P", "V"), _text(path).split("\n\n")))
         elif name == "METADATA" and folder.endswith(".dist-info"):
-            found |= set(_python(_text(path)))
+            found |= set(_recorded("pypi", ("Name", "Version"), _text(path).split("\n\n", 1)[:1]))
         untold |= {f"what {tool} recorded is not read" for place, tool in UNREAD.items() if folder.startswith(place)}
-    return Told(tuple(sorted(found)), tuple(sorted(untold)))
+    if len(found) > MOST_PACKAGES:
+        untold.add(f"more than {MOST_PACKAGES} packages are recorded, and the others are not listed")
+    return Told(tuple(sorted(found)[:MOST_PACKAGES]), tuple(sorted(untold)))
 
 
 def _files(root: Path) -> Iterator[Path]:
+    """Yield the files of a root, each once: one of many names would be read as often."""
+    seen: set[tuple[int, int]] = set()
     for here, _, names in os.walk(root):
-        yield from (path for name in names if not (path := Path(here, name)).is_symlink())
+        for path in (Path(here, name) for name in sorted(names)):
+            told = path.lstat()
+            if stat.S_ISREG(told.st_mode) and (told.st_nlink == 1 or (told.st_dev, told.st_ino) not in seen):
+                seen.add((told.st_dev, told.st_ino))
+                yield path
 
 
 def _text(path: Path) -> str:
@@ -62,13 +70,13 @@ def _text(path: Path) -> str:
         return file.read(MOST_BYTES).decode("utf-8", "replace")
 
 
-def _paragraphs(kind: str, form: re.Pattern[str], text: str) -> Iterator[Found]:
-    for paragraph in text.split("\n\n"):
-        if "deinstall" not in paragraph.partition("\nDescription:")[0] and (match := form.search(paragraph)):
-            yield Found(kind, match[1], match[2])
-
-
-def _python(text: str) -> Iterator[Found]:
-    told = dict(_PYTHON.findall(text.partition("\n\n")[0]))
-    if len(told) == 2:
-        yield Found("pypi", re.sub(r"[-_.]+", "-", told["Name"]).lower(), told["Version"])
+def _recorded(kind: str, keys: tuple[str, str], paragraphs: Sequence[str]) -> Iterator[Found]:
+    """Yield the packages of paragraphs of `Key: value`; what dpkg only remembers was taken out."""
+    for paragraph in paragraphs:
+        fields: dict[str, str] = {}
+        for line in paragraph.splitlines():
+            key, _, value = line.partition(":")
+            fields.setdefault(key, value.strip())
+        name, version = (fields.get(key, "") for key in keys)
+        if _WORD.fullmatch(name) and _WORD.fullmatch(version) and not fields.get("Status", "").startswith("deinstall"):
+            yield Found(kind, re.sub(r"[-_.]+", "-", name).lower() if kind == "pypi" else name, version)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import os
 import shutil
 import tarfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,9 @@ from typing import Any
 import pytest
 
 from bentos.container import image as images
+from bentos.container import packages as recorded
 from bentos.container.build import Asked, build_contained, lay_root
-from bentos.container.packages import Found, packages_in
+from bentos.container.packages import Found, Told, packages_in
 from bentos.oci.kinds import CONFIG, INDEX, LAYER, MANIFEST, Descriptor
 from bentos.oci.layout import Layout
 from bentos.oci.unpack import Bounds
@@ -57,7 +60,7 @@ def layout_of(folder: Path, *layers: bytes, change: Callable[[dict[str, Any], di
     manifest: dict[str, Any] = {"schemaVersion": 2, "mediaType": MANIFEST, "layers": [blob.as_json() for blob in blobs]}
     if change is not None:
         change(manifest, document)
-    manifest["config"] = layout.put_json(document, CONFIG).as_json()
+    manifest["config"] = layout.put(json.dumps(document).encode(), CONFIG).as_json()
     found = layout.put_json(manifest, MANIFEST)
     layout.finish([found])
     return found.digest
@@ -210,8 +213,6 @@ def test_more_files_or_bytes_than_an_image_may_have_are_refused(tmp_path: Path, 
 
 
 def test_a_layer_that_unpacks_without_end_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import gzip
-
     monkeypatch.setattr(images, "BOUNDS", Bounds(file_bytes=1 << 20))
 
     def packed(manifest: dict[str, Any], document: dict[str, Any]) -> None:
@@ -220,6 +221,18 @@ def test_a_layer_that_unpacks_without_end_is_given_up(tmp_path: Path, monkeypatc
 
     with pytest.raises(IntegrityError, match="unpacks to more than"):
         built(tmp_path, change=packed)
+
+
+def test_layers_that_unpack_without_end_together_are_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "BOUNDS", Bounds(file_bytes=1 << 20))
+    layers = [layer_of({f"file{number}": bytes(1 << 20)}, packed=False)[0] for number in range(3)]
+
+    def packed(manifest: dict[str, Any], document: dict[str, Any]) -> None:
+        blobs = [Layout(tmp_path / "layout").put(gzip.compress(data), f"{LAYER}+gzip") for data in layers]
+        manifest["layers"] = [blob.as_json() for blob in blobs]
+
+    with pytest.raises(IntegrityError, match="unpacks to more than"):
+        built(tmp_path, *layers, change=packed)
 
 
 def flipped(folder: Path, which: int) -> None:
@@ -267,7 +280,19 @@ SPOILT: dict[str, tuple[Callable[[dict[str, Any], dict[str, Any]], None], type[C
     "a name": (lambda _, config: config["config"].update(User="app"), InputError, "runs as app"),
     "no command": (lambda _, config: config["config"].update(Entrypoint=None, Cmd=None), InputError, "has no command"),
     "a command that is a text": (lambda _, config: config["config"].update(Entrypoint="/bin/serve"), InputError, "no list of texts"),
-    "a variable that is none": (lambda _, config: config["config"].update(Env=["A"]), InputError, "a variable without a value"),
+    "a variable without a name": (
+        lambda _, config: config["config"].update(Env=["=b"]),
+        InputError,
+        "a variable without a name or a value",
+    ),
+    "a command of half a sign": (lambda _, config: config["config"].update(Cmd=["\ud800"]), InputError, "no list of texts"),
+    "a folder of half a sign": (lambda _, config: config["config"].update(WorkingDir="/\ud800"), InputError, "not absolute"),
+    "more words than a revision may say": (
+        lambda _, config: config["config"].update(Env=[f"A{number}={'x' * 30_000}" for number in range(100)]),
+        InputError,
+        "are longer than",
+    ),
+    "a variable that is none": (lambda _, config: config["config"].update(Env=["A"]), InputError, "a variable without a name or a value"),
 }
 
 
@@ -325,3 +350,39 @@ def test_the_packages_that_managers_recorded_are_told_and_what_nobody_recorded_i
     )
     assert [text for text in told.untold if "rpm" in text]
     assert [text for text in told.untold if "no package manager recorded" in text]
+
+
+def packages_of(root: Path, files: dict[str, str]) -> Told:
+    for place, text in files.items():
+        (root / place).parent.mkdir(parents=True, exist_ok=True)
+        (root / place).write_text(text)
+    return packages_in(root)
+
+
+@pytest.mark.parametrize("text", ["Package: a\n" * 200_000, "P:a\n" * 200_000, "Package: a\nVersion: " + "1" * 1_000_000])
+def test_records_that_were_made_to_keep_a_reader_busy_are_read_at_once(text: str, tmp_path: Path) -> None:
+    began = time.process_time()
+    told = packages_of(tmp_path, {"var/lib/dpkg/status": text, "lib/apk/db/installed": text})
+    assert told.packages == ()
+    assert time.process_time() - began < 5
+
+
+def test_of_more_packages_than_anybody_reads_the_first_are_told_and_that_there_are_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorded, "MOST_PACKAGES", 3)
+    told = packages_of(tmp_path, {"var/lib/dpkg/status": "\n\n".join(f"Package: p{number}\nVersion: 1" for number in range(9))})
+    assert len(told.packages) == 3
+    assert [text for text in told.untold if "more than 3 packages" in text]
+
+
+def test_a_record_of_many_names_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = tmp_path / "a0.dist-info"
+    told = packages_of(tmp_path, {"a0.dist-info/METADATA": "Name: a\nVersion: 1\n"})
+    for number in range(1, 9):
+        (tmp_path / f"a{number}.dist-info").mkdir()
+        (tmp_path / f"a{number}.dist-info/METADATA").hardlink_to(first / "METADATA")
+    read: list[Path] = []
+    monkeypatch.setattr(recorded, "_text", lambda path: read.append(path) or path.read_text())
+    assert packages_in(tmp_path) == told
+    assert len(read) == 1

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+import fleet.contained
+from fleet.canonical import digest_of_file
 from fleet.contained import Contained, contained_in, is_contained, root_digest
 from fleet.declared import Model
 from fleet.declared_image import Image
@@ -104,6 +106,18 @@ def test_a_root_with_a_pipe_or_a_name_that_is_no_text_has_no_digest(tmp_path: Pa
     os.close(os.open(os.fsencode(tmp_path / "two") + b"/\xff", os.O_CREAT | os.O_WRONLY))
     with pytest.raises(IntegrityError, match="no UTF-8"):
         root_digest(tmp_path / "two")
+
+
+def test_a_file_of_many_names_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a large file and many links to it would be read for days."""
+    root = rooted(tmp_path / "one")
+    (root / "large").write_bytes(b"x")
+    for number in range(20):
+        (root / f"link{number}").hardlink_to(root / "large")
+    before, read = root_digest(root), list[Path]()
+    monkeypatch.setattr(fleet.contained, "digest_of_file", lambda path: read.append(path) or digest_of_file(path))
+    assert root_digest(root) == before
+    assert len([path for path in read if path.name.startswith(("large", "link"))]) == 1
 
 
 def test_what_a_revision_says_of_its_container_is_read_back_and_rubbish_refused(tmp_path: Path) -> None:
