@@ -22,7 +22,7 @@ from pathlib import Path
 import psutil
 
 from clouds.local.counters import counting
-from clouds.local.spaces import PACKAGES, Inside, enter_outer, impossible, keep, say
+from clouds.local.spaces import PACKAGES, Inside, end_with, enter_outer, impossible, keep, say
 from fleet.contained import Contained, contained_in, is_contained, root_digest, root_of
 from fleet.errors import ConvoyError, InputError, IntegrityError, NotSupported
 from fleet.manifest import manifest_of
@@ -37,6 +37,7 @@ USUAL = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 LOOK_SECONDS = 0.5
 MOST_PROCESSES = 256
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+ENDING = (signal.SIGTERM, signal.SIGINT)
 FAILED, SETTINGS_WRONG, FILES_DIFFER, UNUSABLE = 1, 2, 3, 5
 
 
@@ -65,7 +66,7 @@ def is_laid(root: Path) -> bool:
     """Say whether an unpacked revision has the root of its container beside it, as it names it; true for one that brings none."""
     try:
         return not is_contained(root) or (root_of(root).is_dir() and root_digest(root_of(root)) == contained_in(root).root)
-    except IntegrityError:
+    except (IntegrityError, OSError):
         return False
 
 
@@ -76,6 +77,7 @@ def _unfit(root: Path) -> str:
 
 def main() -> int:
     """Serve as the environment says until the container ends, or something has it end."""
+    end_with(os.getppid())
     try:
         order = _order(os.environ)
         container = _verified(order)
@@ -119,25 +121,33 @@ def _verified(order: Order) -> Contained:
 
 def _serve(order: Order, container: Contained) -> int:
     # Here alone: whoever starts this from outside needs no HTTP server
-    from clouds.local.front import Front
+    from clouds.local.front import WAITING_BYTES, Front
 
     listening = socket.create_server((order.host, order.port), backlog=1024)
-    front = Front(listening, order.host, order.port, _count(order))
+    room = min(WAITING_BYTES, container.memory_bytes // 4)
+    front = Front(listening, order.host, order.port, _count(order), room)
     variables = {**USUAL, **dict(each.partition("=")[::2] for each in container.variables), **_variables(order.told)}
     inside = Inside(root_of(order.root).absolute(), {SHOWN: order.root.absolute()}, container.words, variables, container.folder, front.run)
+    alive, held = os.pipe()
+    # Until there is somebody to hand them on to
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     keeper = os.fork()
     if keeper == 0:
-        _keep(inside)
+        os.close(held)
+        _keep(inside, alive)
+    os.close(alive)
     listening.close()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in ENDING:
         signal.signal(number, lambda *_: _send(keeper, signal.SIGTERM))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
     return _watch(keeper, container.memory_bytes)
 
 
-def _keep(inside: Inside) -> None:
+def _keep(inside: Inside, alive: int) -> None:
     status = UNUSABLE
     try:
-        status = keep(inside)
+        # A command's own status is no word on whether it can ever run here
+        status = FAILED if (found := keep(inside, alive)) == UNUSABLE else found
     except BaseException as problem:  # noqa: BLE001 - nothing may go on in a copy of this process
         say(f"the container cannot be kept apart here: {problem}")
     finally:

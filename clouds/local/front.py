@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import encodings.idna  # noqa: F401 - loaded before the machine's files are gone
+import signal
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,21 +28,27 @@ HOP = frozenset(
     ("connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer", "transfer-encoding", "upgrade", "expect")
 )
 """Of one connection, not of the message (RFC 9110, 7.6.1)."""
+OURS, EDGES = frozenset(("content-length", HEADER, NOT_READY)), "x-envoy-"
+"""What a container's answers have of these is dropped: the front says them, or the edges."""
 Count = Callable[[str, int, int, int], None]
 
 
 @dataclass(slots=True)
 class Front:
-    """Hands requests on to a port of its own loopback; `count` is told of each answer: traffic, status, bytes in and out."""
+    """Hands requests on to a port of its own loopback; `count` is told of each answer: traffic, status, bytes in and out.
+
+    `room` is how many bytes of requests and answers may wait at once.
+    """
 
     listening: socket.socket
     host: str
     port: int
     count: Count
+    room: int = WAITING_BYTES
     waiting: int = 0
 
     def run(self) -> None:
-        """Answer until the process is ended."""
+        """Answer until SIGTERM, then what was begun."""
         asyncio.run(self._run())
 
     async def _run(self) -> None:
@@ -51,10 +58,13 @@ class Front:
             connector=connector, timeout=timeout, auto_decompress=False, cookie_jar=DummyCookieJar(), trust_env=False
         ) as session:
             server = web.Server(lambda request: self._answer(session, request), auto_decompress=False)
-            runner = web.ServerRunner(server, access_log=None, handle_signals=False)
+            runner = web.ServerRunner(server, access_log=None, handle_signals=False, shutdown_timeout=ANSWER_SECONDS)
             await runner.setup()
+            told = asyncio.Event()
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told.set)
             await web.SockSite(runner, self.listening).start()
-            await asyncio.Event().wait()
+            await told.wait()
+            await runner.cleanup()
 
     async def _answer(self, session: ClientSession, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request as the container does, or say why it did not."""
@@ -82,7 +92,7 @@ class Front:
                     return _refused(502, f"the container gave no answer: more than {ANSWER_BYTES} bytes, or a status that is none")
                 self.waiting -= len(said)
                 headers = _kept(found.headers)
-                for name in ("content-length", HEADER):
+                for name in [each for each in headers if each.lower() in OURS or each.lower().startswith(EDGES)]:
                     headers.popall(name, None)
                 if found.status == 200 and request.path.endswith("/infer") and (told := told_of(said)) is not None:
                     headers[HEADER] = told
@@ -103,7 +113,7 @@ class Front:
             async for chunk in source.iter_chunked(CHUNK):
                 size += len(chunk)
                 self.waiting += len(chunk)
-                if size > most or self.waiting > WAITING_BYTES:
+                if size > most or self.waiting > self.room:
                     return None
                 parts.append(chunk)
             whole = True

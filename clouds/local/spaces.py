@@ -15,6 +15,7 @@ import fcntl
 import os
 import platform
 import resource
+import select
 import signal
 import socket
 import struct
@@ -42,6 +43,8 @@ LIMITS = (
 DEVICES = ("null", "zero", "full", "random", "urandom")
 LINKS = {"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2"}
 NOT_STARTED = 126
+LAST_SECONDS = 2
+"""How long the front may take to hand out what the container said last."""
 _SET_PDEATHSIG, _SET_DUMPABLE, _SET_NO_NEW_PRIVS = 1, 4, 38
 _NEW_NS, _NEW_UTS, _NEW_IPC, _NEW_USER, _NEW_PID, _NEW_NET = 0x20000, 0x4000000, 0x8000000, 0x10000000, 0x20000000, 0x40000000
 _RDONLY, _NOSUID, _NODEV, _NOEXEC, _REMOUNT, _BIND, _REC, _PRIVATE, _RELATIME = 1, 2, 4, 8, 32, 4096, 16384, 1 << 18, 1 << 21
@@ -80,6 +83,7 @@ def impossible() -> str:
 
 def try_out() -> None:
     """Enter every namespace and mount something, then end; what the kernel refuses is said on stderr."""
+    as_root = os.geteuid() == 0
     try:
         if platform.machine() not in _PIVOT_ROOT:
             raise OSError(f"no pivot_root known on {platform.machine()}")
@@ -88,8 +92,16 @@ def try_out() -> None:
         _mount("none", Path("/"), _REC | _PRIVATE)
         _mount("tmpfs", Path("/tmp"), _NOSUID | _NODEV, "tmpfs", "size=64k")  # noqa: S108 - seen by this process alone
         _loopback_up()
+        _drop(COMMAND_USER, as_root)
     except OSError as problem:
         sys.exit(f"the kernel refuses what keeps a container apart ({problem})")
+
+
+def end_with(parent: int) -> None:
+    """Have the kernel kill this process when the one that started it ends; where that is gone already, it ends here."""
+    call("prctl", _SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        sys.exit("whoever started this is gone")
 
 
 def enter_outer() -> None:
@@ -98,10 +110,10 @@ def enter_outer() -> None:
     From then on it dies with the one that started it, and they with it.
     Raises OSError where the kernel refuses.
     """
-    user, group = os.geteuid(), os.getegid()
+    user, group, parent = os.geteuid(), os.getegid(), os.getppid()
     call("unshare", _NEW_PID if user == 0 else _NEW_USER | _NEW_PID)
     # After unshare, which clears it
-    call("prctl", _SET_PDEATHSIG, signal.SIGKILL)
+    end_with(parent)
     if user == 0:
         return
     Path("/proc/self/setgroups").write_text("deny")
@@ -109,10 +121,19 @@ def enter_outer() -> None:
     Path("/proc/self/gid_map").write_text(f"{COMMAND_USER} {group} 1")
 
 
-def keep(inside: Inside) -> int:
-    """Be the keeper, process 1: set everything up, start front and command, and end with the command; returns its status."""
+def keep(inside: Inside, alive: int) -> int:
+    """Be the keeper, process 1: set everything up, start front and command, and end with the command; returns its status.
+
+    `alive` is a pipe that only whoever started this holds open to write to. SIGTERM and SIGINT are blocked by the caller:
+    what comes early is heard once there is somebody to hand it on to.
+    """
     as_root = os.geteuid() == 0
+    # A signal to the starter's whole group is handed on by it, once
+    os.setpgid(0, 0)
     call("prctl", _SET_PDEATHSIG, signal.SIGKILL)
+    # It may have been killed just before, and from in here its number cannot be seen
+    if select.select([alive], [], [], 0)[0]:
+        return NOT_STARTED
     call("prctl", _SET_DUMPABLE, 0, 0, 0, 0)
     _enter_inner()
     _loopback_up()
@@ -127,13 +148,24 @@ def keep(inside: Inside) -> int:
     # To the command alone: the front still hands out what it says last
     signal.signal(signal.SIGTERM, lambda *_: _send(command, signal.SIGTERM))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     while True:
         ended, status = os.wait()
         if ended == command:
+            _let_end(front)
             return _status(status)
         if ended == front:
             _send(command, signal.SIGKILL)
             return NOT_STARTED
+
+
+def _let_end(front: int) -> None:
+    """Have the front end once its callers have their answers, or a little later."""
+    signal.signal(signal.SIGALRM, lambda *_: _send(front, signal.SIGKILL))
+    signal.alarm(LAST_SECONDS)
+    _send(front, signal.SIGTERM)
+    while os.wait()[0] != front:
+        pass
 
 
 def _enter_inner() -> None:
@@ -188,8 +220,7 @@ def _loopback_up() -> None:
 
 
 def _be_front(inside: Inside, as_root: bool) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    usual_signals()
     _drop(FRONT_USER, as_root)
     # Set anew by a change of user; nobody else may look into whoever holds a socket of the machine
     call("prctl", _SET_DUMPABLE, 0, 0, 0, 0)
@@ -199,6 +230,7 @@ def _be_front(inside: Inside, as_root: bool) -> None:
 def _become(inside: Inside, as_root: bool) -> NoReturn:
     """Turn into the container's command, with no file of ours open but where it says what it says."""
     os.setsid()
+    usual_signals()
     os.closerange(3, 1 << 16)
     os.umask(0o022)
     for name, most in LIMITS:
@@ -208,6 +240,13 @@ def _become(inside: Inside, as_root: bool) -> NoReturn:
     _drop(COMMAND_USER, as_root)
     os.chdir(inside.folder)
     os.execvpe(inside.words[0], inside.words, inside.variables)  # noqa: S606 - to start a process without a shell is the point
+
+
+def usual_signals() -> None:
+    """Have every signal do what it does to any program; Python ignores some, and a keeper holds some back."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGPIPE):
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def _drop(user: int, as_root: bool) -> None:

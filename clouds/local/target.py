@@ -122,6 +122,9 @@ class LocalTarget:
         private_folder(self.home.parity)
         manifest = _manifest(root)
         if manifest is None or manifest.digest != deployment.digest or not is_laid(root):
+            if root_of(root).exists():
+                # A container reads its files as it goes, and would find them gone
+                self.supervisor.kill(program_name(deployment))
             _delete(root)
             private_folder(root.parent)
             fetch(deployment.digest, root)
@@ -170,5 +173,8 @@ def _delete(root: Path) -> None:
     for folder in (root, root_of(root)):
         if folder.exists():
             shutil.rmtree(folder)
+    for left in root.parent.glob(f".{root_of(root).name}-*"):
+        # Of one that was killed while it laid the container's files
+        shutil.rmtree(left)
     for file in root.parent.glob(f"{root.name}.*"):
         file.unlink(missing_ok=True)

@@ -27,7 +27,12 @@ def told_of(body: bytes) -> str | None:
         text = json.dumps(outputs, sort_keys=True, separators=(",", ":"))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
-    return f"{_score(outputs)};{hashlib.blake2b(text.encode(), digest_size=8).hexdigest()}"
+    try:
+        score = _score(outputs)
+    except (ArithmeticError, ValueError, RecursionError):
+        # Numbers that cannot be added up, or in more folds than anybody means
+        score = NO_SCORE
+    return f"{score};{hashlib.blake2b(text.encode(), digest_size=8).hexdigest()}"
 
 
 def _score(outputs: Sequence[dict[str, Any]]) -> str:

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import random
-import shutil
+import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 import psutil
 import pytest
-from clouds_support import STACK, wait_until
+from clouds_support import wait_until
+from contained_support import MODEL, REGION, Own, answering, family, made, needs_namespaces, ready, region, tried
 
-from bentos.container.build import Asked, build_contained, lay_root
 from clouds.local import contained, spaces
 from clouds.local.counters import read_counters
 from clouds.local.placements import program_name, revision_root
@@ -26,15 +22,14 @@ from clouds.local.spaces import impossible
 from clouds.local.supervisor import Supervisor
 from clouds.local.target import LocalTarget
 from clouds.local.told import told_of
-from clouds.local.trial import Trial, trial
 from clouds.serving import Deployment, State
 from fleet.contained import contained_in, root_of
 from fleet.errors import NotSupported, OperationFailed
 from fleet.home import Home
-from support.own_container import own_layout, program
+from support.own_container import program
 from support.ports import free_port
 
-MODEL, REGION = "toy", "east"
+pytestmark = needs_namespaces
 LOOKS = """
 import http.server, json, os, socket
 WRITE = ("/x", "/app/x", "/etc/x", "/opt/convoy/revision/src/model/MLmodel", "/dev/x", "/tmp/x")
@@ -76,72 +71,15 @@ http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["CONVOY_SERVICE_POR
 """
 
 
-@dataclass(frozen=True)
-class Own:
-    """A packaged revision with its container, and what unpacks it."""
-
-    digest: str
-    folder: Path
-
-    def fetch(self, digest: str, to: Path) -> None:
-        assert digest == self.digest
-        shutil.copytree(self.folder, to, dirs_exist_ok=True)
-        lay_root(to)
-
-
-def made(place: Path, server: bytes, memory_bytes: int = 1 << 30, **config: Any) -> Own:
-    digest = own_layout(place / "layout", server, **config)
-    (place / "model").mkdir()
-    (place / "model/MLmodel").write_text("flavors: {}\n")
-    manifest = build_contained(place / "model", MODEL, "1", place / "revision", Asked(place / "layout", digest, memory_bytes))
-    return Own(manifest.digest, place / "revision")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _possible() -> None:
-    if why := impossible():
-        pytest.skip(f"no container can be kept apart here: {why}")
+@pytest.fixture
+def target(home: Home, supervisor: Supervisor) -> LocalTarget:
+    return region(home)
 
 
 @pytest.fixture(scope="module")
 def example(tmp_path_factory: pytest.TempPathFactory) -> Own:
     """The container of the documents."""
     return made(tmp_path_factory.mktemp("example"), program())
-
-
-@contextmanager
-def tried(own: Own, place: Path) -> Iterator[Trial]:
-    with trial(Deployment(MODEL, "gate", own.digest), own.fetch, place / "trial", STACK) as running:
-        yield running
-
-
-def answering(running: Trial) -> None:
-    """Wait until the container answers anything at all."""
-
-    def answered() -> bool:
-        try:
-            return httpx.get(running.url + "/1").status_code != 503
-        except httpx.TransportError:
-            return False
-
-    wait_until(lambda: running.process.poll() is not None or answered())
-
-
-@pytest.fixture
-def target(home: Home, supervisor: Supervisor) -> LocalTarget:
-    first = random.randrange(32500, 32700)
-    return LocalTarget(home, STACK, {REGION: range(first, first + 10)})
-
-
-def ready(target: LocalTarget, own: Own) -> str:
-    wait_until(lambda: target.status_of(REGION, MODEL, own.digest).state is State.READY)
-    endpoint = target.status_of(REGION, MODEL, own.digest).endpoint
-    assert endpoint is not None
-    return f"http://{endpoint.host}:{endpoint.port}"
-
-
-def family(process: psutil.Process) -> list[psutil.Process]:
-    return [process, *process.children(recursive=True)]
 
 
 def test_a_region_serves_the_container_as_its_revision_counts_it_and_leaves_nothing_behind(
@@ -202,8 +140,6 @@ def test_it_is_nobody_sees_nothing_of_the_machine_and_reaches_nobody(tmp_path: P
     with tried(made(tmp_path / "made", looks.encode()), tmp_path) as running:
         answering(running)
         own_port = running.endpoint.port
-        import socket
-
         with socket.create_server(("127.0.0.1", port)):
             told = httpx.get(f"{running.url}/{port},{own_port}", timeout=20).json()
 
