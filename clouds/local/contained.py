@@ -34,6 +34,7 @@ SHOWN = "opt/convoy/revision"
 HANDED_ON = ("HOST", "PORT", "MODEL", "REVISION", "REGION")
 USUAL = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/tmp"}  # noqa: S108 - within the container
 """What an image that says nothing of it gets."""
+REMEDY = "Serve it on a machine of its architecture that allows namespaces (docs/packaging.md), or the model by Convoy's service."
 LOOK_SECONDS = 0.5
 MOST_PROCESSES = 256
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
@@ -59,7 +60,7 @@ def command() -> tuple[str, ...]:
 def check_servable(root: Path) -> None:
     """Raise NotSupported where an unpacked revision brings a container that this machine cannot run, or not keep apart."""
     if is_contained(root) and (why := _unfit(root) or impossible()):
-        raise NotSupported("serving a container of one's own", why, "Serve the model by Convoy's service, or on another machine.")
+        raise NotSupported("serving a container of one's own", why, REMEDY)
 
 
 def is_laid(root: Path) -> bool:
