@@ -85,8 +85,9 @@ def started(command: list[str], cwd: Path, variables: dict[str, str], port: int,
 
 @contextmanager
 def launched(root: Path, log: Path, **settings: str) -> Iterator[Service]:
-    """The process of a revision, as a target starts it; ready or not."""
+    """The process of a revision, as a target starts it; ready or not. What the first found out with MLflow, the next need not."""
     port = free_port()
+    settings = {"parity": str(root.with_name(root.name + ".parity"))} | settings
     with started([sys.executable, "-m", "convoy_service"], root / "src", environment(root, port, **settings), port, log) as service:
         yield service
 
