@@ -14,7 +14,7 @@ from pathlib import Path
 from bentos.build import MODEL_FOLDER
 from bentos.container.image import BOUNDS, Image, image_of, take
 from bentos.oci.layout import Layout
-from bentos.oci.unpack import unpack_image
+from bentos.oci.unpack import SHOWN, unpack_image
 from fleet.contained import DOCUMENT, LAYOUT, MOST_BYTES, Contained, contained_in, root_digest, root_of
 from fleet.errors import InputError, IntegrityError, OperationFailed
 from fleet.manifest import Manifest, manifest_of
@@ -88,18 +88,22 @@ def make_root(layout: Layout, image: Image, to: Path) -> str:
 def lay_root(revision: Path) -> Path:
     """Have the root of an unpacked revision's container beside it, whole or not at all, and return where; one that is there is kept.
 
-    Raises IntegrityError where the layers do not give the root that the revision names.
+    Raises IntegrityError where the layers do not give the root that the revision names; OperationFailed without room.
     """
     told, to = contained_in(revision), root_of(revision)
-    if to.exists():
-        return to
     layout = Layout(revision / LAYOUT)
-    with tempfile.TemporaryDirectory(dir=to.parent, prefix=f".{to.name}-") as scratch:
-        aside = Path(scratch) / "root"
-        found = make_root(layout, image_of(layout, told.image), aside)
-        if found != told.root:
-            raise IntegrityError(f"container {told.image}", f"gives the root {found}, not {told.root}", "Package the version again.")
-        aside.rename(to)
+    try:
+        if to.exists():
+            return to
+        with tempfile.TemporaryDirectory(dir=to.parent, prefix=f".{to.name}-") as scratch:
+            aside = Path(scratch) / "root"
+            found = make_root(layout, image_of(layout, told.image), aside)
+            if found != told.root:
+                raise IntegrityError(f"container {told.image}", f"gives the root {found}, not {told.root}", "Package the version again.")
+            aside.rename(to)
+    except OSError as problem:
+        why = f"could not be laid out beside its revision ({str(problem)[:SHOWN]})"
+        raise OperationFailed(f"container {told.image}", why, "Check the folder and its room.") from problem
     return to
 
 

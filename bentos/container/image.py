@@ -87,8 +87,9 @@ def take(source: Layout, image: Image, to: Layout) -> None:
     Raises IntegrityError for wrong bytes.
     """
     for wanted in (image.manifest, image.config, *image.layers):
-        if source.blob(wanted.digest).is_file() and source.blob(wanted.digest).stat().st_size != wanted.size:
-            raise IntegrityError(str(source.blob(wanted.digest)), f"has not the {wanted.size} bytes that its image names", _AGAIN)
+        blob = source.blob(wanted.digest)
+        if blob.is_file() and blob.stat().st_size != wanted.size:
+            raise IntegrityError(str(blob), f"has not the {wanted.size} bytes that its image names", _AGAIN)
         to.take(source, wanted, wanted.media_type)
     left = 2 * BOUNDS.file_bytes
     for layer, diff_id in zip(image.layers, image.diff_ids, strict=True):

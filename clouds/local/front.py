@@ -88,9 +88,9 @@ class Front:
                 request.method, url, headers=_kept(request.headers), data=body or None, allow_redirects=False
             ) as found:
                 said = await self._read(found.content, ANSWER_BYTES)
+                self.waiting -= len(said or b"")
                 if said is None or not 200 <= found.status <= 599:
                     return _refused(502, f"the container gave no answer: more than {ANSWER_BYTES} bytes, or a status that is none")
-                self.waiting -= len(said)
                 headers = _kept(found.headers)
                 for name in [each for each in headers if each.lower() in OURS or each.lower().startswith(EDGES)]:
                     headers.popall(name, None)

@@ -23,7 +23,7 @@ from bentos.oci.kinds import CONFIG, INDEX, LAYER, MANIFEST, Descriptor
 from bentos.oci.layout import Layout
 from bentos.oci.unpack import Bounds
 from fleet.contained import contained_in, root_digest, root_of
-from fleet.errors import ConvoyError, InputError, IntegrityError, NotSupported
+from fleet.errors import ConvoyError, InputError, IntegrityError, NotSupported, OperationFailed
 from fleet.manifest import Manifest, manifest_of
 from support.images import STATUS, layer_of
 
@@ -248,6 +248,28 @@ def test_one_changed_byte_in_any_blob_is_refused(which: int, tmp_path: Path) -> 
     flipped(tmp_path / "layout", which)
     with pytest.raises(IntegrityError, match="other bytes than its name says"):
         build_contained(model_in(tmp_path / "model"), "toy", "1", tmp_path / "revision", Asked(tmp_path / "layout", digest))
+
+
+@pytest.mark.parametrize("kind", ["a device", "a pipe"])
+@pytest.mark.parametrize("which", ["config", "layers"])
+def test_a_blob_without_an_end_is_not_read(kind: str, which: str, tmp_path: Path) -> None:
+    digest, layout = layout_of(tmp_path / "layout"), Layout(tmp_path / "layout")
+    named = json.loads(layout.blob(digest).read_bytes())[which]
+    blob = layout.blob((named if which == "config" else named[0])["digest"])
+    blob.unlink()
+    if kind == "a pipe":
+        os.mkfifo(blob)
+    else:
+        blob.symlink_to("/dev/zero")
+    with pytest.raises(IntegrityError, match="is no file"):
+        build_contained(model_in(tmp_path / "model"), "toy", "1", tmp_path / "revision", Asked(tmp_path / "layout", digest))
+
+
+def test_a_root_that_cannot_be_laid_for_reasons_of_the_machine_is_an_error_of_ours(tmp_path: Path) -> None:
+    built(tmp_path)
+    revision = (tmp_path / "revision").rename(tmp_path / ("r" * 250))
+    with pytest.raises(OperationFailed, match="could not be laid out"):
+        lay_root(revision)
 
 
 SPOILT: dict[str, tuple[Callable[[dict[str, Any], dict[str, Any]], None], type[ConvoyError], str]] = {

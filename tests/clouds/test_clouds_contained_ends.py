@@ -204,6 +204,14 @@ def test_whatever_it_says_its_caller_gets_an_answer_and_the_edges_no_mark_of_its
     assert marks == ({NOT_READY} if status == 503 else set())
 
 
+def test_answers_that_are_none_take_up_no_room(tmp_path: Path) -> None:
+    said = b"HTTP/1.1 999 No\r\nContent-Length: 31457280\r\n\r\n"
+    server = SAYS.replace("ANSWER", f"{said!r} + bytes(31457280)")
+    with tried(made(tmp_path / "made", server.encode(), 400 << 20), tmp_path) as running:
+        says(running, "listening")
+        assert [httpx.post(running.url, content=b"x").status_code for _ in range(5)] == [502] * 5, running.log.read_text()
+
+
 def test_files_that_were_replaced_under_a_running_container_are_served_by_a_new_one(target: LocalTarget, home: Home, example: Own) -> None:
     deployment = Deployment(MODEL, REGION, example.digest)
     target.deploy(deployment, example.fetch)
