@@ -118,10 +118,10 @@ def trial(deployment: Deployment, fetch: Fetch, folder: Path, stack_id: str, set
     end_leftovers(root)
     shutil.rmtree(folder, ignore_errors=True)
     private_folder(root.parent)
-    fetch(deployment.digest, root)
-    check_servable(root)
-    write_private(manifest_file(root), manifest_of(root).to_bytes())
     try:
+        fetch(deployment.digest, root)
+        check_servable(root)
+        write_private(manifest_file(root), manifest_of(root).to_bytes())
         found = _spawn(deployment, root, stack_id, settings)
         try:
             yield found

@@ -238,6 +238,7 @@ def test_where_it_cannot_be_kept_apart_that_is_said_before_anything_is_started(
         target.deploy(Deployment(MODEL, REGION, example.digest), example.fetch)
     with pytest.raises(NotSupported, match="the kernel refuses"), tried(example, tmp_path):
         pytest.fail("it was started")
+    assert not (tmp_path / "trial").exists()
     assert target.supervisor.processes() == ()
     assert list(home.programs.iterdir()) == []
 

@@ -219,6 +219,13 @@ def test_what_is_made_of_a_bento_is_not_made_where_there_is_none(tmp_path: Path,
                 package_version(work.house, order, lambda text: None)
         with pytest.raises(NotSupported, match="a container of its own"):
             tune(work.house, "toy", None, Grid(), lambda point: None)
+        # Declared no more, and still what was packaged last
+        raw = json.loads(work.house.home.fleet_file.read_text())
+        del raw["models"]["toy"]["image"]
+        work.house.home.fleet_file.write_text(json.dumps(raw))
+        vars(work.house).pop("fleet", None)
+        with pytest.raises(NotSupported, match="a container of its own"):
+            tune(work.house, "toy", None, Grid(), lambda point: None)
 
 
 def test_a_site_with_advisories_is_told_that_packages_in_a_container_are_not_looked_up(tmp_path: Path, model_folder: Path) -> None:
