@@ -14,13 +14,13 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
-from clouds_support import wait_until
+from clouds_support import STACK, wait_until
 from contained_support import MODEL, REGION, Own, family, made, needs_namespaces, ready, region, tried
 
 from clouds.local import spaces
 from clouds.local.placements import PREFIX, revision_root
 from clouds.local.spaces import PACKAGES, impossible
-from clouds.local.supervisor import Supervisor
+from clouds.local.supervisor import Supervisor, launch
 from clouds.local.target import LocalTarget
 from clouds.local.told import told_of
 from clouds.local.trial import Trial
@@ -210,6 +210,17 @@ def test_answers_that_are_none_take_up_no_room(tmp_path: Path) -> None:
     with tried(made(tmp_path / "made", server.encode(), 400 << 20), tmp_path) as running:
         says(running, "listening")
         assert [httpx.post(running.url, content=b"x").status_code for _ in range(5)] == [502] * 5, running.log.read_text()
+
+
+def test_it_ends_with_a_killed_supervisor_and_the_next_one_serves_it_on_its_port(target: LocalTarget, home: Home, example: Own) -> None:
+    target.deploy(Deployment(MODEL, REGION, example.digest), example.fetch)
+    url = ready(target, example)
+    (process,) = target.supervisor.processes()
+    everyone = family(psutil.Process(process.pid))
+    os.kill(target.supervisor.pid(), signal.SIGKILL)
+    wait_until(lambda: not [each for each in everyone if each.is_running() and each.status() != psutil.STATUS_ZOMBIE])
+    launch(home, STACK)
+    assert ready(target, example) == url
 
 
 def test_files_that_were_replaced_under_a_running_container_are_served_by_a_new_one(target: LocalTarget, home: Home, example: Own) -> None:
