@@ -330,6 +330,13 @@ class Model(Declared):
         return self
 
     @model_validator(mode="after")
+    def _a_container_serves_by_itself(self) -> Self:
+        gates = {"gates.dependencies": self.gates.dependencies, "gates.licences": self.gates.licences}
+        if problem := self.image.problem({"optimise": self.optimise, "drift": self.drift, **gates}):
+            raise ValueError(problem)
+        return self
+
+    @model_validator(mode="after")
     def _forecast_per_region(self) -> Self:
         unknown = sorted(set(self.forecast) - set(self.regions))
         if unknown:

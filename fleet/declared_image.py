@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
@@ -72,16 +74,56 @@ class Resources(Declared):
         return self
 
 
+OF_OUR_SERVICE = {
+    "optimise": "makes variants that only Convoy's service can serve",
+    "drift": "compares rows that only Convoy's service keeps",
+    "gates.dependencies": "looks at packages that Convoy installs",
+    "gates.licences": "looks at packages that Convoy installs",
+}
+"""What of a model's sections is about the service and the environment that Convoy builds."""
+
+
+class Container(Declared):
+    """A container of the model's owner, served in the place of Convoy's own scoring service.
+
+    `layout` is the folder of an OCI image layout, from the folder of fleet.yaml on where it is not absolute; `digest` is that
+    of one platform's image manifest in it. It must keep the contract `convoy` (docs/packaging.md).
+    """
+
+    layout: Path
+    digest: Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+
+
 class Image(Declared):
     """What BentoML writes into the Dockerfile: the image to begin with, by its digest, and Debian packages to install.
 
     `resources` is what a server asks for. All stand in the Bento, so its digest names them too. Without them BentoML takes
     what it takes. A model on GPUs names the CUDA image that it begins with: no other has what its libraries load.
+
+    With a `container` there is no Bento: nothing is installed, and of the resources only the memory is known.
     """
 
     base_image: BaseImage | None = None
     system_packages: Annotated[tuple[SystemPackage, ...], Field(max_length=100)] = ()
     resources: Resources = Resources()
+    container: Container | None = None
+
+    @model_validator(mode="after")
+    def _a_container_is_whole(self) -> Self:
+        if self.container is None:
+            return self
+        also = sorted(self.model_fields_set & {"base_image", "system_packages"})
+        also += [f"resources.{name}" for name in sorted(self.resources.model_fields_set - {"memory"})]
+        if also:
+            raise ValueError(f"container is served as it is, and {', '.join(also)} would change what is built: declare one of them")
+        return self
+
+    def problem(self, declared: Mapping[str, object]) -> str:
+        """Say which sections of a model, by their keys (None: not declared), make no sense where its own container serves."""
+        wrong = [f"{key} {why}" for key, why in OF_OUR_SERVICE.items() if declared[key] is not None]
+        if self.container is None or not wrong:
+            return ""
+        return f"image.container brings a service of its own, and {'; '.join(wrong)}: declare one of them"
 
     @model_validator(mode="after")
     def _gpus_have_their_image(self) -> Self:

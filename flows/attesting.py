@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from decimal import Decimal
 
 from prefect import get_run_logger, task
@@ -15,6 +16,7 @@ from fleet.versions import Revision
 from flows import effects
 from flows.approvals import counting
 from flows.attested import BUILDER, check_attested
+from flows.containing import packages_of_container
 from flows.gate_report import as_payload, of_payload
 from flows.orders import Order
 from flows.retrying import on_transient
@@ -23,6 +25,7 @@ from policies.files.gate import ModelFiles
 from policies.gates import may_go_on
 from registry.attestations import Claim, Kind, attest
 from registry.bom import Data, ModelCard, environment_bom, model_bom, packages_of
+from registry.bom_container import Recorded, Untold, container_bom
 from registry.ledger import JSON, Event
 from registry.referrers import ATTESTATION, BOM, attach, copy_referrers
 
@@ -67,11 +70,21 @@ def _attested(work: Work, revision: Revision) -> dict[str, JSON]:
     at = done[effects.PACKAGE].at
     origin = work.house.origin
     bills = {
-        "environment": environment_bom(revision, packages_of(_lock(work, revision)), at),
+        "environment": _environment_bill(work, revision, at),
         "model": model_bom(revision, _card(done), at),
     }
     kept: dict[str, JSON] = {name: attach(origin, revision.digest, BOM, bill).digest for name, bill in bills.items()}
     return {"digest": revision.digest, "statements": statements, "bills": kept}
+
+
+def _environment_bill(work: Work, revision: Revision, at: datetime) -> bytes:
+    """Return the bill of what a revision is served with: the lock's packages, or what a container's package managers recorded."""
+    container = work.declared.image.container
+    if container is None:
+        return environment_bom(revision, packages_of(_lock(work, revision)), at)
+    told = packages_of_container(work.house, revision)
+    recorded = [Recorded(each.kind, each.name, each.version) for each in told.packages]
+    return container_bom(revision, recorded, Untold(container.digest, told.untold), at)
 
 
 def _approved(work: Work, revision: Revision) -> dict[str, JSON]:
@@ -110,7 +123,7 @@ def _claims(work: Work, revision: Revision, done: Mapping[str, Event]) -> Iterat
 
     source: dict[str, JSON] = {"source": resolved.payload["source_digest"], "version": work.desire.version}
     yield claim(Kind.BUILD, built, BUILDER, passed=True, details=source | {"run": resolved.payload.get("run")})
-    asked = (gates, done.get(effects.OPTIMISE), done.get(effects.SERVICE))
+    asked = (gates, done.get(effects.OPTIMISE), done.get(effects.CONTAINER), done.get(effects.SERVICE))
     results = [result for event in asked if event for result in of_payload(event.payload.get("results"))]
     scanned = [result for result in results if result.gate == ModelFiles.name]
     if not scanned:

@@ -19,6 +19,7 @@ GATES: Final = Effect("gates")
 OPTIMISE: Final = Effect("optimise")
 PACKAGE: Final = Effect("package")
 SERVICE: Final = Effect("service")
+CONTAINER: Final = Effect("container")
 ATTEST: Final = Effect("attest")
 ATTEST_APPROVAL: Final = Effect("attest:approval")
 SHADOW: Final = Effect("shadow")
@@ -88,7 +89,8 @@ class Course:
     `weights` are the canary's steps that it reached, `later` those of each wave after the first, `lost` the regions in
     which its revision never became ready. `shadowed` and `baked` say whether it did so to the end; one that switched at
     `once` had no canary. `measured` and `asked` say whether fleet.yaml declares budgets of the service and golden answers.
-    `approved` says whether fleet.yaml wants people's approval, and they gave it; `optimised` whether it declares variants.
+    `approved` says whether fleet.yaml wants people's approval, and they gave it; `optimised` whether it declares variants,
+    `contained` whether it declares a container of the owner's.
     """
 
     regions: tuple[str, ...]
@@ -104,6 +106,7 @@ class Course:
     asked: bool = False
     approved: bool = False
     optimised: bool = False
+    contained: bool = False
 
 
 def effects_of(ending: Ending, course: Course) -> tuple[Effect, ...]:
@@ -126,7 +129,8 @@ def _shipped(course: Course) -> tuple[Effect, ...]:
 
 def _packaged(course: Course) -> tuple[Effect, ...]:
     optimised = (OPTIMISE,) if course.optimised else ()
-    return (RESOLVE, GATES, *optimised, PACKAGE, *((SERVICE,) if course.measured else ()))
+    tried = (*((CONTAINER,) if course.contained else ()), *((SERVICE,) if course.measured else ()))
+    return (RESOLVE, GATES, *optimised, PACKAGE, *tried)
 
 
 def _made(course: Course) -> tuple[Effect, ...]:

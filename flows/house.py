@@ -10,6 +10,7 @@ from pathlib import Path
 from clouds.serving import ServingTarget
 from clouds.targets import target_of
 from fleet.addresses import Reach
+from fleet.contained import is_contained
 from fleet.declared import Fleet, Model
 from fleet.edges import EdgePlace, edge_places, recorded_regions
 from fleet.errors import UnknownName
@@ -145,7 +146,7 @@ class House:
         store = self.region_store(region)
 
         def fetch(digest: str, to: Path) -> None:
-            store.fetch_tree(digest, to)
+            _fetch(store, digest, to)
             if (tuning := newest_tuning(store, digest)) is not None:
                 # At once: a service does not start beside half of one
                 aside = to.with_name(f".{to.name}.tuning")
@@ -154,7 +155,21 @@ class House:
 
         return fetch
 
+    def fetch_from_origin(self, digest: str, to: Path) -> None:
+        """Unpack a revision from the origin store, verified."""
+        _fetch(self.origin, digest, to)
+
     def target(self, region: str) -> ServingTarget:
         """Return what runs a region."""
         ports = {name: self.stack.region_ports(position) for position, name in enumerate(self.fleet.regions)}
         return target_of(self.fleet.regions[region].target)(self.home, self.stack.stack_id, ports)
+
+
+def _fetch(store: ContentStore, digest: str, to: Path) -> None:
+    """Unpack a revision, and beside it the root of the container that it may bring."""
+    store.fetch_tree(digest, to)
+    if is_contained(to):
+        # Here alone: most revisions bring none
+        from bentos.container.build import lay_root
+
+        lay_root(to)

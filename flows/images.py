@@ -15,8 +15,10 @@ from bentos.oci.image import REQUIREMENTS, Beside, Image, Ingredients, write_ima
 from bentos.oci.kinds import Platform, this_platform
 from bentos.oci.loading import Loading, load
 from bentos.requirements import unpinned
+from fleet.declared import Model
 from fleet.errors import InputError, OperationFailed
 from fleet.versions import Revision
+from flows.containing import build_declared
 from flows.gating import Source
 from flows.house import House
 from flows.optimising import make_served_variant
@@ -75,6 +77,7 @@ def package_version(house: House, order: Order, say: Say) -> Packed:
     """
     declared = house.model(order.model)
     _check(order)
+    _check_container(declared, order)
     with _room_for(order), tempfile.TemporaryDirectory(prefix="convoy-package-") as scratch:
         say(f"fetching version {order.version} from MLflow")
         folder = Path(scratch) / "source"
@@ -84,9 +87,14 @@ def package_version(house: House, order: Order, say: Say) -> Packed:
             say(f"making the variant {declared.optimise.serve}")
         variant = make_served_variant(house, declared, source, Path(scratch) / "variants")
         options = replace(build_options(declared, house.fleet_file.parent), variant=variant)
-        say("building the Bento")
         packed_file = order.out if order.out is not None and order.out.suffix == SUFFIX else None
         bento = Path(scratch) / "bento" if order.out is None or packed_file else order.out
+        if declared.image.container is not None:
+            say("taking the container")
+            manifest = build_declared(declared, house.fleet_file.parent, folder, (order.model, order.version), bento)
+            revision = Revision(order.model, order.version, manifest.digest)
+            return Packed(revision, len(manifest.entries), manifest.size, (), house.origin.has_blob(revision.digest))
+        say("building the Bento")
         manifest = build(folder, order.model, order.version, bento, options)
         if packed_file is not None:
             say("packing the Bento into one file")
@@ -139,6 +147,16 @@ def _check(order: Order) -> None:
             raise InputError(str(folders[1]), f"and {folders[0]} lie in one another", "Give a folder of its own to each.")
     if order.image and order.image.load and this_platform() not in order.image.bases:
         raise InputError("--load", f"needs an image for {this_platform()}, where it would run", "Add --platform.")
+
+
+def _check_container(declared: Model, order: Order) -> None:
+    """Raise InputError for what is made of a Bento, where the model has a container of its own and no Bento."""
+    if declared.image.container is not None and (order.image is not None or (order.out is not None and order.out.suffix == SUFFIX)):
+        raise InputError(
+            f"model '{order.model}'",
+            "is served by a container of its own, so there is no Bento",
+            "Give a folder, or copy the layout itself.",
+        )
 
 
 def _check_new(folder: Path) -> None:

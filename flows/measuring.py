@@ -71,7 +71,7 @@ def _measured(work: Work, revision: Revision, declared: Service) -> Measured:
     private_folder(house.home.parity)
     # what it finds out of the model, the regions need not find out again
     settings = {"PARITY": str(parity_file(house.home, revision.digest))}
-    with trial(deployment, house.origin.fetch_tree, work.folder / "trial", house.stack.stack_id, settings) as running:
+    with trial(deployment, house.fetch_from_origin, work.folder / "trial", house.stack.stack_id, settings) as running:
         started = running.ready(house.settings.deploy_seconds)
         inputs = inputs_of(running.url, revision.model)
         bodies = bodies_for(house, revision, work.desire.release, inputs)
@@ -81,8 +81,8 @@ def _measured(work: Work, revision: Revision, declared: Service) -> Measured:
         odd = ask_odd(running, url, odd_requests(json.loads(bodies[0]), inputs, declared.odd))
     return Measured(
         cold_start_ms=Decimal(str(started.cold_ms)),
-        load_ms=Decimal(str(started.load_ms)),
-        warm_up_ms=Decimal(str(started.warm_up_ms)),
+        load_ms=None if started.load_ms is None else Decimal(str(started.load_ms)),
+        warm_up_ms=None if started.warm_up_ms is None else Decimal(str(started.warm_up_ms)),
         peak_mib=None if peak is None else (Decimal(peak) / MIB).quantize(Decimal("0.1")),
         load=load,
         odd=odd,

@@ -13,6 +13,7 @@ from fleet.versions import Revision
 from flows.attesting import attest_approval, attest_release
 from flows.baking import bake
 from flows.canary import canary
+from flows.containing import try_container
 from flows.endings import abort, deny, fail, promote, reject, roll_back, supersede, taken_up_too_often
 from flows.gating import resolve, validate
 from flows.golden_answers import reproduce
@@ -67,7 +68,7 @@ def tell(work: Work) -> ReleasePhase:
             if refusals := validate(work, source) or optimise(work, source):
                 return reject(work, refusals)
             revision = package(work, source)
-        if refusals := measure(work, revision):
+        if refusals := try_container(work, revision) or measure(work, revision):
             return reject(work, refusals)
         attest_release(work, revision)
         replicate(work, revision)

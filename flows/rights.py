@@ -24,6 +24,9 @@ def advisories_of(settings: Settings) -> Path | None:
 def needs_for(declared: Model, settings: Settings, folder: Path) -> Needs | None:
     """Return what a downloaded model needs, None where no gate asks for it."""
     asked = declared.gates.dependencies or declared.gates.licences or settings.advisories
+    if asked and declared.image.container is not None:
+        # Only a site's own advisories ask: what fleet.yaml says of packages excludes a container
+        return Needs((), ("its container brings packages of its own, which are not looked up in the site's advisories",))
     served = declared.optimise is not None and declared.optimise.serve is not None
     return needs_of(folder, VARIANT_NEEDS if served else ()) if asked else None
 

@@ -1,4 +1,4 @@
-"""What every gate said of a release so far: those before it was packaged, its variants', the service's, each region's golden ones."""
+"""What every gate said of a release so far: before it was packaged, of its variants, container and service, of regions' golden answers."""
 
 from __future__ import annotations
 
@@ -30,5 +30,6 @@ def show_all(work: Work) -> None:
 
 def _asked(event: Event) -> bool:
     return event.type == "effect.completed" and (
-        event.effect_key in (effects.GATES, effects.OPTIMISE, effects.SERVICE) or str(event.effect_key).startswith(effects.golden(""))
+        event.effect_key in (effects.GATES, effects.OPTIMISE, effects.CONTAINER, effects.SERVICE)
+        or str(event.effect_key).startswith(effects.golden(""))
     )

@@ -22,6 +22,7 @@ from fleet.phases import ReleasePhase
 from fleet.versions import Revision
 from flows import effects
 from flows.attested import check_attested
+from flows.containing import build_declared
 from flows.gating import Source
 from flows.house import House
 from flows.optimising import attach_variants, served_variant
@@ -67,6 +68,9 @@ def _built(work: Work, source: Source, bento: Path) -> Manifest:
     if bento.exists():
         # A controller that was killed right here left it, whole or not
         shutil.rmtree(bento)
+    if work.declared.image.container is not None:
+        named = (work.model, work.desire.version)
+        return build_declared(work.declared, work.house.fleet_file.parent, source.folder, named, bento)
     options = replace(build_options(work.declared, work.house.fleet_file.parent), variant=served_variant(work))
     return build(source.folder, work.model, work.desire.version, bento, options)
 

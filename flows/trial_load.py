@@ -101,7 +101,15 @@ def inputs_of(url: str, model: str) -> list[dict[str, Any]]:
         raise OperationFailed("the service", f"does not describe its model ({type(problem).__name__})") from problem
     if not answer.is_success:
         raise OperationFailed("the service", f"answered {answer.status_code}: {answer.text[:200]}")
-    return list(answer.json()["inputs"])
+    try:
+        found = answer.json()["inputs"]
+        if not all(
+            isinstance(each["name"], str) and isinstance(each["datatype"], str) and isinstance(each["shape"], list) for each in found
+        ):
+            raise TypeError("of other types")
+        return list(found)
+    except (ValueError, KeyError, TypeError, RecursionError) as problem:
+        raise OperationFailed("the service", "does not describe its model's inputs", "See docs/packaging.md.") from problem
 
 
 def _held(process: subprocess.Popen[bytes], log: Path, seconds: float) -> bytes:

@@ -9,11 +9,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 
 from bentos.service.tuning import machine
 from clouds.local.trial import trial
 from clouds.serving import Deployment
-from fleet.errors import UnknownName
+from fleet.contained import is_contained
+from fleet.errors import NotSupported, UnknownName
 from fleet.tuning import Point, Tuning
 from fleet.versions import Revision
 from flows.desires import desires
@@ -62,7 +64,8 @@ def tune(house: House, model: str, version: str | None, grid: Grid, tell: Callab
 
 def _packaged(house: House, model: str, version: str | None) -> tuple[Revision, str]:
     """Return the newest packaged revision of a model, or of one of its versions, and the release that packaged it."""
-    house.model(model)
+    if house.model(model).image.container is not None:
+        raise _of_its_own(model)
     for desire in reversed(desires(house.ledger, model)):
         found = release_revision(house, desire)
         if found is not None and version in (None, desire.version) and house.origin.has_blob(found.digest):
@@ -71,13 +74,24 @@ def _packaged(house: House, model: str, version: str | None) -> tuple[Revision, 
     raise UnknownName(which, "was never packaged, or is no longer stored", "Release it first.")
 
 
+def _of_its_own(model: str) -> NotSupported:
+    return NotSupported(f"model '{model}'", "is served by a container of its own, which has none of the settings", "Tune it yourself.")
+
+
 def _measured(house: House, which: tuple[Revision, str], place: tuple[int, int], grid: Grid) -> Point:
     revision, release = which
     rows, workers = place
     deployment = Deployment(revision.model, PLACE, revision.digest)
     settings = {"BATCH_ROWS": str(rows), "WORKERS": str(workers)}
     folder = house.home.work / f"tune-{revision.model}"
-    with trial(deployment, house.origin.fetch_tree, folder, house.stack.stack_id, settings) as running:
+
+    def fetch(digest: str, to: Path) -> None:
+        house.origin.fetch_tree(digest, to)
+        # It may be declared no more
+        if is_contained(to):
+            raise _of_its_own(revision.model)
+
+    with trial(deployment, fetch, folder, house.stack.stack_id, settings) as running:
         running.ready(house.settings.deploy_seconds)
         bodies = bodies_for(house, revision, release, inputs_of(running.url, revision.model))
         url = f"{running.url}/v2/models/{revision.model}/infer"

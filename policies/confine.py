@@ -21,8 +21,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from fleet.kernel import call
 from policies import file_tree, landlock
-from policies.kernel import call
 
 BOOTSTRAP = "import sys; sys.path.append(sys.argv[1]); from policies.confine import main; sys.exit(main(sys.argv[2]))"
 _SET_PDEATHSIG, _SET_CHILD_SUBREAPER, _SET_NO_NEW_PRIVS = 1, 36, 38

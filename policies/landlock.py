@@ -11,8 +11,8 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from fleet.kernel import numbered_call
 from policies.file_tree import DEVICES, ETC, SYSTEM
-from policies.kernel import numbered_call
 
 _CREATE, _ADD_RULE, _RESTRICT = 444, 445, 446
 _ASK_VERSION, _PATH_BENEATH = 1, 1

@@ -63,10 +63,12 @@ def trouble_with(status: int, body: bytes) -> str:
     if status != 200:
         return f"was answered {failure(status, body)}"
     try:
-        document = json.loads(body, parse_constant=_no_number)
+        outputs = json.loads(body, parse_constant=_no_number)["outputs"]
+        missing = [str(tensor["name"]) for tensor in outputs if str(tensor["datatype"]) in REAL and None in list(tensor["data"])]
     except ValueError as problem:
         return f"was answered with what is no JSON ({problem})"
-    missing = [str(tensor["name"]) for tensor in document["outputs"] if tensor["datatype"] in REAL and None in tensor["data"]]
+    except (TypeError, KeyError, RecursionError):
+        return "was answered with what is no answer"
     return f"was answered with a NaN in output {', '.join(missing)}" if missing else ""
 
 

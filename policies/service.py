@@ -51,8 +51,8 @@ class Measured:
 
     problem: str = ""
     cold_start_ms: Decimal = Decimal(0)
-    load_ms: Decimal = Decimal(0)
-    warm_up_ms: Decimal = Decimal(0)
+    load_ms: Decimal | None = Decimal(0)
+    warm_up_ms: Decimal | None = Decimal(0)
     peak_mib: Decimal | None = None
     load: Loaded | None = None
     odd: tuple[OddAnswer, ...] = ()

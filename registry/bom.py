@@ -29,6 +29,8 @@ from registry.events import JSON, stamp
 SPEC = "1.6"
 SCHEMAS = Path(__file__).parent / "schemas"
 MOST_REASONS = 10
+Parts = tuple[Mapping[str, JSON], Sequence[JSON], Sequence[JSON]]
+NOTHING: Mapping[str, JSON] = {}
 _SHA256 = re.compile(r"sha256:([0-9a-f]{64})")
 
 
@@ -94,21 +96,21 @@ def packages_of(lines: Iterable[str]) -> tuple[Package, ...]:
 
 def environment_bom(revision: Revision, packages: Sequence[Package], at: datetime) -> bytes:
     """Return the SBOM of a revision's environment as canonical JSON; the same content gives the same bytes."""
-    subject = _subject(revision)
+    subject = subject_of(revision)
     known = {package.name: package.purl for package in packages}
     dependencies: list[JSON] = [{"ref": subject["bom-ref"], "dependsOn": sorted(known.values())}]
     dependencies += [
         {"ref": package.purl, "dependsOn": sorted(known[name] for name in package.needs if name in known)} for package in packages
     ]
-    return _bom("environment", revision, at, subject, [_component(package) for package in packages], dependencies)
+    return bill_of("environment", revision, at, (subject, [_component(package) for package in packages], dependencies))
 
 
 def model_bom(revision: Revision, card: ModelCard, at: datetime) -> bytes:
     """Return the ML-BOM of a revision: a component machine-learning-model with its card, and its data sets with their digests."""
-    subject = _subject(revision) | {"modelCard": _card(card)}
+    subject = subject_of(revision) | {"modelCard": _card(card)}
     data: list[JSON] = [_data(found) for found in card.datasets]
     dependencies: list[JSON] = [{"ref": subject["bom-ref"], "dependsOn": sorted({_ref(found) for found in card.datasets})}]
-    return _bom("model", revision, at, subject, data, dependencies)
+    return bill_of("model", revision, at, (subject, data, dependencies))
 
 
 def problems(bom: bytes) -> tuple[str, ...]:
@@ -126,9 +128,12 @@ def problems(bom: bytes) -> tuple[str, ...]:
     return tuple(told[:MOST_REASONS])
 
 
-def _bom(
-    about: str, revision: Revision, at: datetime, subject: Mapping[str, JSON], components: Sequence[JSON], needs: Sequence[JSON]
-) -> bytes:
+def bill_of(about: str, revision: Revision, at: datetime, parts: Parts, more: Mapping[str, JSON] = NOTHING) -> bytes:
+    """Return a bill about a revision as canonical JSON: its subject, components and dependencies, and `more` of the standard's keys.
+
+    Raises OperationFailed for one that CycloneDX's schema refuses.
+    """
+    subject, components, needs = parts
     content: dict[str, JSON] = {
         "bomFormat": "CycloneDX",
         "specVersion": SPEC,
@@ -136,6 +141,7 @@ def _bom(
         "metadata": {"timestamp": stamp(at), "component": subject},
         "components": components,
         "dependencies": needs,
+        **more,
     }
     # Named by what it says, so that the same said again is the same document
     name = uuid.uuid5(uuid.NAMESPACE_URL, f"{about} {revision.digest} {canonical_json(content).decode()}")
@@ -147,7 +153,8 @@ def _bom(
     return bom
 
 
-def _subject(revision: Revision) -> dict[str, JSON]:
+def subject_of(revision: Revision) -> dict[str, JSON]:
+    """Return a revision as the component that a bill is about."""
     return {
         "type": "machine-learning-model",
         "bom-ref": f"revision:{revision.digest}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import httpx
 
 ASK_SECONDS = 30.0
+MOST_BYTES, CHUNK = 16 << 20, 64 << 10
 JSON = "application/json"
 
 
@@ -26,7 +28,7 @@ class Answer:
         """Return the body as JSON, None where it is none."""
         try:
             return json.loads(self.text)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
 
     @property
@@ -37,7 +39,10 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A server and what it should be: its digest and its model's name where they are known, and rows that it may answer."""
+    """A server and what it should be: its digest and its model's name where they are known, and rows that it may answer.
+
+    `request` is a whole Open Inference request that it should answer, asked in the place of the rows where it is known.
+    """
 
     client: httpx.Client
     digest: str | None = None
@@ -46,6 +51,7 @@ class Subject:
     health_route: str = "/ping"
     predict_route: str = "/invocations"
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    request: bytes | None = None
 
     def get(self, path: str) -> Answer:
         """Ask for a path."""
@@ -57,15 +63,36 @@ class Subject:
 
     def _answer(self, method: str, path: str, body: bytes | None, content_type: str = JSON) -> Answer:
         headers = {"content-type": content_type} if body is not None else {}
+        began = time.monotonic()
         try:
-            found = self.client.request(method, path, content=body, headers=headers)
-        except httpx.HTTPError as problem:
+            with self.client.stream(method, path, content=body, headers=headers) as found:
+                text = _bounded(found, began)
+        except (httpx.HTTPError, httpx.InvalidURL) as problem:
             return Answer(0, {}, f"{type(problem).__name__}: {problem}", 0.0)
-        return Answer(
-            found.status_code, {name.lower(): value for name, value in found.headers.items()}, found.text, found.elapsed.total_seconds()
-        )
+        if text is None:
+            return Answer(
+                0, {}, f"{found.status_code} with an answer that does not end within {MOST_BYTES} bytes and {ASK_SECONDS:g} s", 0.0
+            )
+        seconds = time.monotonic() - began
+        return Answer(found.status_code, {name.lower(): value for name, value in found.headers.items()}, text, seconds)
 
 
+def _bounded(answer: httpx.Response, began: float) -> str | None:
+    """Return a body as text, None for one that is too large or takes too long: a server may never end its answer."""
+    data = bytearray()
+    for chunk in answer.iter_bytes(CHUNK):
+        data += chunk
+        if len(data) > MOST_BYTES or time.monotonic() - began > ASK_SECONDS:
+            return None
+    return data.decode("utf-8", "replace")
+
+
+def is_column(found: Any) -> bool:
+    """Say whether a server described one of its model's columns as the protocol has it."""
+    return isinstance(found, dict) and all(isinstance(found.get(key), kind) for key, kind in COLUMN.items())
+
+
+COLUMN = {"name": str, "datatype": str, "shape": list}
 SAMPLES: Mapping[str, Any] = {"BOOL": False, "BYTES": "x", "FP16": 0.0, "FP32": 0.0, "FP64": 0.0}
 """A value of each type of the protocol; whole numbers are 0."""
 
@@ -80,5 +107,6 @@ def described(subject: Subject) -> Mapping[str, Any]:
 
 def sample_rows(metadata: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
     """Return one row of zeros for what a model says of its inputs, none for one that says nothing."""
-    row = {str(column["name"]): SAMPLES.get(str(column["datatype"]), 0) for column in metadata.get("inputs", ())}
+    columns = [column for column in metadata.get("inputs", ()) if is_column(column)]
+    row = {str(column["name"]): SAMPLES.get(str(column["datatype"]), 0) for column in columns}
     return (row,) if row else ()

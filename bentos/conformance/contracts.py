@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from bentos.conformance.asking import Answer, Subject
+from bentos.conformance.asking import Answer, Subject, is_column
 from bentos.conformance.findings import Finding, Outcome
 
 PING_SECONDS = 2.0
@@ -78,7 +78,7 @@ def _prediction(
     """Return the check that a row is answered; a row that we made up and the model refuses tells nothing."""
 
     def check(subject: Subject) -> Verdict:
-        if not subject.rows:
+        if not (subject.rows or (path is _infer_path and subject.request is not None)):
             return Outcome.INCONCLUSIVE, "no row is known that it could answer: give --input, or --model so that it can be asked"
         found = subject.post(path(subject), body(subject))
         if found.status in (400, 422):
@@ -102,8 +102,21 @@ def _infer_path(subject: Subject) -> str:
     return f"/v2/models/{subject.model}/infer"
 
 
+def _describes(subject: Subject) -> Verdict:
+    if not subject.model:
+        return Outcome.INCONCLUSIVE, "the model's name is not known: give --model"
+    found = subject.get(f"/v2/models/{subject.model}")
+    document = found.document()
+    columns = document.get("inputs") if isinstance(document, dict) else None
+    good = found.status == 200 and isinstance(columns, list) and bool(columns) and all(map(is_column, columns))
+    told = f"{len(columns)} columns" if good and columns else found.told
+    return _verdict(good, f"GET /v2/models/{subject.model} answered {told}{'' if good else ' (inputs with name, datatype and shape)'}")
+
+
 def _infer_body(subject: Subject) -> object:
-    types = {column["name"]: column["datatype"] for column in subject.metadata.get("inputs", ())}
+    if subject.request is not None:
+        return subject.request
+    types = {column["name"]: column["datatype"] for column in subject.metadata.get("inputs", ()) if is_column(column)}
     columns = {name: [row.get(name) for row in subject.rows] for name in subject.rows[0]}
     return {
         "inputs": [
@@ -141,6 +154,7 @@ CONTRACTS: Mapping[str, tuple[Rule, ...]] = {
         Rule("readiness names the digest", _names_digest),
         Rule("it says that it lives", _answers(LIVE)),
         Rule("every answer names the revision", _unknown_path),
+        Rule("it describes its model", _describes),
         Rule("a row is answered", _prediction(_infer_path, _infer_body, _infer_fits)),
         Rule("broken JSON is the caller's mistake", _refuses(_infer_path)),
     ),

@@ -77,7 +77,9 @@ class Layout:
         return found
 
     def open(self, wanted: Descriptor) -> IO[bytes]:
-        """Open a blob, unchecked; raises IntegrityError when it is missing."""
+        """Open a blob, unchecked; raises IntegrityError when it is missing or no file: a pipe or a device may have no end."""
+        if self.blob(wanted.digest).exists() and not self.blob(wanted.digest).is_file():
+            raise IntegrityError(str(self.blob(wanted.digest)), "is no file", REMEDY)
         try:
             return self.blob(wanted.digest).open("rb")
         except OSError as problem:

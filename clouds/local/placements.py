@@ -11,9 +11,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from clouds.local import contained
 from clouds.local.program import Program, environment_of
 from clouds.serving import Deployment, Endpoint
 from fleet.canonical import short
+from fleet.contained import is_contained
 from fleet.errors import OperationFailed
 from fleet.home import Home
 from fleet.settings import STACK_MARK, inherited_environment
@@ -60,7 +62,7 @@ class Placement:
         }
         return Program(
             name=self.program_name,
-            command=(sys.executable, "-m", "convoy_service"),
+            command=serving_command(root),
             directory=root / "src",
             log=home.logs / f"{self.program_name}.log",
             environment=environment,
@@ -69,6 +71,11 @@ class Placement:
             stop_seconds=STOP_SECONDS,
             final_statuses=UNFIT,
         )
+
+
+def serving_command(root: Path) -> tuple[str, ...]:
+    """Return the words that serve an unpacked revision: its own scoring service, or the container that it brings."""
+    return contained.command() if is_contained(root) else (sys.executable, "-m", "convoy_service")
 
 
 def serving_environment(deployment: Deployment, root: Path, port: int, stack_id: str) -> dict[str, str]:

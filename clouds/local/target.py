@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from clouds.local.contained import check_servable, is_laid
 from clouds.local.files import exclusive, private_folder, write_private
 from clouds.local.health import observe
 from clouds.local.placements import (
@@ -22,6 +23,7 @@ from clouds.local.placements import (
 )
 from clouds.local.supervisor import STOPPED_STATES, Supervisor
 from clouds.serving import Capability, Deployment, Fetch, RevisionStatus, State, Support
+from fleet.contained import root_of
 from fleet.errors import IntegrityError, OperationFailed, UnknownName
 from fleet.home import Home
 from fleet.manifest import Manifest, manifest_of
@@ -52,10 +54,12 @@ class LocalTarget:
     def deploy(self, deployment: Deployment, fetch: Fetch) -> None:
         """Unpack the revision from the region's store, verify it, and have one process serve it.
 
-        A process that gave up is started again. Raises IntegrityError, with nothing started, for wrong bytes.
+        A process that gave up is started again. Raises IntegrityError, with nothing started, for wrong bytes; NotSupported for
+        a container of its own that this machine cannot keep apart.
         """
         with self._alone(deployment.region):
             self._unpack(deployment, fetch)
+            check_servable(revision_root(self.home, deployment))
             self._serve(self._place(deployment))
 
     def status(self, model: str, region: str) -> tuple[RevisionStatus, ...]:
@@ -117,7 +121,10 @@ class LocalTarget:
         root = revision_root(self.home, deployment)
         private_folder(self.home.parity)
         manifest = _manifest(root)
-        if manifest is None or manifest.digest != deployment.digest:
+        if manifest is None or manifest.digest != deployment.digest or not is_laid(root):
+            if root_of(root).exists():
+                # A container reads its files as it goes, and would find them gone
+                self.supervisor.kill(program_name(deployment))
             _delete(root)
             private_folder(root.parent)
             fetch(deployment.digest, root)
@@ -163,7 +170,11 @@ def _manifest(root: Path) -> Manifest | None:
 def _delete(root: Path) -> None:
     """Delete an unpacked revision and what lies beside it; its manifest first, so that none ever stands beside half a folder."""
     manifest_file(root).unlink(missing_ok=True)
+    for folder in (root, root_of(root)):
+        if folder.exists():
+            shutil.rmtree(folder)
+    for left in root.parent.glob(f".{root_of(root).name}-*"):
+        # Of one that was killed while it laid the container's files
+        shutil.rmtree(left)
     for file in root.parent.glob(f"{root.name}.*"):
         file.unlink(missing_ok=True)
-    if root.exists():
-        shutil.rmtree(root)

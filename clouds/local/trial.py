@@ -7,6 +7,7 @@ folder stands in the process's environment.
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import signal
@@ -23,9 +24,10 @@ from typing import Any
 import httpx
 import psutil
 
+from clouds.local.contained import check_servable
 from clouds.local.files import private_folder, tail, write_private
 from clouds.local.health import READY_PATH, REVISION_HEADER
-from clouds.local.placements import HOST, PREFIX, manifest_file, serving_environment
+from clouds.local.placements import HOST, PREFIX, manifest_file, serving_command, serving_environment
 from clouds.serving import Deployment, Endpoint, Fetch
 from fleet.errors import OperationFailed
 from fleet.manifest import manifest_of
@@ -50,11 +52,11 @@ os.execv(sys.argv[2], sys.argv[2:])
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """How a start went, in milliseconds: until it was ready, and what the service says of its steps."""
+    """How a start went, in milliseconds: until it was ready, and what the service says of its steps (None: it does not say)."""
 
     cold_ms: float
-    load_ms: float
-    warm_up_ms: float
+    load_ms: float | None
+    warm_up_ms: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +98,7 @@ class Trial:
         cold_ms = round((time.monotonic() - self.began) * 1000, 1)
         if answer.headers.get(REVISION_HEADER) != self.deployment.digest:
             raise self._failed(f"answers as {answer.headers.get(REVISION_HEADER)}")
-        took: dict[str, Any] = answer.json().get("took_ms", {})
-        return Started(cold_ms, float(took["load"]), float(took["warm_up"]))
+        return Started(cold_ms, *(_took(answer, step) for step in ("load", "warm_up")))
 
     def _failed(self, reason: str) -> OperationFailed:
         said = tail(self.log, LOG_BYTES).splitlines()[-3:]
@@ -110,15 +111,17 @@ def trial(deployment: Deployment, fetch: Fetch, folder: Path, stack_id: str, set
 
     `settings` are the service's own, by their names in capitals.
 
-    Raises what `fetch` raises. What an earlier trial in this folder left, a killed one, is ended and deleted first.
+    What an earlier trial in this folder left, a killed one, is ended and deleted first. Raises what `fetch` raises;
+    NotSupported for a container that this machine cannot keep apart.
     """
     root = private_folder(folder.absolute()) / deployment.digest.removeprefix("sha256:")
     end_leftovers(root)
     shutil.rmtree(folder, ignore_errors=True)
     private_folder(root.parent)
-    fetch(deployment.digest, root)
-    write_private(manifest_file(root), manifest_of(root).to_bytes())
     try:
+        fetch(deployment.digest, root)
+        check_servable(root)
+        write_private(manifest_file(root), manifest_of(root).to_bytes())
         found = _spawn(deployment, root, stack_id, settings)
         try:
             yield found
@@ -141,7 +144,7 @@ def end_leftovers(root: Path) -> tuple[int, ...]:
 def _spawn(deployment: Deployment, root: Path, stack_id: str, settings: Mapping[str, str]) -> Trial:
     port = _free_port()
     log = root.with_name("service.log")
-    command = [sys.executable, "-I", "-S", "-c", HELD, str(os.getpid()), sys.executable, "-m", "convoy_service"]
+    command = [sys.executable, "-I", "-S", "-c", HELD, str(os.getpid()), *serving_command(root)]
     began = time.monotonic()
     with log.open("wb") as said:
         process = subprocess.Popen(
@@ -167,6 +170,15 @@ def _asked(client: httpx.Client) -> httpx.Response | None:
     try:
         return client.get(READY_PATH)
     except httpx.TransportError:
+        return None
+
+
+def _took(answer: httpx.Response, step: str) -> float | None:
+    """Return how long a step took, None where the answer does not say: a container of one's own need not."""
+    try:
+        told: Any = answer.json()["took_ms"][step]
+        return float(told) if math.isfinite(float(told)) else None
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

@@ -151,6 +151,25 @@ def test_a_row_that_is_not_known_or_refused_is_inconclusive_and_no_pass() -> Non
     assert not conforms(refused)
 
 
+def test_an_answer_that_does_not_end_is_given_up_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bentos.conformance.asking.MOST_BYTES", 100_000)
+    with server(GET_v2_health_live=(200, "x" * 200_000)) as url:
+        found = judged(url)
+
+    assert failed(found) == [("convoy", "it says that it lives"), ("azure", "the liveness route answers 200")]
+    assert "does not end within 100000 bytes" in next(each.reason for each in found if each.outcome is Outcome.FAILED)
+
+
+def test_a_whole_request_is_asked_where_it_is_known() -> None:
+    body = json.dumps({"inputs": [{"name": "age", "data": [1]}, {"name": "city", "data": ["x"]}]}).encode()
+    with server(GET_v2_models_m=(200, {"inputs": [{"name": "age"}, 7]})) as url:
+        asked = judged(url, request=body)
+        guessed = judged(url)
+
+    assert failed(asked) == [("convoy", "it describes its model")]
+    assert {each.rule for each in guessed if each.outcome is Outcome.INCONCLUSIVE} >= {"a row is answered"}
+
+
 def test_nobody_there_fails_every_rule_that_can_be_asked() -> None:
     found = judged(f"http://127.0.0.1:{free_port()}", rows=({"age": 1},))
 
