@@ -17,6 +17,7 @@ SUBJECTS = {
     "gates": "what the gates refuse and let through, and how long each takes",
     "judge": "whether the canary judge can be trusted, beside its peers' rules",
     "serving": "what serving takes beside FastAPI, MLflow, MLServer, BentoML and LitServe, with the same model on the same core",
+    "regions": "how soon a region's server answers, and what callers notice when processes and servers of three regions are killed",
     "release": "what a release, the stack and the command take",
     "traffic": "what the edge costs beside a bare Envoy, and what callers notice when weights, servers and configurations change",
 }

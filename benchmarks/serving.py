@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.form import Row, interleaved, measured, skipped
-from benchmarks.serving_cases import load, regions
+from benchmarks.serving_cases import load
 from benchmarks.serving_cases.figures import left_out, overload, turns
 from benchmarks.serving_cases.models import MODELS, Served, demo, variant
 from benchmarks.serving_cases.servers import ASYNC, COMPILED, CONVOY, KINDS, SYNC, Kind, NotRun, Server, running
@@ -20,7 +20,7 @@ from control.demo.register import quiet
 
 COLD_SECONDS, MEMORY_MIB = 4.0, 250.0
 ALL = 64
-SETTLED = 1.0
+SETTLED, QUEUES, LONGEST = 1.0, 10, 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ def _rows(folder: Path, plan: Plan, quick: bool) -> Iterator[Row]:
         made = variant(model, folder / "variants" / name) if name != "embedding" else "its graph is its own"
         model = replace(model, variants={} if isinstance(made, str) else {"onnx": made})
         yield from _of_model(folder / name, model, plan, quick)
-    yield from _started(folder / "demo", 1 if quick else plan.rounds, quick)
+    yield from _started(folder / "demo", 1 if quick else plan.rounds)
 
 
 def _of_model(folder: Path, model: Served, plan: Plan, quick: bool) -> Iterator[Row]:
@@ -124,34 +124,29 @@ def _overloaded(model: Served, servers: Mapping[str, Server], peaks: Mapping[str
     for name, server in servers.items():
         if server.kind.peer:
             continue
-        twice = partial(load.open_, server.url, server.body, 2 * peaks[name], max(plan.seconds, SETTLED))
+        # long beside what the last answers of a queue take, which are not counted
+        seconds = min(LONGEST, max(plan.seconds, SETTLED, QUEUES * load.OPEN_CLIENTS / peaks[name])) if peaks[name] else SETTLED
+        twice = partial(load.open_, server.url, server.body, 2 * peaks[name], seconds)
         found = interleaved({name: partial(_turn, server, twice)}, plan.rounds)
         yield overload(model.says, name, peaks[name], found[name])
 
 
-def _started(folder: Path, rounds: int, quick: bool) -> Iterator[Row]:
-    """Start the demo's model as a region does, so often; say how long it took, what it holds, and what it has imported.
-
-    The first server of a revision on a machine also hears what MLflow answers; those after it know. Each round is both.
-    """
+def _started(folder: Path, rounds: int) -> Iterator[Row]:
+    """Start the demo's model as a region does, so often; say how long it took, what it holds, and what it has imported."""
     where = "a region's server with the demo's model"
     try:
         model = demo(folder / "mlflow")
     except Exception as why:  # noqa: BLE001 - the demo's rows come with a package of their own
         yield skipped(f"cold start: {where}", CONVOY.name, "s", f"{type(why).__name__}: {why}"[:160], COLD_SECONDS)
         return
-    first, cold, memory, strange = [], [], [], set[str]()
+    cold, memory, strange = [], [], set[str]()
     for number in range(rounds):
-        for found in (first, cold):
-            kept = folder / f"{number}.parity"
-            with running(CONVOY, model, folder / f"{number}-{len(first)}", full=True, PARITY=str(kept)) as server:
-                found.append(server.cold)
-                memory.append(server.memory_mib())
-                strange |= server.loaded()
+        with running(CONVOY, model, folder / str(number), full=True) as server:
+            cold.append(server.cold)
+            memory.append(server.memory_mib())
+            strange |= server.loaded()
     yield measured(f"cold start: {where}", "to the first answer", cold, "s", COLD_SECONDS)
-    yield measured(f"cold start of a revision's first server: {where}", "to the first answer", first, "s", COLD_SECONDS)
     yield measured(f"memory: {where}", CONVOY.name, memory, "MiB", MEMORY_MIB)
     yield Row(
         f"pandas and mlflow in the process: {where}", ", ".join(sorted(strange)) or "none", len(strange), "libraries", None, rounds, 0.0
     )
-    yield from regions.rows(folder / "regions", model, quick)

@@ -55,12 +55,14 @@ class Resources(Declared):
     """What one server asks of the machine it runs on, in Kubernetes' units; what is left out is not asked for.
 
     `cpu` is in cores (`"2"`, `"0.5"`) or thousandths (`500m`), `memory` in `Mi` or `Gi`, `gpu` a number of whole devices.
+    `without_gpu` says what a server does where it finds none: refuse to get ready (the default), or answer on the CPU.
     """
 
     cpu: Annotated[str, Field(pattern=r"^([1-9][0-9]{0,4}m?|[0-9]{1,4}\.[0-9]{1,3})$")] | None = None
     memory: Annotated[str, Field(pattern=r"^[1-9][0-9]{0,6}(Mi|Gi)$")] | None = None
     gpu: Annotated[int, Field(ge=1, le=64)] | None = None
     gpu_type: GpuType | None = None
+    without_gpu: Literal["refuse", "cpu"] | None = None
 
     def asked(self) -> dict[str, str | int]:
         """Return what is asked for, by name."""
@@ -71,6 +73,8 @@ class Resources(Declared):
     def _type_of_a_gpu(self) -> Self:
         if self.gpu_type is not None and self.gpu is None:
             raise ValueError("gpu_type says which GPU, and gpu is not declared: say how many")
+        if self.without_gpu is not None and self.gpu is None:
+            raise ValueError("without_gpu says what to do without a GPU, and gpu is not declared: say how many")
         return self
 
 

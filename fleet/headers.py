@@ -13,6 +13,8 @@ SHADOW_HEADER: Final = "x-convoy-shadow"
 """Names, within an edge, the cluster that a copy of a request goes to; whatever a caller sends under it is removed."""
 DRILL_HEADER: Final = "x-convoy-drill"
 """A request that carries the key of a drill here is counted as traffic of a drill; the edge removes it before the model sees it."""
+REVISION_HEADER: Final = "x-convoy-revision"
+"""Names, on every answer, the digest of the revision that gave it."""
 NOT_READY: Final = "x-convoy-not-ready"
 """What a serving process puts on a refusal while it is not ready (bentos/service/desk.py)."""
 

@@ -173,7 +173,7 @@ def _peer(kind: Kind, model: Served, folder: Path, port: int, full: bool) -> Sta
         BENTO: ["-m", "bentoml", "serve", "bento_app:Stock", "--port", str(port), "--host", "127.0.0.1"],
         LITSERVE: ["litserve_app.py", str(port)],
         MLFLOW: ["-m", "mlflow", "models", "serve", "-m", str(model.mlflow), "-p", str(port), "--env-manager", "local", "-w", "1"],
-        MLSERVER: ["-m", "mlserver", "start", str(folder / "mlserver")],
+        MLSERVER: ["-c", "from mlserver.cli import main; main()", "start", str(folder / "mlserver")],
     }
     uvicorn = ["-m", "uvicorn", "fastapi_app:app", "--port", str(port), "--log-level", "warning", "--no-access-log"]
     if kind is MLSERVER:

@@ -20,7 +20,11 @@ RESOURCES = Path(__file__).resolve().parents[1] / "resources.json"
 
 def asked_for() -> dict[str, Any]:
     """Return the argument `resources` of the service, nothing where nothing is asked for."""
-    return {"resources": json.loads(RESOURCES.read_text(encoding="utf-8"))} if RESOURCES.is_file() else {}
+    if not RESOURCES.is_file():
+        return {}
+    asked = json.loads(RESOURCES.read_text(encoding="utf-8"))
+    # what is done where there is no GPU is for our server alone to know
+    return {"resources": {name: value for name, value in asked.items() if name != "without_gpu"}}
 
 
 @bentoml.service(

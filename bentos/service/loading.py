@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+from .device import Device, device_of
 from .direct import Plan, plan, read_document
 from .errors import ModelUnusable, ServiceError
 from .flavors import LOADERS, NotDirect, kept_out
@@ -40,6 +41,7 @@ class _ByMlflow:
     scorer: Scorer
     because: str
     known: bool
+    device: Device
 
     def warmed(self) -> tuple[Scorer, str]:
         """Raises ModelUnusable where it fails on its own example. Rows of several requests go together where none minds others."""
@@ -47,7 +49,7 @@ class _ByMlflow:
         example = rows_of_example(self.scorer, EXAMPLE_ROWS) if self.known else None
         together = example is not None and stands_alone(self.scorer, [example])
         predictor = Pyfunc(self.scorer.signature, self.scorer.pyfunc, together)
-        notes = {"path": predictor.path, "because": self.because, "together": together}
+        notes = {"path": predictor.path, "because": self.because, "together": together, **_noted(self.device.of("MLflow"))}
         return replace(self.scorer, direct=predictor, notes=notes), made_from
 
 
@@ -56,6 +58,7 @@ class _Directly:
     scorer: Scorer
     predictor: Direct
     expected: Expected
+    device: Device
     tried: tuple[Probe, ...] = field(default_factory=tuple)
 
     def warmed(self) -> tuple[Scorer, str]:
@@ -78,6 +81,7 @@ class _Directly:
             "path": self.predictor.path,
             "because": f"it answered {found.compared} requests as MLflow does",
             "together": together,
+            **_noted(self.device.of(self.predictor.path)),
         }
         schema = Schema(self.scorer.signature, stacked=True, refuses=found.refuses)
         return replace(self.scorer, direct=replace(self.predictor, together=together), compiled=schema, notes=notes), found.on
@@ -95,21 +99,23 @@ class _Variant:
 def loading(settings: ServiceSettings, revision: str, because: str) -> Loaded:
     """Return the model of the settings, loaded; `because` says why MLflow is to be asked, where that is known already.
 
-    Raises ModelUnusable for one that cannot be loaded, OnlyMlflow for one that its own library does not load.
+    Raises ModelUnusable for one that cannot be loaded, or not on the device that its revision declares; OnlyMlflow for one
+    that its own library does not load.
     """
+    device = device_of(settings)
     label = read_label(settings.label_file)
     name = settings.model or label.model
     if settings.variant_folder.is_dir():
-        return _variant(settings, Label(name, label.version))
+        return _variant(settings, Label(name, label.version), device)
     planned = _plan(settings, because)
     if not isinstance(planned, str):
         tried = probes(planned)
         expected = Expected(settings.model_folder, tried, revision, settings.parity)
         if not expected.because:
-            return _direct(planned, Label(name, label.version), expected, tried)
+            return _direct(planned, Label(name, label.version), expected, device, tried)
         planned = expected.because
     scorer = load(settings.model_folder, label, name)
-    return _ByMlflow(scorer, planned, scorer.pyfunc.loader_module in LOADERS)
+    return _ByMlflow(scorer, planned, scorer.pyfunc.loader_module in LOADERS, device)
 
 
 def _plan(settings: ServiceSettings, because: str) -> Plan | str:
@@ -124,21 +130,30 @@ def _plan(settings: ServiceSettings, because: str) -> Plan | str:
         return "its MLmodel file cannot be read"
 
 
-def _variant(settings: ServiceSettings, named: Label) -> _Variant:
+def _noted(device: Device) -> dict[str, str]:
+    return {"device": device.says} if device.says else {}
+
+
+def _variant(settings: ServiceSettings, named: Label, device: Device) -> _Variant:
     """Return the variant that lies beside the model; no code of the model's runs, and MLflow is not asked."""
     declared = read_document(settings.model_folder).get("signature")
     if declares_params(declared):
         raise ModelUnusable("the model's signature declares parameters, which its variant does not take")
     signature = compiled(declared)
-    onnx = load_variant(settings.variant_folder)
+    onnx = load_variant(settings.variant_folder, device)
     stacked = not stackable(signature) and onnx.takes_stacked([field.name for field in signature.inputs])
     predictor = Variant(onnx)
-    notes = {"path": predictor.path, "because": "it lies beside the model in the revision", "together": predictor.together}
+    notes = {
+        "path": predictor.path,
+        "because": "it lies beside the model in the revision",
+        "together": predictor.together,
+        **_noted(onnx.device),
+    }
     schema = Schema(signature, stacked=stacked, refuses=onnx.refuses)
     return _Variant(Scorer(named.model, named.version, signature, onnx, predictor, schema, notes))
 
 
-def _direct(planned: Plan, named: Label, expected: Expected, tried: tuple[Probe, ...]) -> _Directly:
+def _direct(planned: Plan, named: Label, expected: Expected, device: Device, tried: tuple[Probe, ...]) -> _Directly:
     try:
         predictor = planned.load()
     except NotDirect as problem:
@@ -148,4 +163,4 @@ def _direct(planned: Plan, named: Label, expected: Expected, tried: tuple[Probe,
             expected.differ(str(problem))
         raise OnlyMlflow(str(problem)) from problem
     scorer = Scorer(named.model, named.version, planned.signature, None, predictor, Schema(planned.signature, stacked=True))
-    return _Directly(scorer, predictor, expected, tried)
+    return _Directly(scorer, predictor, expected, device, tried)

@@ -36,8 +36,9 @@ class ServiceSettings:
     `workers` is how many processes share the port. `grpc_port` is where the same questions are taken over gRPC, None for
     nowhere. `health_route` and `predict_route` are where Vertex AI asks, beside the paths that always answer. `direct` says
     whether the model's own library is asked where it answers as MLflow does (`auto`) or never (`off`), `parity` names the
-    file that keeps MLflow's answers for the next process that compares. `trace_rate` is how many requests in a million are
-    traced that do not say so themselves. `capture` is the folder that answered rows are kept in, `usage` the file of
+    file that keeps MLflow's answers for the next process that compares. `gpu` is
+    which of the machine's GPUs is asked where the revision declares one, `gpu_memory_mib` the most that a variant may take of its
+    memory, 0 for all. `trace_rate` is how many requests in a million are traced that do not say so themselves. `capture` is the folder that answered rows are kept in, `usage` the file of
     counters that outlives the process; without them nothing is kept.
     """
 
@@ -58,6 +59,8 @@ class ServiceSettings:
     trace_rate: int = 0
     capture: Path | None = None
     usage: Path | None = None
+    gpu: int = 0
+    gpu_memory_mib: int = 0
     grpc_port: int | None = None
     body_seconds: int = 60
     health_route: str | None = None
@@ -96,8 +99,10 @@ LARGEST = {
     "deadline_ms": 86_400_000,
     "workers": 64,
     "trace_rate": 1_000_000,
+    "gpu": 63,
+    "gpu_memory_mib": 1 << 20,
 }
-SMALLEST = {"trace_rate": 0}
+SMALLEST = {"trace_rate": 0, "gpu": 0, "gpu_memory_mib": 0}
 CHOICES = {"direct": ("auto", "off")}
 ROUTES = ("health_route", "predict_route")
 CLOUDS = (

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from .device import CUDA, Device
 from .errors import BadRequest, ModelUnusable, told
 from .schema import Rows
 
@@ -86,7 +87,8 @@ class OnnxVariant:
     input_example = None
     """It has none of its own: it is warmed with a row of zeros."""
 
-    def __init__(self, session: Any, document: Document) -> None:
+    def __init__(self, session: Any, document: Document, device: Device) -> None:
+        self.device = device
         self._session = session
         self._document = document
         self._outputs = [told_.output for told_ in document.told]
@@ -133,7 +135,11 @@ class Variant:
     """A variant as what predicts."""
 
     onnx: OnnxVariant
-    light: bool = True
+
+    @property
+    def light(self) -> bool:
+        """Whether a call that is known to be short may be made in the event loop: one that waits for a GPU may not."""
+        return self.onnx.device.gpu is None
 
     @property
     def path(self) -> str:
@@ -152,26 +158,33 @@ class Variant:
         return self.onnx.predict(rows.arrays)
 
 
-def load_variant(folder: Path) -> OnnxVariant:
-    """Return the variant of a folder, on one thread; raises ModelUnusable where it cannot be loaded."""
+def load_variant(folder: Path, device: Device | None = None) -> OnnxVariant:
+    """Return the variant of a folder, on one thread; raises ModelUnusable where it cannot be loaded, or not on its device."""
     try:
-        return loaded(folder / GRAPH, Document.from_bytes((folder / DOCUMENT).read_bytes()))
+        return loaded(folder / GRAPH, Document.from_bytes((folder / DOCUMENT).read_bytes()), device)
     except ModelUnusable:
         raise
     except Exception as problem:  # what a graph's reader raises is its own; the process ends with the reason
         raise ModelUnusable(f"the variant cannot be loaded ({told(problem)})") from problem
 
 
-def loaded(graph: Path | bytes, document: Document) -> OnnxVariant:
-    """Return the variant of a graph, in a file or as its bytes, on one thread."""
+def loaded(graph: Path | bytes, document: Document, device: Device | None = None) -> OnnxVariant:
+    """Return the variant of a graph, in a file or as its bytes, on one thread; raises ModelUnusable where its device does not take it."""
     import onnxruntime
+
+    device = device or Device()
+    if device.gpu is not None and CUDA not in onnxruntime.get_available_providers():
+        device = device.without("ONNX Runtime here has no CUDA (onnxruntime-gpu has)")
 
     options = onnxruntime.SessionOptions()
     # One process answers one batch at a time; threads of ONNX Runtime would spin beside the event loop
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
     source = graph if isinstance(graph, bytes) else str(graph)
-    return OnnxVariant(onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"]), document)
+    session = onnxruntime.InferenceSession(source, options, providers=device.providers)
+    if device.gpu is not None and session.get_providers()[0] != CUDA:
+        device = device.without("ONNX Runtime could not load CUDA (its log says why)")
+    return OnnxVariant(session, document, device)
 
 
 def _fed(feed: Feed, columns: Any) -> Any:

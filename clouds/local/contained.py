@@ -126,7 +126,7 @@ def _serve(order: Order, container: Contained) -> int:
 
     listening = socket.create_server((order.host, order.port), backlog=1024)
     room = min(WAITING_BYTES, container.memory_bytes // 4)
-    front = Front(listening, order.host, order.port, _count(order), room)
+    front = Front(listening, order.host, order.port, _count(order), room, order.told["REVISION"])
     variables = {**USUAL, **dict(each.partition("=")[::2] for each in container.variables), **_variables(order.told)}
     inside = Inside(root_of(order.root).absolute(), {SHOWN: order.root.absolute()}, container.words, variables, container.folder, front.run)
     alive, held = os.pipe()

@@ -18,11 +18,12 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from clouds.local.told import HEADER, told_of
-from fleet.headers import NOT_READY, TRAFFIC_HEADER
+from fleet.headers import NOT_READY, REVISION_HEADER, TRAFFIC_HEADER
 
 REQUEST_BYTES, ANSWER_BYTES, WAITING_BYTES = 8 << 20, 32 << 20, 256 << 20
 ANSWER_SECONDS = 60.0
 SLOTS = 512
+READY_PATH = "/v2/health/ready"
 CHUNK = 64 << 10
 HOP = frozenset(
     ("connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer", "transfer-encoding", "upgrade", "expect")
@@ -37,7 +38,7 @@ Count = Callable[[str, int, int, int], None]
 class Front:
     """Hands requests on to a port of its own loopback; `count` is told of each answer: traffic, status, bytes in and out.
 
-    `room` is how many bytes of requests and answers may wait at once.
+    `room` is how many bytes of requests and answers may wait at once, `revision` the digest that answers may name.
     """
 
     listening: socket.socket
@@ -45,6 +46,7 @@ class Front:
     port: int
     count: Count
     room: int = WAITING_BYTES
+    revision: str = ""
     waiting: int = 0
 
     def run(self) -> None:
@@ -92,6 +94,9 @@ class Front:
                 if said is None or not 200 <= found.status <= 599:
                     return _refused(502, f"the container gave no answer: more than {ANSWER_BYTES} bytes, or a status that is none")
                 headers = _kept(found.headers)
+                # Of readiness whoever placed it judges itself, and says what it found
+                if request.path != READY_PATH and headers.get(REVISION_HEADER, self.revision) != self.revision:
+                    return _refused(502, "the container names another revision than the one that is served")
                 for name in [each for each in headers if each.lower() in OURS or each.lower().startswith(EDGES)]:
                     headers.popall(name, None)
                 if found.status == 200 and request.path.endswith("/infer") and (told := told_of(said)) is not None:

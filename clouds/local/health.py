@@ -8,9 +8,9 @@ from clouds.local.files import tail
 from clouds.local.placements import Placement
 from clouds.local.supervisor import Process, ProcessState, Supervisor
 from clouds.serving import RevisionStatus, State
+from fleet.headers import REVISION_HEADER
 
 READY_PATH = "/v2/health/ready"
-REVISION_HEADER = "x-convoy-revision"
 ANSWER_SECONDS = 2.0
 LOG_BYTES = 2000
 REASON_CHARACTERS = 500

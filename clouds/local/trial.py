@@ -26,10 +26,11 @@ import psutil
 
 from clouds.local.contained import check_servable
 from clouds.local.files import private_folder, tail, write_private
-from clouds.local.health import READY_PATH, REVISION_HEADER
+from clouds.local.health import READY_PATH
 from clouds.local.placements import HOST, PREFIX, manifest_file, serving_command, serving_environment
 from clouds.serving import Deployment, Endpoint, Fetch
 from fleet.errors import OperationFailed
+from fleet.headers import REVISION_HEADER
 from fleet.manifest import manifest_of
 
 POLL_SECONDS = 0.02

@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 
 from bentos.build import build
+from bentos.inputs import BuildOptions
 from fleet.canonical import digest_of_file
 from fleet.settings import inherited_environment
 from support.ports import free_port
@@ -104,9 +105,9 @@ def tensor(name: str, datatype: str, *data: Any) -> dict[str, Any]:
     return {"name": name, "datatype": datatype, "shape": [len(data)], "data": list(data)}
 
 
-def packaged(model: Path, name: str, to: Path) -> Path:
+def packaged(model: Path, name: str, to: Path, options: BuildOptions | None = None) -> Path:
     """A Bento with its manifest beside it, as a target unpacks it."""
-    manifest = build(model, name, "3", to)
+    manifest = build(model, name, "3", to, options or BuildOptions())
     to.with_name(to.name + ".manifest").write_bytes(manifest.to_bytes())
     return to
 

@@ -59,7 +59,7 @@ def test_a_bento_as_one_file_is_the_same_every_time_and_takes_no_name_that_is_ta
 @pytest.fixture(scope="module")
 def gpu_bento(logistic_model, tmp_path_factory):
     to = tmp_path_factory.mktemp("gpu") / "bento"
-    build(logistic_model, "employment", "3", to, BuildOptions(base_image=CUDA, resources=GPU))
+    build(logistic_model, "employment", "3", to, BuildOptions(base_image=CUDA, resources=GPU | {"without_gpu": "cpu"}))
     return to
 
 
@@ -68,22 +68,24 @@ def test_declared_resources_are_those_of_the_bentos_service_and_its_image_is_cud
 
     assert document["services"][0]["config"]["resources"] == GPU
     assert f"FROM {CUDA}" in (gpu_bento / "env" / "docker" / "Dockerfile").read_text()
-    assert json.loads((gpu_bento / "src" / "resources.json").read_text()) == GPU
+    assert json.loads((gpu_bento / "src" / "resources.json").read_text()) == GPU | {"without_gpu": "cpu"}
     assert "resources" not in yaml.safe_load((logistic_bento / "bento.yaml").read_text())["services"][0]["config"]
     assert not (logistic_bento / "src" / "resources.json").exists()
 
 
-def test_a_bento_that_asks_for_a_gpu_serves_on_a_machine_without_one(gpu_bento, tmp_path):
+def test_a_bento_that_asks_for_a_gpu_serves_without_one_where_that_is_declared_and_says_so(gpu_bento, tmp_path):
     """`bentoml serve` of it, through BentoML's own port."""
     front, port = free_port(), free_port()
     command = [sys.executable, "-m", "bentoml", "serve", str(gpu_bento), "--port", str(front), "--host", "127.0.0.1"]
     variables = environment(gpu_bento, port) | {"BENTOML_HOME": str(tmp_path / "home"), "BENTOML_DO_NOT_TRACK": "True"}
     with started(command, tmp_path, variables, front, tmp_path / "log") as service:
         wait_until(service.ready, READY_SECONDS, "ready")
+        ready = service.get("/v2/health/ready").json()
         answer = service.infer("employment", tensor("age", "INT64", 30), tensor("hours", "FP64", 30.0), tensor("children", "INT64", 1))
         service.process.terminate()
         service.process.wait(30)
         wait_until(lambda: refuses(port), 30, "BentoML has stopped our server")
 
     assert answer.status_code == 200, answer.text
+    assert ready["device"] == "the CPU in a GPU's place: no GPU is here"
     assert answer.headers["x-convoy-revision"] == manifest_of(gpu_bento).digest

@@ -186,6 +186,15 @@ def test_one_that_names_another_digest_is_failed_and_never_ready(tmp_path: Path)
         running.ready(20)
 
 
+def test_an_answer_that_names_another_digest_reaches_no_caller(tmp_path: Path) -> None:
+    with tried(made(tmp_path / "made", IMPOSTOR), tmp_path) as running:
+        answering(running)
+        found = httpx.get(running.url + f"/v2/models/{MODEL}")
+    assert found.status_code == 502
+    assert "names another revision" in found.json()["error"]
+    assert "x-convoy-revision" not in found.headers
+
+
 def test_an_answer_without_an_end_is_cut_off_and_the_caller_told(tmp_path: Path) -> None:
     with tried(made(tmp_path / "made", ENDLESS), tmp_path) as running:
         answering(running)

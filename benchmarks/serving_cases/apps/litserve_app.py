@@ -17,7 +17,8 @@ class Api(litserve.LitAPI):
     def setup(self, device: str) -> None:
         self.ask = load(os.environ["KIND"], Path(os.environ["MODEL"]))
 
-    def decode_request(self, request: Any, **_: Any) -> Any:
+    # LitServe takes the annotation for what FastAPI is to read the request as
+    def decode_request(self, request, **_):  # type: ignore[no-untyped-def]
         return request["features"]
 
     def batch(self, inputs: list[Any]) -> list[Any]:
