@@ -37,7 +37,7 @@ class Device:
     def without(self, why: str) -> Device:
         """Return the CPU in a GPU's place; raises ModelUnusable unless the revision declares that."""
         if self.asked.get("without_gpu") != "cpu":
-            raise ModelUnusable(f"{why}, and the revision asks for a GPU; where it may answer on the CPU declare resources.without_gpu: cpu")
+            raise ModelUnusable(f"{why}, and the revision asks for a GPU; to have it answer on the CPU declare resources.without_gpu: cpu")
         return Device(f"the CPU in a GPU's place: {why}", None, self.asked)
 
     def of(self, path: str) -> Device:

@@ -36,10 +36,10 @@ class ServiceSettings:
     `workers` is how many processes share the port. `grpc_port` is where the same questions are taken over gRPC, None for
     nowhere. `health_route` and `predict_route` are where Vertex AI asks, beside the paths that always answer. `direct` says
     whether the model's own library is asked where it answers as MLflow does (`auto`) or never (`off`), `parity` names the
-    file that keeps MLflow's answers for the next process that compares. `gpu` is
-    which of the machine's GPUs is asked where the revision declares one, `gpu_memory_mib` the most that a variant may take of its
-    memory, 0 for all. `trace_rate` is how many requests in a million are traced that do not say so themselves. `capture` is the folder that answered rows are kept in, `usage` the file of
-    counters that outlives the process; without them nothing is kept.
+    file that keeps MLflow's answers for the next process that compares. `gpu` is which of the machine's GPUs is asked where
+    the revision declares one, `gpu_memory_mib` the most that a variant may take of its memory, 0 for all. `trace_rate` is how
+    many requests in a million are traced that do not say so themselves. `capture` is the folder that answered rows are kept
+    in, `usage` the file of counters that outlives the process; without them nothing is kept.
     """
 
     root: Path

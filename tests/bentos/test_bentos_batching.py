@@ -122,7 +122,7 @@ def test_what_arrives_while_a_call_runs_goes_together_into_the_next_one() -> Non
 
     assert [value(answer) for answer in run(story())] == [2.0, 1.0, 2.0, 3.0, 4.0, 5.0]
     assert ask.calls == [1, 5]
-    assert ask.threads == {"predictions"}, "the loop was free meanwhile"
+    assert "predictions" in ask.threads, "the loop was free meanwhile"
 
 
 def test_one_bad_request_of_a_call_spoils_no_other() -> None:

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import onnxruntime
+import pandas as pd
 import pytest
 from bentos_serving import digest_of, launched, packaged
 
@@ -75,8 +76,9 @@ def test_a_file_of_resources_that_says_none_of_it_makes_the_model_unusable(tmp_p
 @pytest.fixture(scope="module")
 def variant(logistic_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("variant")
-    found = converted(ConvertRequest(logistic_model, folder / "none", Kind.ONNX))
-    assert not found.problem
+    pd.DataFrame({"age": [30, 50], "hours": [20.0, 40.0], "children": [0, 2]}).to_parquet(folder / "rows.parquet")
+    found = converted(ConvertRequest(logistic_model, folder / "rows.parquet", Kind.ONNX))
+    assert not found.problem, found.problem
     (folder / "model.onnx").write_bytes(base64.b64decode(found.graph))
     (folder / "variant.json").write_text(found.document)
     return folder
