@@ -4,7 +4,8 @@ Neither uvicorn nor llhttp bounds a head, trailers or the size of a chunk: a cal
 limit. And where a request offers to go on in another protocol, as Java's client does with its first (`upgrade: h2c`),
 httptools passes over its body, whose bytes would then be read as a request. Of several requests that are under way on one
 connection uvicorn tells only the last one that its caller has left; the others would be written to nobody, which is an error.
-It writes the head of an answer before there is a body, which makes two packets of each and two calls of the kernel.
+It writes the head of an answer before there is a body, which makes two packets of each and two calls of the kernel. And
+one that is told to stop waits for a connection that it took just then, on which nobody ever asks.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ MOST_OFFERS = 8
 OFFERS = (b"upgrade", b"http2-settings")
 
 
+LATE_SECONDS = 0.5
+"""How long whoever connects to a server that is ending has to ask: it was let in before, and is answered."""
 CONTINUE = b"HTTP/1.1 100"
 
 
@@ -65,7 +68,13 @@ class Bounded(HttpToolsProtocol):
     def connection_made(self, transport: Any) -> None:
         """Begin a connection."""
         self._whole = Whole(transport)
+        if getattr(self.config, "draining", False):
+            self.loop.call_later(LATE_SECONDS, self._close_unasked)
         super().connection_made(self._whole)  # type: ignore[arg-type]  # it is one in all that uvicorn asks of it
+
+    def _close_unasked(self) -> None:
+        if getattr(self, "cycle", None) is None:
+            self._whole.close()
 
     def data_received(self, data: bytes) -> None:
         """Read what arrived."""

@@ -33,6 +33,12 @@ FAREWELL_SECONDS = 1.0
 KEEP_ALIVE_SECONDS = 3900
 
 
+class Configuration(uvicorn.Config):
+    """uvicorn's, and whether the server was told to stop: a connection that was waiting to be taken then is not among those it ends."""
+
+    draining = False
+
+
 class Draining(uvicorn.Server):
     """A uvicorn server that ends with status 0 after a drain; uvicorn's own raises the signal once more.
 
@@ -40,6 +46,7 @@ class Draining(uvicorn.Server):
     """
 
     beside: Any = None
+    config: Configuration
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -50,6 +57,7 @@ class Draining(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Finish what is under way on both servers."""
+        self.config.draining = True
         waiting = [] if self.beside is None else [self.beside.stop(DRAIN_SECONDS)]
         await asyncio.gather(super().shutdown(sockets), *waiting)
 
@@ -147,8 +155,8 @@ def _tell(ready: int | None) -> None:
         os.close(ready)
 
 
-def _configuration(settings: ServiceSettings, app: App) -> uvicorn.Config:
-    return uvicorn.Config(
+def _configuration(settings: ServiceSettings, app: App) -> Configuration:
+    return Configuration(
         app,
         http=Bounded,
         interface="asgi3",

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import pytest
+from uvicorn.server import ServerState
+
+from bentos.service import heads
 from bentos.service.heads import Whole
+from bentos.service.server import Configuration
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n"
 
@@ -43,3 +50,31 @@ def test_a_body_of_nothing_and_a_close_let_the_head_go() -> None:
     whole.close()
     assert kept.said == [HEAD, HEAD, HEAD, "closed"]
     assert whole.is_closing()
+
+
+class Connection(asyncio.Transport):
+    def __init__(self) -> None:
+        super().__init__()
+        self.closed = False
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.mark.parametrize("draining", [True, False])
+def test_a_connection_that_a_server_takes_while_it_ends_is_closed_unless_somebody_asks(
+    draining: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heads, "LATE_SECONDS", 0.0)
+
+    async def story() -> bool:
+        configuration = Configuration(app=None, lifespan="off", log_config=None)
+        configuration.load()
+        configuration.draining = draining
+        connection = Connection()
+        heads.Bounded(configuration, ServerState(), {}).connection_made(connection)
+        for _ in range(3):
+            await asyncio.sleep(0.001)
+        return connection.closed
+
+    assert asyncio.run(story()) is draining
