@@ -183,7 +183,7 @@ class _Three:
             yield load
 
     def _processes(self, region: str) -> list[psutil.Process]:
-        return [each for each in psutil.Process(self.servers[region].pid).children() if "convoy_service" in " ".join(each.cmdline())]
+        return [each for each in psutil.Process(self.servers[region].pid).children() if _serves(each)]
 
     def _ready(self, region: str) -> bool:
         try:
@@ -194,6 +194,14 @@ class _Three:
     def _healthy(self) -> bool:
         state = self.edge.client.state().of(NAME)
         return state is not None and len(state.backends) == len(REGIONS) and all(place.healthy for place in state.backends)
+
+
+def _serves(process: psutil.Process) -> bool:
+    try:
+        return "convoy_service" in " ".join(process.cmdline())
+    except psutil.Error:
+        # it is dead, and nobody has taken note yet
+        return False
 
 
 @contextmanager
