@@ -92,6 +92,8 @@ def little_room(folder: Path, kilobytes: int = 8) -> Iterator[None]:
 @contextmanager
 def listening(port: int) -> Iterator[None]:
     with socket.socket() as server:
+        # a connection of an earlier stack's server may still be winding up there
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         server.bind(("127.0.0.1", port))
         server.listen()
         yield
@@ -172,9 +174,10 @@ def test_a_full_disk_a_taken_port_and_mlflow_away_delay_a_release_and_spoil_noth
 
 
 def test_envoy_killed_in_a_canary_and_a_second_run_delay_a_release_and_spoil_nothing(stack: TestStack) -> None:
-    if not stack.releases(MODEL):
+    if not any(view.phase == "promoted" for view in stack.releases(MODEL)):
         assert stack.release(MODEL, stack.register(MODEL)).returncode == 0
-    stable, version = stack.releases(MODEL)[0].digest, stack.register(MODEL, offset=1.0)
+    stable = next(view.digest for view in stack.releases(MODEL) if view.phase == "promoted")
+    version = stack.register(MODEL, offset=1.0)
     release = stack.want(MODEL, version)
     with stack.load(MODEL) as load:
         with under_way(stack, f"release({MODEL!r})"):
