@@ -95,6 +95,10 @@ class Server:
 
     def close(self) -> None:
         """End it, whatever it does."""
+        # BentoML's workers are no part of its group, and would stay stopped for ever
+        with suppress(psutil.NoSuchProcess):
+            for process in self.family():
+                process.kill()
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(20)
