@@ -51,9 +51,11 @@ lint: $(READY) ## Check style, types and who imports whom
 docs: $(READY) ## Check that the documents say what is so
 	$(BIN)/python -m pytest -n 0 tests/docs
 
-lock: $(READY) ## Compile requirements.lock anew from pyproject.toml
+lock: $(READY) ## Compile requirements.lock and bentos/gpu.lock anew from pyproject.toml
 	$(UV) pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "make lock" -o requirements.lock
+	$(UV) pip compile --group gpu --no-deps --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "make lock" -o bentos/gpu.lock
 
 clean: ## Delete what was made here, but not the stacks' data
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

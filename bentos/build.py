@@ -49,8 +49,8 @@ def build(model_folder: Path, name: str, version: str, to: Path, options: BuildO
     if to.exists() and any(to.iterdir()):
         raise InputError(str(to), "is not empty", "Give a new folder.")
     needed = needed_by(model_folder, options.variant is not None)
-    pins = pins_of(needed, options.pins)
-    requirements = locked(needed, pins)
+    pins = pins_of(needed, options.pins, gpu=options.gpu)
+    requirements = locked(needed, pins, gpu=options.gpu)
     to.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="convoy-bento-") as scratch:
         context = _context(Path(scratch) / "context", name, requirements, options)

@@ -37,3 +37,8 @@ class BuildOptions:
         """Return the section `docker` of a build file, empty where nothing is asked for."""
         base = {"base_image": self.base_image} if self.base_image else {}
         return base | ({"system_packages": list(self.system_packages)} if self.system_packages else {})
+
+    @property
+    def gpu(self) -> bool:
+        """Whether the revision asks for a GPU."""
+        return bool(self.resources.get("gpu"))

@@ -23,11 +23,14 @@ TOOLS = frozenset({"python", "pip", "setuptools", "wheel"})
 """What an environment is made with; the model does not import it."""
 
 
-def needs_of(model_folder: Path, more: Iterable[str] = ()) -> Needs:
-    """Return what a downloaded model and our service need, and `more`, as installed here; nothing of the model is run."""
+def needs_of(model_folder: Path, more: Iterable[str] = (), *, gpu: bool = False) -> Needs:
+    """Return what a downloaded model and our service need, and `more`, as installed here, or as it is beside a GPU.
+
+    Nothing of the model is run.
+    """
     try:
         lines = [*requirements_of(model_folder), *more]
-        found = components(lines)
+        found = components(lines, gpu=gpu)
     except InputError as problem:
         return Needs((), (f"{problem.subject} {problem.reason}",))
     named: set[str] = {canonicalize_name(requirement) for requirement in _names(lines)}

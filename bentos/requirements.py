@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
+from operator import attrgetter
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-from bentos.lock import own_pins
+from bentos.lock import gpu_pins, own_pins
 from fleet.components import Component
 from fleet.errors import InputError
 from fleet.pins import Pin
@@ -23,39 +24,50 @@ SERVICE, MODEL = "the scoring service", "the model"
 """Who needs what nothing else brings in."""
 VARIANT_NEEDS = ("onnxruntime",)
 """What a served variant needs; of the extra `onnx`."""
+BESIDE_GPU = {"onnxruntime": "onnxruntime-gpu"}
+"""What stands in a package's place where the revision declares a GPU: the same modules, at the same version.
+
+Where both are installed, each overwrites the other's files.
+"""
 SERVICE_NEEDS = ("bentoml", "grpcio", "httptools", "mlflow", "numpy", "orjson", "pandas", "protobuf", "uvicorn", "uvloop")
 REMEDY = "Log the model with what is installed here, or install what it was logged with."
 
 
-def locked(model_requirements: Iterable[str], pins: Mapping[str, Pin] | None = None) -> tuple[str, ...]:
+def locked(model_requirements: Iterable[str], pins: Mapping[str, Pin] | None = None, *, gpu: bool = False) -> tuple[str, ...]:
     """Return `name==version` lines, sorted, of everything that the service and a model need, whatever needs it.
 
-    With pins each line carries its hashes. Raises InputError for a requirement that is not installed, has another version
-    here, is no requirement, or is not pinned at its version.
+    With `gpu` they are those of an environment beside a GPU. With pins each line carries its hashes. Raises InputError for a
+    requirement that is not installed, has another version here, is no requirement, or is not pinned at its version.
     """
-    return tuple(_line(found, pins) for found in components(model_requirements))
+    return tuple(_line(found, pins) for found in components(model_requirements, gpu=gpu))
 
 
-def pins_of(model_requirements: Iterable[str], declared: Mapping[str, Pin] | None) -> Mapping[str, Pin] | None:
+def pins_of(model_requirements: Iterable[str], declared: Mapping[str, Pin] | None, *, gpu: bool = False) -> Mapping[str, Pin] | None:
     """Return the pins by which a model's environment is locked: the declared ones, else Convoy's own where they have all of it.
 
     None where a package is in neither, since pip takes all hashes or none: the environment is then locked by versions alone.
     """
     if declared is not None:
         return declared
-    own = own_pins()
-    return own if not unpinned(model_requirements) else None
+    return _own(gpu) if not unpinned(model_requirements, gpu=gpu) else None
 
 
-def unpinned(model_requirements: Iterable[str]) -> tuple[str, ...]:
+def unpinned(model_requirements: Iterable[str], *, gpu: bool = False) -> tuple[str, ...]:
     """Return `name==version` of what a model's environment has and Convoy's own lock has not."""
-    own = own_pins()
-    found = (component for component in components(model_requirements))
+    own = _own(gpu)
+    found = (component for component in components(model_requirements, gpu=gpu))
     return tuple(f"{each.name}=={each.version}" for each in found if each.name not in own or own[each.name].version != each.version)
 
 
-def components(model_requirements: Iterable[str]) -> tuple[Component, ...]:
+def _own(gpu: bool) -> Mapping[str, Pin]:
+    return {**own_pins(), **gpu_pins()} if gpu else own_pins()
+
+
+def components(model_requirements: Iterable[str], *, gpu: bool = False) -> tuple[Component, ...]:
     """Return everything that the service and a model need, sorted by name, each with what it says of its licence.
+
+    With `gpu` it is what an environment beside a GPU has: what stands in a package's place there is not installed here, and
+    says of its licence what that package says.
 
     Raises InputError for a requirement that is not installed, has another version here or is no requirement; where
     somebody else needs the same package otherwise, it names both sides.
@@ -77,7 +89,20 @@ def components(model_requirements: Iterable[str]) -> tuple[Component, ...]:
             pending.extend(_Demand(needed, (*demand.through, name)) for needed in _needs(name, extras))
     # Last, when all that anybody asks for is known
     _reconcile(demands, found)
-    return tuple(component for _, component in sorted(found.items()))
+    served = (_beside_gpu(component) for component in found.values()) if gpu else found.values()
+    return tuple(sorted(served, key=attrgetter("name")))
+
+
+def _beside_gpu(component: Component) -> Component:
+    """Return what stands in a package's place beside a GPU, itself where nothing does; raises InputError for another version."""
+    name = BESIDE_GPU.get(component.name)
+    if name is None:
+        return component
+    version = gpu_pins()[name].version
+    if version != component.version:
+        why = f"stands in the place of {component.name} beside a GPU, where {component.version} is installed"
+        raise InputError(f"requirement '{name}=={version}'", why, f"Install {component.name} {version}.")
+    return replace(component, name=name)
 
 
 @dataclass(frozen=True, slots=True)

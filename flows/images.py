@@ -100,7 +100,7 @@ def package_version(house: House, order: Order, say: Say) -> Packed:
             say("packing the Bento into one file")
             write_archive(bento, packed_file)
         revision = Revision(order.model, order.version, manifest.digest)
-        unhashed = () if options.pins is not None else unpinned(needed_by(folder, variant is not None))
+        unhashed = () if options.pins is not None else unpinned(needed_by(folder, variant is not None), gpu=options.gpu)
         stored = house.origin.has_blob(revision.digest)
         if order.image is None:
             return Packed(revision, len(manifest.entries), manifest.size, unhashed, stored)

@@ -28,7 +28,8 @@ def needs_for(declared: Model, settings: Settings, folder: Path) -> Needs | None
         # Only a site's own advisories ask: what fleet.yaml says of packages excludes a container
         return Needs((), ("its container brings packages of its own, which are not looked up in the site's advisories",))
     served = declared.optimise is not None and declared.optimise.serve is not None
-    return needs_of(folder, VARIANT_NEEDS if served else ()) if asked else None
+    gpu = declared.image.resources.gpu is not None
+    return needs_of(folder, VARIANT_NEEDS if served else (), gpu=gpu) if asked else None
 
 
 def waivers_for(declared: Model, fleet_folder: Path, subject: Subject, now: datetime) -> Waivers:

@@ -7,6 +7,7 @@ import importlib
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from fleet.settings import NO_TELEMETRY, inherited_environment
 from support.graphs import saved_network
 
 SECONDS = 0.02
+CUDA = "nvidia/cuda@sha256:" + "c" * 64
 
 
 def people() -> pd.DataFrame:
@@ -260,6 +262,10 @@ def test_the_served_variant_is_part_of_the_one_digest_and_answers_as_the_model_d
         "src/variant/variant.json",
     }
     assert any(line.startswith("onnxruntime==") for line in (tmp_path / "revision/env/python/requirements.txt").read_text().splitlines())
+    beside = build(model, "people", "1", tmp_path / "beside", replace(options, base_image=CUDA, resources={"gpu": 1}))
+    assert beside.digest != first.digest
+    needed = {line.split("==")[0] for line in (tmp_path / "beside/env/python/requirements.txt").read_text().splitlines()}
+    assert {"onnxruntime", "onnxruntime-gpu"} & needed == {"onnxruntime-gpu"}
     (tmp_path / "revision.manifest").write_bytes(first.to_bytes())
     one = ROWS.iloc[0]
     numbers = [tensor("age", "INT64", int(one["age"])), tensor("hours a week", "FP64", float(one["hours a week"]))]

@@ -3,9 +3,10 @@ from importlib import metadata
 
 import pytest
 
-from bentos.lock import own_pins
-from bentos.requirements import locked, pins_of, unpinned
+from bentos.lock import gpu_pins, own_pins
+from bentos.requirements import VARIANT_NEEDS, components, locked, pins_of, unpinned
 from fleet.errors import InputError
+from fleet.pins import Pin
 
 
 def test_what_a_requirement_needs_is_locked_with_it():
@@ -60,3 +61,25 @@ def test_what_convoys_own_lock_has_is_pinned_by_it_and_one_that_it_has_not_leave
     assert unpinned(["scikit-learn"]) == (f"scikit-learn=={metadata.version('scikit-learn')}",)
     assert pins_of(["scikit-learn"], None) is None
     assert pins_of(["scikit-learn"], own) is own, "what is declared is not second-guessed here"
+
+
+def test_beside_a_gpu_its_onnx_runtime_stands_in_the_others_place_at_the_same_version_and_pinned():
+    pytest.importorskip("onnxruntime")
+    plain, beside = (locked(VARIANT_NEEDS, pins_of(VARIANT_NEEDS, None, gpu=gpu), gpu=gpu) for gpu in (False, True))
+    of_gpu = next(line for line in beside if line.startswith("onnxruntime-gpu=="))
+
+    assert of_gpu.split()[0] == f"onnxruntime-gpu=={metadata.version('onnxruntime')}"
+    assert of_gpu.split()[1:] == [f"--hash={found}" for found in gpu_pins()["onnxruntime-gpu"].hashes]
+    assert sorted({*plain} ^ {*beside}) == sorted({next(line for line in plain if line.startswith("onnxruntime==")), of_gpu})
+    assert locked([], gpu=True) == locked([]), "what nobody needs is not brought in"
+    (told,) = (each for each in components(VARIANT_NEEDS, gpu=True) if each.name == "onnxruntime-gpu")
+    assert told.licence or told.classifiers or told.expression
+    assert told.through == ("the model",)
+
+
+def test_another_version_of_it_than_the_one_that_the_gates_ran_on_is_refused(monkeypatch):
+    pytest.importorskip("onnxruntime")
+    monkeypatch.setattr("bentos.requirements.gpu_pins", lambda: {"onnxruntime-gpu": Pin("1.0.0", ("sha256:" + "a" * 64,))})
+
+    with pytest.raises(InputError, match=r"'onnxruntime-gpu==1\.0\.0': stands in the place of onnxruntime beside a GPU, where \d"):
+        locked(VARIANT_NEEDS, gpu=True)
