@@ -40,11 +40,13 @@ class Device:
             raise ModelUnusable(f"{why}, and the revision asks for a GPU; to have it answer on the CPU declare resources.without_gpu: cpu")
         return Device(f"the CPU in a GPU's place: {why}", None, self.asked)
 
-    def of(self, path: str) -> Device:
-        """Return where a model is that its own library or MLflow answers for, by its path."""
-        if self.gpu is None:
-            return self
-        return Device(f"where {path} places it, a GPU being here", None, self.asked)
+    def of_library(self, path: str) -> Device:
+        """Return the CPU, on which each path by a model's own library asks it; raises ModelUnusable unless that is declared."""
+        return self if self.gpu is None else self.without(f"a model is asked by {path} on the CPU")
+
+    def of_mlflow(self) -> Device:
+        """Return where a model is that MLflow answers for, as far as can be told from outside."""
+        return self if self.gpu is None else Device("where MLflow places it, a GPU being here", None, self.asked)
 
 
 def device_of(settings: ServiceSettings) -> Device:

@@ -49,7 +49,7 @@ class _ByMlflow:
         example = rows_of_example(self.scorer, EXAMPLE_ROWS) if self.known else None
         together = example is not None and stands_alone(self.scorer, [example])
         predictor = Pyfunc(self.scorer.signature, self.scorer.pyfunc, together)
-        notes = {"path": predictor.path, "because": self.because, "together": together, **_noted(self.device.of("MLflow"))}
+        notes = {"path": predictor.path, "because": self.because, "together": together, **_noted(self.device.of_mlflow())}
         return replace(self.scorer, direct=predictor, notes=notes), made_from
 
 
@@ -81,7 +81,7 @@ class _Directly:
             "path": self.predictor.path,
             "because": f"it answered {found.compared} requests as MLflow does",
             "together": together,
-            **_noted(self.device.of(self.predictor.path)),
+            **_noted(self.device),
         }
         schema = Schema(self.scorer.signature, stacked=True, refuses=found.refuses)
         return replace(self.scorer, direct=replace(self.predictor, together=together), compiled=schema, notes=notes), found.on
@@ -162,5 +162,10 @@ def _direct(planned: Plan, named: Label, expected: Expected, device: Device, tri
             # no memory now, say, need not be so the next time
             expected.differ(str(problem))
         raise OnlyMlflow(str(problem)) from problem
+    try:
+        device = device.of_library(predictor.path)
+    except ModelUnusable:
+        expected.close()
+        raise
     scorer = Scorer(named.model, named.version, planned.signature, None, predictor, Schema(planned.signature, stacked=True))
     return _Directly(scorer, predictor, expected, device, tried)

@@ -18,6 +18,7 @@ from bentos.optimise.messages import ConvertRequest
 from bentos.service import device as devices
 from bentos.service.device import CPU, CUDA, device_of, resources
 from bentos.service.errors import ModelUnusable
+from bentos.service.loading import loading
 from bentos.service.settings import ServiceSettings
 from bentos.service.variant import Document, Variant, load_variant
 from fleet.declared_image import Resources
@@ -63,7 +64,20 @@ def test_a_gpu_that_is_there_is_named_with_its_limit_of_memory(tmp_path: Path, d
     found = device_of(settings(tmp_path, FOR_ONE, gpu=2, gpu_memory_mib=512))
     assert found.providers == [(CUDA, {"device_id": 2, "gpu_mem_limit": 512 << 20}), CPU]
     assert found.says == "GPU 2"
-    assert found.of("sklearn").says == "where sklearn places it, a GPU being here"
+    assert found.of_mlflow().says == "where MLflow places it, a GPU being here"
+
+
+def test_a_model_whose_own_library_asks_it_on_the_cpu_is_refused_beside_a_gpu_unless_that_is_declared(
+    logistic_model: Path, tmp_path: Path, driver: Path
+) -> None:
+    driver.touch()
+    found = settings(tmp_path, FOR_ONE)
+    shutil.copytree(logistic_model, found.model_folder)
+    found.label_file.write_text(json.dumps({"model": "employment", "version": "3"}))
+    with pytest.raises(ModelUnusable, match="a model is asked by sklearn on the CPU, and the revision asks for a GPU"):
+        loading(found, "none", "")
+    scorer, _ = loading(settings(tmp_path, OR_CPU), "none", "").warmed()
+    assert scorer.notes["device"] == "the CPU in a GPU's place: a model is asked by sklearn on the CPU"
 
 
 @pytest.mark.parametrize("text", ["[]", "{", "7"])
