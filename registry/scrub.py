@@ -64,7 +64,8 @@ class Fault:
     @property
     def digest(self) -> str | None:
         """The digest of the blob that it is about, None for an object of another kind."""
-        return f"sha256:{self.path.removeprefix(BLOBS)}" if self.path.startswith(BLOBS) else None
+        match = _BLOB.fullmatch(self.path)
+        return f"sha256:{match[1]}" if match else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,9 +167,9 @@ def scrub(store: ContentStore, index: ScrubIndex, pace: Pace, since: datetime, n
             wrong.append(Fault(Kind.WRONG, found.path, problem.reason))
             continue
         read, size = read + 1, size + found.size
-        is_manifest = _is_manifest(data)
-        index.keep(digest, found, now(), is_manifest)
-        manifests += [digest] if is_manifest else []
+        whole = is_manifest(data)
+        index.keep(digest, found, now(), whole)
+        manifests += [digest] if whole else []
     named, unreadable = _named(store, manifests, rest)
     missing = [digest for digest in sorted(named) if digest not in there and not store.has_blob(digest)]
     faults = [replace(fault, named_by=named.get(fault.digest or "", ())) for fault in wrong] + unreadable
@@ -189,8 +190,14 @@ def _listed(store: ContentStore) -> tuple[dict[str, Stored], list[str]]:
     return blobs, rest
 
 
-def _is_manifest(data: bytes) -> bool:
-    if not data.startswith(_FIRST):
+def begins_as_manifest(data: bytes) -> bool:
+    """Whether a blob's first bytes are those of a manifest; a part may begin so as well."""
+    return data.startswith(_FIRST)
+
+
+def is_manifest(data: bytes) -> bool:
+    """Whether a blob's bytes are a revision's manifest."""
+    if not begins_as_manifest(data):
         return False
     try:
         Manifest.from_bytes(data)

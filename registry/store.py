@@ -222,6 +222,17 @@ class ContentStore:
                 return None
         return Stored(found["path"], found["size"], found["last_modified"].astimezone(UTC), found["e_tag"] or "")
 
+    def begin(self, digest: str) -> bytes:
+        """Return the first bytes of a blob, unchecked; none for one that is gone or empty."""
+        found = self.blob(digest)
+        if found is None or found.size == 0:
+            return b""
+        with self._translated(f"blob {digest}"):
+            try:
+                return obstore.get_range(self._store, found.path, start=0, length=min(found.size, 64)).to_bytes()
+            except _MISSING:
+                return b""
+
     def move(self, name: str, digest: str, after: Ref | None) -> Ref | None:
         """Let a name point to a stored blob as the generation after the one that was read; None when somebody else was quicker.
 
@@ -267,6 +278,10 @@ class ContentStore:
     def unmark(self, digest: str) -> None:
         """Take a blob's tombstone away; nothing happens where it has none."""
         self._delete(_note("tombstones", _hex(digest)))
+
+    def forget_referrer(self, subject: str, digest: str) -> None:
+        """Take the note away by which a document is found beside a digest; the document itself stays."""
+        self._delete(_note("referrers", f"{_hex(subject)}/{_hex(digest)}"))
 
     def _has(self, path: str) -> bool:
         with self._translated(path):
