@@ -298,6 +298,21 @@ def export(
     export_revision(model, version, to, region, as_json)
 
 
+@app.command("copy-image")
+def copy_image(
+    source: Annotated[str, typer.Argument(help="HOST/REPOSITORY:TAG or HOST/REPOSITORY@sha256:DIGEST.")],
+    target: Annotated[str, typer.Argument(help="Where to, in the same form.")],
+    authfile: Annotated[
+        Path | None, typer.Option("--authfile", help="Logins as `skopeo login --authfile` writes them; if absent, none is given.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Copy an image, or an index with all its images, between OCI registries; its digest stays, and all of it is read back."""
+    from control.image_command import copy_between_registries
+
+    copy_between_registries(source, target, authfile, as_json)
+
+
 @app.command()
 def scrub(
     region: Annotated[str | None, typer.Option("--region", help="Only this region's store, or 'origin'; if absent, all.")] = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import shutil
@@ -17,6 +18,7 @@ import pytest
 from fleet.canonical import canonical_json, digest_of
 from fleet.errors import ConvoyError, Denied, InputError, IntegrityError, NotSupported, UnknownName, Unreachable
 from registry.images import copy_image
+from registry.logins import login_for
 from registry.oci import INDEXES, MANIFESTS, Login, OciRegistry, Place
 from support.waiting import wait_until
 
@@ -227,3 +229,25 @@ def test_a_name_is_read_whole():
     digest = "sha256:" + "a" * 64
     assert Place.parse(f"docker://localhost:5000/team/model:2@{digest}") == Place("localhost:5000", "team/model", "2", digest)
     assert str(Place.parse("registry.example.org/model:2")) == "registry.example.org/model:2"
+
+
+def test_logins_are_read_as_other_tools_write_them(tmp_path: Path):
+    file = tmp_path / "logins.json"
+    auths = {"registry.example.org": {"auth": base64.b64encode(b"AWS:to:ken").decode()}, "kept.example.org": {}}
+    file.write_text(json.dumps({"auths": auths, "credHelpers": {"helped.example.org": "ecr-login"}}))
+    assert login_for("registry.example.org", file) == Login("AWS", "to:ken")
+    assert login_for("other.example.org", file) is None
+    assert login_for("registry.example.org", None) is None
+    for host in ("kept.example.org", "helped.example.org"):
+        with pytest.raises(NotSupported, match="helper"):
+            login_for(host, file)
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"auths": {"a.b": {"auth": "%"}}}', '{"auths": []}', '{"auths": {"a.b": {"auth": 1}}}'])
+def test_a_file_that_has_no_logins_is_told(text: str, tmp_path: Path):
+    file = tmp_path / "logins.json"
+    file.write_text(text)
+    with pytest.raises(InputError, match="skopeo login"):
+        login_for("a.b", file)
+    with pytest.raises(InputError):
+        login_for("a.b", tmp_path / "gone.json")
