@@ -196,3 +196,28 @@ def test_what_is_no_node_is_refused(data: bytes):
 def test_a_node_comes_back_as_it_was():
     node = Node(tuple(sorted(digests(3))))
     assert Node.from_bytes(node.to_bytes()) == node
+
+
+def test_of_two_who_move_one_name_at_once_exactly_one_does_a_thousand_times(store: ContentStore):
+    for data in (b"one", b"two"):
+        store.put_blob(digest_of(data), data)
+    both, rounds = threading.Barrier(2), 1000
+    won: dict[bytes, list[Ref | None]] = {b"one": [], b"two": []}
+
+    def move(data: bytes) -> None:
+        for _ in range(rounds):
+            both.wait(60)
+            before = store.resolve("trees/toy")
+            both.wait(60)
+            won[data].append(store.move("trees/toy", digest_of(data), before))
+
+    moving = [threading.Thread(target=move, args=(data,)) for data in won]
+    for thread in moving:
+        thread.start()
+    for thread in moving:
+        thread.join()
+    assert [sum(ref is not None for ref in pair) for pair in zip(*won.values(), strict=True)] == [1] * rounds
+    last = store.resolve("trees/toy")
+    assert last is not None
+    assert last.sequence == rounds
+    assert last in (won[b"one"][-1], won[b"two"][-1])
