@@ -285,6 +285,47 @@ def drill(
 
 
 @app.command()
+def export(
+    model: ModelName,
+    to: Annotated[Path, typer.Option("--out", help="A new folder for the OCI layout.")],
+    version: Annotated[str | None, typer.Option("--version", help="A version that a release packaged; if absent, what serves.")] = None,
+    region: Annotated[str | None, typer.Option("--region", help="Read it from this region's store; if absent, from the origin's.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a stored revision as an OCI layout of the CNCF ModelPack format, for skopeo, oras and registries."""
+    from control.export_command import export_revision
+
+    export_revision(model, version, to, region, as_json)
+
+
+@app.command("copy-image")
+def copy_image(
+    source: Annotated[str, typer.Argument(help="HOST/REPOSITORY:TAG or HOST/REPOSITORY@sha256:DIGEST.")],
+    target: Annotated[str, typer.Argument(help="Where to, in the same form.")],
+    authfile: Annotated[
+        Path | None, typer.Option("--authfile", help="Logins as `skopeo login --authfile` writes them; if absent, none is given.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Copy an image, or an index with all its images, between OCI registries; its digest stays, and all of it is read back."""
+    from control.image_command import copy_between_registries
+
+    copy_between_registries(source, target, authfile, as_json)
+
+
+@app.command()
+def scrub(
+    region: Annotated[str | None, typer.Option("--region", help="Only this region's store, or 'origin'; if absent, all.")] = None,
+    due: Annotated[bool, typer.Option("--due", help="Read only what was not read for CONVOY_SCRUB_DAYS.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Read what is stored, hold it against its digests, and repair it from the other stores; exit 5 where that is not possible."""
+    from control.scrub_command import scrub_stores
+
+    _leave(scrub_stores(region, due, as_json))
+
+
+@app.command()
 def drift(model: ModelName, as_json: AsJson = False) -> None:
     """Compare what a model answered lately with what it learned from, column by column; writes a report."""
     from control.drift_commands import show_drift

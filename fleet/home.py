@@ -98,6 +98,10 @@ class Home:
         """The store that revisions are packaged into and copied from."""
         return self.root / "store"
 
+    def scrub_index(self, store: str) -> Path:
+        """Which blobs of a store were read and right, and when (SQLite); may be deleted."""
+        return self.root / "scrub" / f"{store}.db"
+
     @property
     def work(self) -> Path:
         """Scratch space of releases; may be deleted when none is under way."""

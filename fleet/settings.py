@@ -80,6 +80,21 @@ class Settings(BaseSettings):
     anchor_events: Annotated[
         int, Field(ge=1, le=100_000, description="After how many new events the ledger's Merkle root is signed and copied to every region.")
     ] = 100
+    scrub_days: Annotated[
+        float, Field(gt=0, le=365, description="After how many days a stored blob is read again and held against its digest.")
+    ] = 7.0
+    scrub_bytes_per_second: Annotated[
+        int, Field(ge=0, description="How fast a store is read while it is scrubbed, in bytes a second; 0 is without bound.")
+    ] = 50 << 20
+    keep_revisions: Annotated[
+        int, Field(ge=2, le=1000, description="How many revisions of a model that were stable stay stored, with the one that serves.")
+    ] = 3
+    garbage_days: Annotated[
+        float,
+        Field(
+            gt=0, le=365, description="How old a blob that nothing needs must be to get a tombstone, and how old that before it is deleted."
+        ),
+    ] = 7.0
     tick_seconds: Annotated[float, Field(gt=0, description="How often a canary is looked at.")] = 2.0
     unlike_seconds: Annotated[
         float, Field(gt=0, description="How long the share that is seen may differ from the one asked for until that is an incident.")

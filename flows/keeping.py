@@ -13,7 +13,7 @@ from flows.desires import CHAMPION
 from flows.house import House
 from flows.routing import apply_alone, backends, score_range, score_tolerance
 from flows.rules import rules_of
-from flows.shipping import point, start_and_wait
+from flows.shipping import point, remember, start_and_wait
 from flows.work import Claim, stable_of
 from registry.referrers import copy_referrers
 from registry.store import copy
@@ -70,6 +70,7 @@ def restore_region(house: House, stable: Revision, region: str, claim: Claim) ->
     try:
         claim.check(house)
         copy(stable.digest, house.origin, house.region_store(region))
+        remember(house.region_store(region), stable)
         start_and_wait(house, stable, region)
         point(house, stable, region, claim.lease.epoch)
     except ConvoyError as problem:

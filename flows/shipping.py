@@ -29,6 +29,7 @@ from flows.optimising import attach_variants, served_variant
 from flows.retrying import on_transient
 from flows.rights import build_options
 from flows.work import Work
+from registry import entropy
 from registry.referrers import copy_referrers
 from registry.store import ContentStore, CopyReport, Ref, copy
 
@@ -100,9 +101,18 @@ def replicate_to(work: Work, revision: Revision, region: str) -> None:
 def _copy(work: Work, revision: Revision, region: str) -> dict[str, str | int]:
     store = work.house.region_store(region)
     report: CopyReport = copy(revision.digest, work.house.origin, store)
+    remember(store, revision)
     beside = _copy_beside(work, revision, store)
     told: dict[str, str | int] = {"region": region, "digest": revision.digest, "beside": beside}
     return {**told, "copied": report.copied, "present": report.present, "bytes": report.bytes}
+
+
+def remember(store: ContentStore, revision: Revision) -> None:
+    """Take a revision that a store has into the tree by which stores are compared; a damaged one is mended by anti-entropy."""
+    try:
+        entropy.change(store, revision.model, add=[revision.digest])
+    except IntegrityError as problem:
+        get_run_logger().error("%s: %s", revision.model, problem)
 
 
 def _copy_beside(work: Work, revision: Revision, store: ContentStore) -> int:

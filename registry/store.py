@@ -4,6 +4,8 @@
     refs/<name>/<epoch>-<sequence>      {"digest": ...}; the highest wins
     heads/<number>                      a signed head of the ledger
     referrers/<hex>/<hex>               {"digest", "mediaType", "size"} of a blob that says something of the first digest
+    quarantine/<hex>-<time>             the bytes of a blob that was wrong, and when they were written
+    tombstones/<hex>                    {"at", "size"} of a blob that nothing needed then
 
 All are written create-only, since that is the one conditional write that every object store has: blobs before the
 manifest that names them before the ref that names it, so a reader never meets a name without its bytes. What is read
@@ -17,6 +19,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
@@ -37,7 +40,7 @@ _MISSING = (FileNotFoundError, exceptions.NotFoundError)
 MOST_TOLD = 5
 LARGEST = 64 << 20
 """Bytes of an object: a part has at most 32 MiB, and a manifest of a million files less."""
-Notes = Literal["heads", "referrers"]
+Notes = Literal["heads", "referrers", "quarantine", "tombstones"]
 """The folders of what is written once under a name of its own."""
 _GENERATION = re.compile(r"(\d{12})-(\d{12})")
 
@@ -59,6 +62,16 @@ class CopyReport:
     copied: int
     present: int
     bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An object of a store: its path, its size in bytes, when it was written, and what the store says of its content (e-tag)."""
+
+    path: str
+    size: int
+    at: datetime
+    etag: str
 
 
 class ContentStore:
@@ -111,12 +124,7 @@ class ContentStore:
 
     def has_blob(self, digest: str) -> bool:
         """Say whether a blob of that name is there; its bytes are only checked by reading them."""
-        with self._translated(f"blob {digest}"):
-            try:
-                obstore.head(self._store, _blob(digest))
-            except _MISSING:
-                return False
-        return True
+        return self.blob(digest) is not None
 
     def put_tree(self, root: Path) -> Manifest:
         """Store a folder's files part by part, then their manifest, and return it; raises IntegrityError for names that clash."""
@@ -198,6 +206,98 @@ class ContentStore:
             listed = obstore.list_with_delimiter(self._store, path)["objects"]
         return tuple(sorted(found["path"].removeprefix(f"{path}/") for found in listed))
 
+    def objects(self, below: str = "") -> Iterator[Stored]:
+        """Yield every object below a path, in whatever order the store lists them."""
+        with self._translated(below or "its listing"):
+            for several in obstore.list(self._store, prefix=below or None):
+                for found in several:
+                    yield Stored(found["path"], found["size"], found["last_modified"].astimezone(UTC), found["e_tag"] or "")
+
+    def blob(self, digest: str) -> Stored | None:
+        """Return what the store says of a blob without reading it, None where it has none of that name."""
+        with self._translated(f"blob {digest}"):
+            try:
+                found = obstore.head(self._store, _blob(digest))
+            except _MISSING:
+                return None
+        return Stored(found["path"], found["size"], found["last_modified"].astimezone(UTC), found["e_tag"] or "")
+
+    def begin(self, digest: str) -> bytes:
+        """Return the first bytes of a blob, unchecked; none for one that is gone or empty."""
+        found = self.blob(digest)
+        if found is None or found.size == 0:
+            return b""
+        with self._translated(f"blob {digest}"):
+            try:
+                return obstore.get_range(self._store, found.path, start=0, length=min(found.size, 64)).to_bytes()
+            except _MISSING:
+                return b""
+
+    def move(self, name: str, digest: str, after: Ref | None) -> Ref | None:
+        """Let a name point to a stored blob as the generation after the one that was read; None when somebody else was quicker.
+
+        Older generations are deleted but for the one before, so that looking a name up lists two objects however often it moved.
+        """
+        ref = Ref(name, digest, 0, after.sequence + 1 if after else 1)
+        if not self._create(f"refs/{name}/{_generation(ref)}", canonical_json({"digest": digest})):
+            return None
+        # One who was overtaken by two others may have made a generation again that was deleted: the highest counts
+        if self.resolve(name) != ref:
+            return None
+        for epoch, sequence in self._generations(name):
+            if sequence < ref.sequence - 1:
+                self._delete(f"refs/{name}/{_generation(Ref(name, digest, epoch, sequence))}")
+        return ref
+
+    def quarantine(self, digest: str) -> str | None:
+        """Move a blob that is wrong aside, byte for byte, and return the name it has there; None when it is right or gone.
+
+        Killed in between, the same is done again under the same name. Raises OperationFailed for one too large to be moved.
+        """
+        found = self.blob(digest)
+        if found is None:
+            return None
+        if found.size > LARGEST:
+            remedy = f"Move {found.path} away by hand, outside blobs/."
+            raise OperationFailed(f"blob {digest} in store {self.name}", f"has {found.size} bytes, too many to be moved aside", remedy)
+        data = self._read(found.path, f"blob {digest}")
+        if digest_of(data) == digest:
+            return None
+        name = f"{_hex(digest)}-{found.at:%Y%m%dT%H%M%S%f}"
+        self.note("quarantine", name, data)
+        self._delete(found.path)
+        return name
+
+    def delete_blob(self, digest: str) -> None:
+        """Delete a blob that has a tombstone, and then the tombstone; raises Refused for one without."""
+        if not self._has(_note("tombstones", _hex(digest))):
+            raise Refused(f"blob {digest} in store {self.name}", "has no tombstone, and nothing else is deleted")
+        self._delete(_blob(digest))
+        self.unmark(digest)
+
+    def unmark(self, digest: str) -> None:
+        """Take a blob's tombstone away; nothing happens where it has none."""
+        self._delete(_note("tombstones", _hex(digest)))
+
+    def forget_referrer(self, subject: str, digest: str) -> None:
+        """Take the note away by which a document is found beside a digest; the document itself stays."""
+        self._delete(_note("referrers", f"{_hex(subject)}/{_hex(digest)}"))
+
+    def _has(self, path: str) -> bool:
+        with self._translated(path):
+            try:
+                obstore.head(self._store, path)
+            except _MISSING:
+                return False
+        return True
+
+    def _delete(self, path: str) -> None:
+        with self._translated(path):
+            try:
+                obstore.delete(self._store, path)
+            except _MISSING:
+                return
+
     def _generations(self, name: str) -> list[tuple[int, int]]:
         if not _NAME.fullmatch(name):
             raise InputError(
@@ -268,7 +368,11 @@ def copy(digest: str, source: ContentStore, target: ContentStore) -> CopyReport:
 
 
 def _blob(digest: str) -> str:
-    return f"blobs/sha256/{_checked(digest).removeprefix('sha256:')}"
+    return f"blobs/sha256/{_hex(digest)}"
+
+
+def _hex(digest: str) -> str:
+    return _checked(digest).removeprefix("sha256:")
 
 
 def _note(folder: Notes, name: str) -> str:

@@ -104,6 +104,12 @@ class LocalTarget:
                 raise UnknownName(f"region '{deployment.region}'", f"was never given {deployment.digest}", "Deploy it.")
             self._serve(self._place(deployment))
 
+    def unpacked(self, region: str) -> tuple[tuple[Deployment, Path], ...]:
+        """Return each revision that a region was given, with the folder that it serves from."""
+        self._known(region)
+        found = (each.deployment for each in placements(self.home.programs) if each.deployment.region == region)
+        return tuple((deployment, revision_root(self.home, deployment)) for deployment in found)
+
     def capabilities(self) -> Mapping[Capability, Support]:
         """Return what local regions can do."""
         return CAPABILITIES

@@ -17,11 +17,13 @@ from clouds.local.placements import manifest_file, parity_file, revision_root
 from clouds.local.supervisor import ProcessState, Supervisor, launch
 from clouds.local.target import LocalTarget
 from clouds.serving import Deployment, State
+from clouds.unpacked import unpacked
 from fleet.canonical import digest_of, short
 from fleet.errors import OperationFailed, Unreachable
 from fleet.home import Home
 from fleet.manifest import manifest_of
 from fleet.settings import STACK_MARK
+from registry.closed_world import differences
 
 MODEL, REGION = "employment", "east"
 
@@ -95,6 +97,22 @@ def test_the_manifest_lies_beside_the_folder_and_serving_changes_no_file(target:
     root = revision_root(home, deployment(made))
     assert digest_of(manifest_file(root).read_bytes()) == made.digest
     assert manifest_of(root).digest == made.digest
+
+
+def test_files_that_rot_under_a_running_process_are_found_and_unpacked_again_and_it_goes_on(target: LocalTarget, made: Made) -> None:
+    target.deploy(deployment(made), made.fetch)
+    process = ready(target, made)
+    ((given, folder),) = unpacked(target, REGION)
+    manifest = manifest_of(folder)
+    assert (given, manifest.digest) == (deployment(made), made.digest)
+    file = folder / max(manifest.entries, key=lambda entry: entry.size).path
+    data = bytearray(file.read_bytes())
+    data[0] ^= 1
+    file.write_bytes(data)
+    assert differences(folder, manifest) != ()
+    target.deploy(deployment(made), made.fetch)
+    assert differences(folder, manifest) == ()
+    assert ready(target, made).pid == process.pid
 
 
 def test_retiring_leaves_no_process_program_or_file_but_keeps_the_log(target: LocalTarget, made: Made, home: Home) -> None:

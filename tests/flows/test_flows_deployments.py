@@ -58,3 +58,8 @@ def test_a_region_is_drilled_once_a_week_in_working_hours() -> None:
 def test_costs_are_reconciled_every_hour_after_its_bills_are_closed() -> None:
     (costs,) = (found for found in DEPLOYMENTS if found["name"] == "reconcile_costs")
     assert costs["schedules"] == [{"cron": "5 * * * *", "timezone": "UTC"}]
+
+
+def test_the_stores_are_tended_every_night() -> None:
+    (tending,) = (found for found in DEPLOYMENTS if found["name"] == "anti_entropy")
+    assert tending["schedules"] == [{"cron": "30 2 * * *", "timezone": "UTC"}]
