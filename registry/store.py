@@ -17,6 +17,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
@@ -59,6 +60,16 @@ class CopyReport:
     copied: int
     present: int
     bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An object of a store: its path, its size in bytes, when it was written, and what the store says of its content (e-tag)."""
+
+    path: str
+    size: int
+    at: datetime
+    etag: str
 
 
 class ContentStore:
@@ -108,6 +119,23 @@ class ContentStore:
             return self.get_blob(digest)
         except UnknownName as problem:
             raise IntegrityError(f"blob {digest} in store {self.name}", "is missing", "Copy the revision to the store again.") from problem
+
+    def read_back(self, digest: str) -> Stored:
+        """Read a blob, check it, and return what the store said of it with the bytes; raises IntegrityError when it is wrong or missing.
+
+        As `get_part`, without handing the bytes out: none are copied.
+        """
+        path, subject = _blob(digest), f"blob {digest} in store {self.name}"
+        with self._translated(f"blob {digest}"):
+            try:
+                found, stored = self._fetched(path, f"blob {digest}")
+            except _MISSING as problem:
+                raise IntegrityError(subject, "is missing", "Copy the revision to the store again.") from problem
+        seen = digest_of(memoryview(found))
+        if seen != digest:
+            told = f"has other bytes ({len(found)} of them, {seen})"
+            raise IntegrityError(subject, told, "Move the object away, look at the disk, then copy the blob again from another region.")
+        return stored
 
     def has_blob(self, digest: str) -> bool:
         """Say whether a blob of that name is there; its bytes are only checked by reading them."""
@@ -198,6 +226,12 @@ class ContentStore:
             listed = obstore.list_with_delimiter(self._store, path)["objects"]
         return tuple(sorted(found["path"].removeprefix(f"{path}/") for found in listed))
 
+    def objects(self, below: str = "") -> Iterator[Stored]:
+        """Yield every object below a path, in whatever order the store lists them."""
+        with self._translated(below or "its listing"):
+            for several in obstore.list(self._store, prefix=below or None):
+                yield from map(_stored, several)
+
     def _generations(self, name: str) -> list[tuple[int, int]]:
         if not _NAME.fullmatch(name):
             raise InputError(
@@ -218,11 +252,16 @@ class ContentStore:
 
     def _read(self, path: str, subject: str) -> bytes:
         with self._translated(subject):
-            found = obstore.get(self._store, path)
-            size = found.meta["size"]
-            if size <= LARGEST:
-                return found.bytes().to_bytes()
-        raise IntegrityError(f"{subject} in store {self.name}", f"has {size} bytes; none of ours has more than {LARGEST}", "Look at it.")
+            return self._fetched(path, subject)[0].to_bytes()
+
+    def _fetched(self, path: str, subject: str) -> tuple[obstore.Bytes, Stored]:
+        found = obstore.get(self._store, path)
+        stored = _stored(found.meta)
+        if stored.size > LARGEST:
+            raise IntegrityError(
+                f"{subject} in store {self.name}", f"has {stored.size} bytes; none of ours has more than {LARGEST}", "Look at it."
+            )
+        return found.bytes(), stored
 
     @contextmanager
     def _translated(self, subject: str) -> Iterator[None]:
@@ -265,6 +304,10 @@ def copy(digest: str, source: ContentStore, target: ContentStore) -> CopyReport:
     target.put_blob(digest, manifest.to_bytes())
     target.get_blob(digest)
     return CopyReport(copied, present, sent)
+
+
+def _stored(found: obstore.ObjectMeta) -> Stored:
+    return Stored(found["path"], found["size"], found["last_modified"].astimezone(UTC), found["e_tag"] or "")
 
 
 def _blob(digest: str) -> str:
