@@ -34,7 +34,7 @@ class Line:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             now = time.monotonic()
             due = max(now, _moment(os.pread(descriptor, 64, 0), now))
-            os.pwrite(descriptor, f"{due + size / self.bytes_per_second:032.6f}".encode(), 0)
+            os.pwrite(descriptor, f"{due + size / self.bytes_per_second:040.12f}".encode(), 0)
             return due
         finally:
             os.close(descriptor)

@@ -27,7 +27,7 @@ SHARED_BYTES = 32 << 20
 BLOBS = "blobs/sha256/"
 
 
-class Source(Protocol):
+class PartSource(Protocol):
     """Where a revision is copied from: its parts come checked."""
 
     name: str
@@ -73,7 +73,7 @@ class How:
 PLAIN = How()
 
 
-def replicate(digest: str, source: Source, target: ContentStore, how: How = PLAIN) -> Replicated:
+def replicate(digest: str, source: PartSource, target: ContentStore, how: How = PLAIN) -> Replicated:
     """Have a revision in a store, every byte of it read back there; may be repeated, killed anywhere.
 
     Raises IntegrityError that names the blob and the store where bytes are wrong or missing; nothing is overwritten.
@@ -143,7 +143,7 @@ class Shared:
 class _Copying:
     """One copy under way, its parts in several threads."""
 
-    source: Source
+    source: PartSource
     target: ContentStore
     how: How
     progress: Progress

@@ -70,6 +70,7 @@ CHECKS: Mapping[str, Check] = {
     "clock": Check(lazily("kept.clock"), (F, L)),
     "stores": Check(lazily("kept.stores"), (F,)),
     "stored": Check(lazily("kept.stored"), (F, L)),
+    "copies": Check(lazily("kept.copies"), (F, L)),
     "scratch": Check(lazily("kept.scratch"), (L,)),
     "releases": Check(lazily("releases.unfinished_releases"), (F, L)),
     "drills": Check(lazily("releases.drills"), (L,)),
