@@ -18,6 +18,7 @@ SUBJECTS = {
     "judge": "whether the canary judge can be trusted, beside its peers' rules",
     "serving": "what serving takes beside FastAPI, MLflow, MLServer, BentoML and LitServe, with the same model on the same core",
     "regions": "how soon a region's server answers, and what callers notice when processes and servers of three regions are killed",
+    "replication": "what copying a revision to four regions takes beside rclone, DVC and cp, and what of an update is sent",
     "release": "what a release, the stack and the command take",
     "traffic": "what the edge costs beside a bare Envoy, and what callers notice when weights, servers and configurations change",
 }

@@ -19,6 +19,7 @@ from bentos.needs import requirements_of
 from bentos.normal import drop_unhashed, normalise
 from bentos.requirements import VARIANT_NEEDS, locked, pins_of
 from fleet.canonical import short
+from fleet.cutting import in_blocks
 from fleet.errors import InputError, OperationFailed
 from fleet.manifest import Manifest, manifest_of
 from fleet.settings import inherited_environment
@@ -43,7 +44,7 @@ def build(model_folder: Path, name: str, version: str, to: Path, options: BuildO
     link in the model; OperationFailed when BentoML fails.
     """
     options.check()
-    model = manifest_of(model_folder)
+    model = manifest_of(model_folder, in_blocks)
     if not (model_folder / "MLmodel").is_file():
         raise InputError(str(model_folder), "is not an MLflow model: it has no file MLmodel", "Download the model version again.")
     if to.exists() and any(to.iterdir()):

@@ -12,6 +12,7 @@ from control.printing import out, print_json, progress
 from control.views import ReleaseView, release_views
 from fleet.errors import ExitCode, OperationFailed, UnknownName
 from fleet.phases import ReleasePhase
+from flows.copying_told import in_words, read_progress
 from flows.house import House
 
 ACTOR = "convoy command"
@@ -61,12 +62,15 @@ def wait_for_end(house: House, model: str, release: str, quiet: bool = False, se
     """
     told, deadline = "", None if seconds is None else time.monotonic() + seconds
     why: tuple[str, ...] = ()
+    copies: dict[str, str] = {}
     while True:
         view = view_of(house, model, release)
         if view.phase != told and not quiet:
             progress.print(f"{escape(view.release)} version {escape(view.version)}: [bold]{view.phase}[/]  {view.meaning}")
         if view.reasons and view.reasons != why and not view.ended and not quiet:
             progress.print("\n".join(f"  {reason}" for reason in view.reasons), markup=False)
+        if view.phase == ReleasePhase.REPLICATING and not quiet:
+            copies = _tell_copies(house, release, copies)
         told, why = view.phase, view.reasons
         if ReleasePhase(view.phase).terminal:
             return view
@@ -77,6 +81,15 @@ def wait_for_end(house: House, model: str, release: str, quiet: bool = False, se
                 "; ".join((*view.reasons, "It goes on by itself once Prefect and its runner are well: see `convoy status`.")),
             )
         time.sleep(POLL_SECONDS)
+
+
+def _tell_copies(house: House, release: str, before: dict[str, str]) -> dict[str, str]:
+    """Tell how far each region's copy is, where that has changed."""
+    now = {region: in_words(found) for region, found in read_progress(house.home, release).items()}
+    for region, says in now.items():
+        if before.get(region) != says:
+            progress.print(f"  {region}: {says}", markup=False)
+    return before | now
 
 
 def _follow(house: House, answer: Answer, following: Following) -> ExitCode:

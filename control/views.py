@@ -8,7 +8,7 @@ from dataclasses import fields
 from datetime import datetime
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from fleet.canonical import canonical_json
 from fleet.errors import ConvoyError
@@ -16,6 +16,7 @@ from fleet.phases import ReleasePhase
 from flows import effects
 from flows.desires import Desire, desires, release_stream
 from flows.journal import INTERRUPTED
+from flows.lagging import REPLICATE
 from flows.observed import JUDGED, OBSERVED
 from flows.operating import Commanded
 from flows.orders import COMMANDED, Order, fold
@@ -73,6 +74,7 @@ class ReleaseView(View):
     """One release: where it stands, why, how long each phase took (seconds), and its last evidence.
 
     `paused` is the command that holds it, `pending` are those that it has not obeyed yet.
+    `copies` says by region what its copy took: bytes sent and read back, from where, and the border's price.
     """
 
     release: str
@@ -91,6 +93,7 @@ class ReleaseView(View):
     counted: dict[str, JsonValue] | None
     paused: OrderView | None = None
     pending: tuple[OrderView, ...] = ()
+    copies: dict[str, dict[str, JsonValue]] = Field(default_factory=dict)
 
 
 def release_view(ledger: Ledger, desire: Desire, requested: datetime) -> ReleaseView:
@@ -117,6 +120,7 @@ def release_view(ledger: Ledger, desire: Desire, requested: datetime) -> Release
         canary=_verdict(judged[-1]) if judged else None,
         counted=_effect(events, effects.COUNT),
         paused=None if orders.paused is None or now.terminal else OrderView.of(orders.paused),
+        copies=_copies(events),
         pending=() if now.terminal else tuple(map(OrderView.of, orders.pending)),
     )
 
@@ -148,6 +152,11 @@ def _phase(event: Event) -> PhaseView:
 def _effect(events: tuple[Event, ...], key: str) -> dict[str, JsonValue] | None:
     found = [event for event in events if event.type == "effect.completed" and event.effect_key == key]
     return _json(found[-1]) if found else None
+
+
+def _copies(events: tuple[Event, ...]) -> dict[str, dict[str, JsonValue]]:
+    done = [event for event in events if event.type == "effect.completed" and (event.effect_key or "").startswith(REPLICATE)]
+    return {str(event.payload["region"]): _json(event) for event in done}
 
 
 def _json(event: Event) -> dict[str, JsonValue]:

@@ -36,7 +36,7 @@ def _is_simple(value: Any, depth: int = 0) -> bool:
     return value is None or kind is bool
 
 
-def digest_of(data: bytes) -> str:
+def digest_of(data: bytes | memoryview) -> str:
     """Return `sha256:<hex>` of some bytes."""
     return "sha256:" + hashlib.sha256(data).hexdigest()
 

@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from fleet.declared_gates import Gates
 from fleet.declared_image import Image
 from fleet.declared_optimise import Optimise
+from fleet.declared_replication import Grant, Replication
 from fleet.declared_traffic import Traffic, residency_problems
 from fleet.declaring import Declared, RelativePath
 
@@ -71,7 +72,8 @@ class Region(Declared):
     """A place that serves models.
 
     `target` names the package in `clouds/` that runs it. `provider`, `place` and `jurisdiction` say which region it
-    is; a local region that stands for another says here for which. Without `prices` it writes no bill.
+    is; a local region that stands for another says here for which. Without `prices` it writes no bill. All copies to it
+    together send and read `line_mib_per_second` at most, from one machine.
     """
 
     target: Literal["local", "aws", "gcp", "azure", "kubernetes"]
@@ -79,6 +81,7 @@ class Region(Declared):
     place: Text
     jurisdiction: Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
     prices: Prices | None = None
+    line_mib_per_second: Annotated[int, Field(ge=1, le=100_000)] | None = None
 
 
 class Slo(Declared):
@@ -276,7 +279,8 @@ class Model(Declared):
     `forecast` says per region what it is expected to cost; without one, what it cost before is expected again.
     Without `predictions` what it answers is not judged, only whether and how fast.
     `traffic` says how requests are dealt out, `gates` what the gates are told. `tier` is one of the fleet's tiers, whose
-    approval it then has. `image` says what the image of its Bento is made from, `optimise` which variants of it are made.
+    approval it then has. `image` says what the image of its Bento is made from, `optimise` which variants of it are made,
+    `replication` how a revision gets to the regions.
     """
 
     owner: Text
@@ -299,6 +303,7 @@ class Model(Declared):
     gates: Gates = Gates()
     image: Image = Image()
     optimise: Optimise | None = None
+    replication: Replication = Replication()
 
     @model_validator(mode="after")
     def _steps_are_those_of_a_canary(self) -> Self:
@@ -320,6 +325,12 @@ class Model(Declared):
         if sorted(named) != sorted(self.regions):
             found, regions = ", ".join(named), ", ".join(self.regions)
             raise ValueError(f"canary.waves must name each region of the model once ({regions}; found {found})")
+        return self
+
+    @model_validator(mode="after")
+    def _replication_fits(self) -> Self:
+        if problem := self.replication.problem(self.regions, waves=bool(self.canary.waves)):
+            raise ValueError(problem)
         return self
 
     @model_validator(mode="after")
@@ -355,6 +366,11 @@ class Model(Declared):
             raise ValueError(f"slo {' and '.join(says)}")
         return self
 
+    @property
+    def quorum(self) -> tuple[str, ...]:
+        """The regions that must have a revision before its release goes on: all, unless replication is eventual."""
+        return self.replication.quorum or self.regions
+
 
 class Fleet(Declared):
     """All of fleet.yaml."""
@@ -365,6 +381,7 @@ class Fleet(Declared):
     models: Annotated[dict[ModelName, Model], Field(min_length=1)]
     tiers: dict[Name, Tier] = Field(default_factory=dict)
     costs: Costs = Costs()
+    transfers: dict[Name, Grant] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _known_regions(self) -> Self:
@@ -407,6 +424,18 @@ class Fleet(Declared):
             if unpriced or len(currencies) > 1:
                 why = f"{', '.join(unpriced)} declares no prices" if unpriced else f"they are in {' and '.join(currencies)}"
                 raise ValueError(f"models.{name}.traffic.choice.price compares the prices of the model's regions, and {why}")
+        return self
+
+    @model_validator(mode="after")
+    def _the_quorum_answers_every_mark(self) -> Self:
+        for name, model in self.models.items():
+            residency = model.traffic.residency
+            places = {region: self.regions[region].jurisdiction for region in model.quorum if region in self.regions}
+            lost = [mark for mark in (residency.marks if residency else ()) if residency and not residency.regions(mark, places)]
+            if lost:
+                raise ValueError(
+                    f"models.{name}.replication names no region that may answer {', '.join(lost)} (traffic.residency): add it to standbys"
+                )
         return self
 
     def jurisdictions(self, model: Model) -> dict[str, str]:

@@ -113,6 +113,16 @@ class Home:
         return self.root / "parity"
 
     @property
+    def receipts(self) -> Path:
+        """Which blobs of each store were read back and found right; losing them costs one reading."""
+        return self.root / "receipts"
+
+    @property
+    def lines(self) -> Path:
+        """When each bounded line to a region is free."""
+        return self.root / "lines"
+
+    @property
     def reports(self) -> Path:
         """Reports for people, one folder per subject; the HTTP API shows them below /reports."""
         return self.root / "reports"

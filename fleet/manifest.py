@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 from fleet.canonical import canonical_json, digest_of
+from fleet.cutting import by_content, in_blocks
 from fleet.errors import IntegrityError
 
-PART_BYTES = 32 << 20
 MEDIA_TYPE = "application/vnd.convoy.revision.v1+json"
+Cut = Callable[[BinaryIO, int], Iterator[bytes]]
+"""Yields the parts of a file of so many bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,25 +110,38 @@ def safe_path(path: str) -> str:
     return path
 
 
-def manifest_of(root: Path) -> Manifest:
+def manifest_of(root: Path, cut: Cut = by_content) -> Manifest:
     """Return the manifest of a folder: every file below it, nothing followed out of it.
 
-    Raises IntegrityError for a symbolic link or a special file: neither has bytes of its own.
+    The parts are part of the digest: what must keep its digest over all versions of Convoy, as a model's own files that
+    people sign for, is cut `in_blocks`. Raises IntegrityError for a symbolic link or a special file: neither has bytes of its own.
     """
     entries = []
     for path in sorted(root.rglob("*"), key=lambda found: found.relative_to(root).as_posix()):
         if path.is_symlink() or not (path.is_file() or path.is_dir()):
             raise IntegrityError(str(path), "only plain files can be packaged", "Replace the link with the file it points to.")
         if path.is_file():
-            entries.append(_entry(root, path))
+            entries.append(_entry(root, path, cut))
     return Manifest(tuple(entries))
 
 
-def _entry(root: Path, path: Path) -> Entry:
+def manifest_named(root: Path, digest: str) -> Manifest:
+    """Return the manifest of a folder by the cut with which it has a digest: revisions of earlier versions were cut in blocks.
+
+    Where neither gives the digest it is the one by content. Raises IntegrityError as `manifest_of` does.
+    """
+    found = manifest_of(root)
+    if found.digest == digest:
+        return found
+    earlier = manifest_of(root, in_blocks)
+    return earlier if earlier.digest == digest else found
+
+
+def _entry(root: Path, path: Path, cut: Cut) -> Entry:
     whole = hashlib.sha256()
     parts = []
     with path.open("rb") as file:
-        while chunk := file.read(PART_BYTES):
+        for chunk in cut(file, path.stat().st_size):
             whole.update(chunk)
             parts.append(Part(digest_of(chunk), len(chunk)))
     return Entry(

@@ -9,6 +9,7 @@ from prefect import get_run_logger
 from fleet.errors import ConvoyError
 from fleet.versions import Revision
 from flows.behind import champion_behind, edges_behind, ready_at, region_behind, strays
+from flows.catching_up import catch_up
 from flows.desires import CHAMPION
 from flows.house import House
 from flows.routing import apply_alone, backends, score_range, score_tolerance
@@ -16,7 +17,6 @@ from flows.rules import rules_of
 from flows.shipping import point, remember, start_and_wait
 from flows.work import Claim, stable_of
 from registry.referrers import copy_referrers
-from registry.store import copy
 from traffic.table import RoutingTable, Share
 
 
@@ -69,7 +69,7 @@ def restore_region(house: House, stable: Revision, region: str, claim: Claim) ->
     """Have the stable revision in one region; returns what stood in the way."""
     try:
         claim.check(house)
-        copy(stable.digest, house.origin, house.region_store(region))
+        catch_up(house, stable, region, claim)
         remember(house.region_store(region), stable)
         start_and_wait(house, stable, region)
         point(house, stable, region, claim.lease.epoch)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from prefect import flow, get_run_logger
 from prefect.deployments import run_deployment
 
@@ -12,6 +14,7 @@ from flows.desk import open_desk
 from flows.drill_mending import end_open_drills
 from flows.house import House
 from flows.keeping import behind
+from flows.lagging import lagging
 from flows.late_runs import drop_late_runs
 from flows.parking import answerable_until, parked, to_tell
 from flows.work import release_revision
@@ -38,6 +41,8 @@ def reconcile() -> list[str]:
             if problem := look_at_alias(house, model):
                 problems.append(problem)
             ask_again_for_approval(house, model)
+            for late in lagging(house, model, datetime.now(UTC)):
+                logger.error("%s: %s", model, late)
             reasons = look_at(house, model)
             if reasons and house.leases.current(model) is None:
                 run_deployment(RELEASE, parameters={"model": model}, timeout=0, as_subflow=False)

@@ -24,7 +24,7 @@ from flows.obeying import may_have_traffic, may_promote
 from flows.optimising import optimise
 from flows.parking import to_tell
 from flows.shadowing import shadow
-from flows.shipping import deploy, package, replicate, take_proven
+from flows.shipping import deploy, package, planned, replicate, take_proven
 from flows.work import AbortedError, DeniedError, SupersededError, Work, claim, drop_scratch
 
 
@@ -69,6 +69,8 @@ def tell(work: Work) -> ReleasePhase:
                 return reject(work, refusals)
             revision = package(work, source)
         if refusals := try_container(work, revision) or measure(work, revision):
+            return reject(work, refusals)
+        if refusals := planned(work, revision):
             return reject(work, refusals)
         attest_release(work, revision)
         replicate(work, revision)

@@ -23,6 +23,8 @@ from fleet.versions import Revision
 from flows import effects
 from flows.attested import check_attested
 from flows.containing import build_declared
+from flows.copying_shown import Board, watched
+from flows.crossing import Way, bring, misplaced, ways
 from flows.gating import Source
 from flows.house import House
 from flows.optimising import attach_variants, served_variant
@@ -30,8 +32,10 @@ from flows.retrying import on_transient
 from flows.rights import build_options
 from flows.work import Work
 from registry import entropy
+from registry.ledger import JSON
 from registry.referrers import copy_referrers
-from registry.store import ContentStore, CopyReport, Ref, copy
+from registry.replicate import PartSource, Shared
+from registry.store import ContentStore, Ref
 
 POLL_SECONDS = 0.3
 
@@ -85,26 +89,35 @@ def _check_reproducible(first: Manifest, second: Manifest, work: Work) -> None:
         )
 
 
+def planned(work: Work, revision: Revision) -> tuple[str, ...]:
+    """Return why the revision must not lie in some of the model's regions, before it is copied anywhere; nothing when it may."""
+    return misplaced(work.house, work.model, revision.digest) if work.phase is ReleasePhase.PACKAGING else ()
+
+
 def replicate(work: Work, revision: Revision) -> None:
-    """Copy the revision to every region's store and read it back there."""
+    """Copy the revision to its regions' stores and read it back there: over all borders at once, then inside each provider."""
     work.journal.enter(ReleasePhase.REPLICATING)
     work.check()
-    everywhere(replicate_to.submit(work, revision, region) for region in work.regions)
+    routes = ways(work.house.fleet, work.regions)
+    with watched(work, revision) as board:
+        # What crosses several borders is read, and checked, once
+        origin = Shared(work.house.origin)
+        everywhere(replicate_to.submit(work, revision, way, origin, board) for way in routes if way.crosses)
+        inside = [way for way in routes if not way.crosses]
+        everywhere(replicate_to.submit(work, revision, way, work.house.region_store(way.source), board) for way in inside)
 
 
-@task(cache_policy=NO_CACHE, task_run_name="replicate-to-{region}", **on_transient)
-def replicate_to(work: Work, revision: Revision, region: str) -> None:
-    """Copy the revision to one region's store, verified there part by part, and point the model's name at it."""
-    work.journal.effect(effects.replicate(region), lambda: _copy(work, revision, region), digest=revision.digest, region=region)
+@task(cache_policy=NO_CACHE, task_run_name="replicate-to-{way.region}", **on_transient)
+def replicate_to(work: Work, revision: Revision, way: Way, source: PartSource, board: Board) -> None:
+    """Copy the revision to one region's store, verified there part by part, with what is said of it beside."""
+    act = partial(_copy, work, revision, way, source, board)
+    work.journal.effect(effects.replicate(way.region), act, digest=revision.digest, region=way.region)
 
 
-def _copy(work: Work, revision: Revision, region: str) -> dict[str, str | int]:
-    store = work.house.region_store(region)
-    report: CopyReport = copy(revision.digest, work.house.origin, store)
-    remember(store, revision)
-    beside = _copy_beside(work, revision, store)
-    told: dict[str, str | int] = {"region": region, "digest": revision.digest, "beside": beside}
-    return {**told, "copied": report.copied, "present": report.present, "bytes": report.bytes}
+def _copy(work: Work, revision: Revision, way: Way, source: PartSource, board: Board) -> dict[str, JSON]:
+    told = bring(work.house, way, (revision.model, revision.digest), source, partial(board.tell, way.region))
+    remember(work.house.region_store(way.region), revision)
+    return told | {"beside": _copy_beside(work, revision, way)}
 
 
 def remember(store: ContentStore, revision: Revision) -> None:
@@ -115,10 +128,12 @@ def remember(store: ContentStore, revision: Revision) -> None:
         get_run_logger().error("%s: %s", revision.model, problem)
 
 
-def _copy_beside(work: Work, revision: Revision, store: ContentStore) -> int:
+def _copy_beside(work: Work, revision: Revision, way: Way) -> int:
     """Copy the statements about a revision; on the way back, which does not wait for a document, what is wrong is logged."""
+    house = work.house
+    source = house.origin if way.crosses else house.region_store(way.source)
     try:
-        return copy_referrers(revision.digest, work.house.origin, store)
+        return copy_referrers(revision.digest, source, house.region_store(way.region))
     except IntegrityError as problem:
         if work.proven is None:
             raise

@@ -98,8 +98,8 @@ class Work:
 
     @property
     def regions(self) -> tuple[str, ...]:
-        """Where the model is served."""
-        return self.declared.regions
+        """Where the release goes: where the model is served, without the regions that may catch up after the promotion."""
+        return self.declared.quorum
 
     @property
     def phase(self) -> ReleasePhase:

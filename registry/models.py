@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from fleet.cutting import in_blocks
 from fleet.errors import OperationFailed, UnknownName
 from fleet.manifest import Manifest, manifest_of
 from fleet.versions import ModelVersion
@@ -147,7 +148,7 @@ class MlflowModels:
         location = self._rest.get("/mlflow/model-versions/get-download-uri", _Location, query)
         with built_aside(to) as aside:
             download_folder(self._rest, location.artifact_uri, aside)
-            manifest = manifest_of(aside)
+            manifest = manifest_of(aside, in_blocks)
             if to.exists():
                 shutil.rmtree(to)
             aside.rename(to)

@@ -122,6 +122,23 @@ class ContentStore:
         except UnknownName as problem:
             raise IntegrityError(f"blob {digest} in store {self.name}", "is missing", "Copy the revision to the store again.") from problem
 
+    def read_back(self, digest: str) -> Stored:
+        """Read a blob, check it, and return what the store said of it with the bytes; raises IntegrityError when it is wrong or missing.
+
+        As `get_part`, without handing the bytes out: none are copied.
+        """
+        path, subject = _blob(digest), f"blob {digest} in store {self.name}"
+        with self._translated(f"blob {digest}"):
+            try:
+                found, stored = self._fetched(path, f"blob {digest}")
+            except _MISSING as problem:
+                raise IntegrityError(subject, "is missing", "Copy the revision to the store again.") from problem
+        seen = digest_of(memoryview(found))
+        if seen != digest:
+            told = f"has other bytes ({len(found)} of them, {seen})"
+            raise IntegrityError(subject, told, "Move the object away, look at the disk, then copy the blob again from another region.")
+        return stored
+
     def has_blob(self, digest: str) -> bool:
         """Say whether a blob of that name is there; its bytes are only checked by reading them."""
         return self.blob(digest) is not None
@@ -210,8 +227,7 @@ class ContentStore:
         """Yield every object below a path, in whatever order the store lists them."""
         with self._translated(below or "its listing"):
             for several in obstore.list(self._store, prefix=below or None):
-                for found in several:
-                    yield Stored(found["path"], found["size"], found["last_modified"].astimezone(UTC), found["e_tag"] or "")
+                yield from map(_stored, several)
 
     def blob(self, digest: str) -> Stored | None:
         """Return what the store says of a blob without reading it, None where it has none of that name."""
@@ -220,7 +236,7 @@ class ContentStore:
                 found = obstore.head(self._store, _blob(digest))
             except _MISSING:
                 return None
-        return Stored(found["path"], found["size"], found["last_modified"].astimezone(UTC), found["e_tag"] or "")
+        return _stored(found)
 
     def begin(self, digest: str) -> bytes:
         """Return the first bytes of a blob, unchecked; none for one that is gone or empty."""
@@ -318,11 +334,16 @@ class ContentStore:
 
     def _read(self, path: str, subject: str) -> bytes:
         with self._translated(subject):
-            found = obstore.get(self._store, path)
-            size = found.meta["size"]
-            if size <= LARGEST:
-                return found.bytes().to_bytes()
-        raise IntegrityError(f"{subject} in store {self.name}", f"has {size} bytes; none of ours has more than {LARGEST}", "Look at it.")
+            return self._fetched(path, subject)[0].to_bytes()
+
+    def _fetched(self, path: str, subject: str) -> tuple[obstore.Bytes, Stored]:
+        found = obstore.get(self._store, path)
+        stored = _stored(found.meta)
+        if stored.size > LARGEST:
+            raise IntegrityError(
+                f"{subject} in store {self.name}", f"has {stored.size} bytes; none of ours has more than {LARGEST}", "Look at it."
+            )
+        return found.bytes(), stored
 
     @contextmanager
     def _translated(self, subject: str) -> Iterator[None]:
@@ -365,6 +386,10 @@ def copy(digest: str, source: ContentStore, target: ContentStore) -> CopyReport:
     target.put_blob(digest, manifest.to_bytes())
     target.get_blob(digest)
     return CopyReport(copied, present, sent)
+
+
+def _stored(found: obstore.ObjectMeta) -> Stored:
+    return Stored(found["path"], found["size"], found["last_modified"].astimezone(UTC), found["e_tag"] or "")
 
 
 def _blob(digest: str) -> str:

@@ -16,6 +16,7 @@ from bentos.container.image import BOUNDS, Image, image_of, take
 from bentos.oci.layout import Layout
 from bentos.oci.unpack import SHOWN, unpack_image
 from fleet.contained import DOCUMENT, LAYOUT, MOST_BYTES, Contained, contained_in, root_digest, root_of
+from fleet.cutting import in_blocks
 from fleet.errors import InputError, IntegrityError, OperationFailed
 from fleet.manifest import Manifest, manifest_of
 
@@ -40,7 +41,7 @@ def build_contained(model_folder: Path, name: str, version: str, to: Path, asked
     Raises InputError for a folder that is no MLflow model, a `to` that is not empty, and an image that cannot be served;
     IntegrityError for wrong bytes, for what is no file, folder or link, and for a link in the model.
     """
-    model = manifest_of(model_folder)
+    model = manifest_of(model_folder, in_blocks)
     if not (model_folder / "MLmodel").is_file():
         raise InputError(str(model_folder), "is not an MLflow model: it has no file MLmodel", "Download the model version again.")
     if to.exists() and any(to.iterdir()):

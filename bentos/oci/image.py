@@ -20,7 +20,7 @@ from bentos.oci.layers import Item, tree, write_layer
 from bentos.oci.layout import Layout
 from fleet.canonical import short
 from fleet.errors import InputError, IntegrityError, OperationFailed
-from fleet.manifest import MEDIA_TYPE, Manifest, manifest_of
+from fleet.manifest import MEDIA_TYPE, Manifest, manifest_named
 from fleet.versions import Revision
 
 HOME = "opt/convoy"
@@ -75,7 +75,7 @@ def write_image(bento: Path, revision: Revision, ingredients: Ingredients, to: P
     Built aside and renamed, so that nobody meets half an image. Raises InputError for a folder that is not empty and what
     the ingredients raise; IntegrityError when the Bento is not the revision.
     """
-    manifest = manifest_of(bento)
+    manifest = manifest_named(bento, revision.digest)
     if manifest.digest != revision.digest:
         raise IntegrityError(str(bento), f"is {manifest.digest}, not {revision.digest}", "Package the version again.")
     if to.exists() and (not to.is_dir() or any(to.iterdir())):

@@ -15,8 +15,9 @@ from bentos.oci.kinds import MANIFEST, REF_NAME, Descriptor
 from bentos.oci.layers import Sink
 from bentos.oci.layout import Layout
 from fleet.canonical import canonical_json, digest_of, short
+from fleet.cutting import PART_BYTES
 from fleet.errors import IntegrityError
-from fleet.manifest import PART_BYTES, Entry, Manifest, Part, safe_path
+from fleet.manifest import Entry, Manifest, Part, safe_path
 from fleet.versions import Revision
 
 ARTIFACT = "application/vnd.cncf.model.manifest.v1+json"

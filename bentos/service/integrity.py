@@ -7,23 +7,22 @@ import json
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from .cutting import by_content
 from .errors import FilesDiffer
 
 CHUNK = 1 << 20
-PART_BYTES = 32 << 20
 MEDIA_TYPE = "application/vnd.convoy.revision.v1+json"
 NAMED = 5
 
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """One measured file; `parts` are the digests and sizes of its pieces of at most 32 MiB."""
+    """One measured file."""
 
     path: str
     mode: str
     size: int
     digest: str
-    parts: tuple[tuple[str, int], ...]
 
 
 def verify(root: Path, manifest_file: Path, revision: str) -> None:
@@ -55,7 +54,7 @@ def digest_of_folder(root: Path) -> str:
             "mode": file.mode,
             "size": file.size,
             "digest": file.digest,
-            "parts": [{"digest": digest, "size": size} for digest, size in file.parts],
+            "parts": _parts(root / file.path, file.size),
         }
         for file in measure(root)
         if "__pycache__" not in Path(file.path).parts
@@ -82,26 +81,22 @@ def _folders(root: Path) -> tuple[PurePosixPath, ...]:
 
 
 def _measured(root: Path, path: Path) -> File:
-    whole = hashlib.sha256()
-    parts: list[tuple[str, int]] = []
-    part, part_size = hashlib.sha256(), 0
+    whole, size = hashlib.sha256(), 0
     with path.open("rb") as file:
         while chunk := file.read(CHUNK):
             whole.update(chunk)
-            part.update(chunk)
-            part_size += len(chunk)
-            if part_size == PART_BYTES:
-                parts.append(("sha256:" + part.hexdigest(), part_size))
-                part, part_size = hashlib.sha256(), 0
-    if part_size:
-        parts.append(("sha256:" + part.hexdigest(), part_size))
+            size += len(chunk)
     return File(
         path=path.relative_to(root).as_posix(),
         mode="755" if path.stat().st_mode & 0o100 else "644",
-        size=sum(size for _, size in parts),
+        size=size,
         digest="sha256:" + whole.hexdigest(),
-        parts=tuple(parts),
     )
+
+
+def _parts(path: Path, size: int) -> list[dict[str, str | int]]:
+    with path.open("rb") as file:
+        return [{"digest": _digest(part), "size": len(part)} for part in by_content(file, size)]
 
 
 def _difference(wanted: File, found: File) -> list[str]:
@@ -118,7 +113,7 @@ def _parse(raw: bytes) -> dict[str, File]:
     try:
         document = json.loads(raw)
         return {
-            file["path"]: File(file["path"], file["mode"], file["size"], file["digest"], ())
+            file["path"]: File(file["path"], file["mode"], file["size"], file["digest"])
             for file in document["files"]
             if document["mediaType"] == MEDIA_TYPE
         }

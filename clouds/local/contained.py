@@ -25,7 +25,7 @@ from clouds.local.counters import counting
 from clouds.local.spaces import PACKAGES, Inside, end_with, enter_outer, impossible, keep, say
 from fleet.contained import Contained, contained_in, is_contained, root_digest, root_of
 from fleet.errors import ConvoyError, InputError, IntegrityError, NotSupported
-from fleet.manifest import manifest_of
+from fleet.manifest import manifest_named
 
 PREFIX = "CONVOY_SERVICE_"
 BOOTSTRAP = "import sys; sys.path.insert(0, sys.argv[1]); from clouds.local.contained import main; sys.exit(main())"
@@ -107,7 +107,7 @@ def _verified(order: Order) -> Contained:
     """Return what the revision says of its container once every file was held against its digest; raises IntegrityError."""
     if not is_contained(order.root):
         raise IntegrityError(str(order.root), "brings no container")
-    found = manifest_of(order.root).digest
+    found = manifest_named(order.root, order.told["REVISION"]).digest
     if found != order.told["REVISION"]:
         raise IntegrityError(str(order.root), f"is {found}, not {order.told['REVISION']}")
     container = contained_in(order.root)

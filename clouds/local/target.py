@@ -26,7 +26,7 @@ from clouds.serving import Capability, Deployment, Fetch, RevisionStatus, State,
 from fleet.contained import root_of
 from fleet.errors import IntegrityError, OperationFailed, UnknownName
 from fleet.home import Home
-from fleet.manifest import Manifest, manifest_of
+from fleet.manifest import Manifest, manifest_named
 
 LOCK_SECONDS = 120.0
 
@@ -126,7 +126,7 @@ class LocalTarget:
         """Have the revision's folder with its manifest beside it; files that are not the revision's are replaced."""
         root = revision_root(self.home, deployment)
         private_folder(self.home.parity)
-        manifest = _manifest(root)
+        manifest = _manifest(root, deployment.digest)
         if manifest is None or manifest.digest != deployment.digest or not is_laid(root):
             if root_of(root).exists():
                 # A container reads its files as it goes, and would find them gone
@@ -134,7 +134,7 @@ class LocalTarget:
             _delete(root)
             private_folder(root.parent)
             fetch(deployment.digest, root)
-            manifest = manifest_of(root)
+            manifest = manifest_named(root, deployment.digest)
         if manifest.digest != deployment.digest:
             _delete(root)
             raise IntegrityError(
@@ -165,10 +165,10 @@ class LocalTarget:
         return Placement(deployment, choose_port(deployment.region, self.ports[deployment.region], taken))
 
 
-def _manifest(root: Path) -> Manifest | None:
+def _manifest(root: Path, digest: str) -> Manifest | None:
     """Return the manifest of an unpacked folder, None for one that is not there or holds links or special files."""
     try:
-        return manifest_of(root) if root.is_dir() else None
+        return manifest_named(root, digest) if root.is_dir() else None
     except IntegrityError:
         return None
 

@@ -31,7 +31,7 @@ from clouds.local.placements import HOST, PREFIX, manifest_file, serving_command
 from clouds.serving import Deployment, Endpoint, Fetch
 from fleet.errors import OperationFailed
 from fleet.headers import REVISION_HEADER
-from fleet.manifest import manifest_of
+from fleet.manifest import manifest_named
 
 POLL_SECONDS = 0.02
 ANSWER_SECONDS = 10.0
@@ -122,7 +122,7 @@ def trial(deployment: Deployment, fetch: Fetch, folder: Path, stack_id: str, set
     try:
         fetch(deployment.digest, root)
         check_servable(root)
-        write_private(manifest_file(root), manifest_of(root).to_bytes())
+        write_private(manifest_file(root), manifest_named(root, deployment.digest).to_bytes())
         found = _spawn(deployment, root, stack_id, settings)
         try:
             yield found

@@ -71,6 +71,7 @@ CHECKS: Mapping[str, Check] = {
     "stores": Check(lazily("kept.stores"), (F,)),
     "stored": Check(lazily("kept.stored"), (F, L)),
     "scrubbed": Check(lazily("scrubbed.scrubbed"), (F, L)),
+    "copies": Check(lazily("kept.copies"), (F, L)),
     "scratch": Check(lazily("kept.scratch"), (L,)),
     "releases": Check(lazily("releases.unfinished_releases"), (F, L)),
     "drills": Check(lazily("releases.drills"), (L,)),

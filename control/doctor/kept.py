@@ -72,6 +72,22 @@ def stored(case: Case) -> Iterator[Finding]:
             yield ok(f"stored {model}", f"version {stable.version} everywhere{back}")
 
 
+def copies(case: Case) -> Iterator[Finding]:
+    """How far each model's regions lag behind the first copy of a revision, and which lag by more than is allowed now."""
+    from flows.lagging import lagging, lags
+
+    for model in case.house.fleet.models:
+        late = lagging(case.house, model, datetime.now(UTC))
+        if late:
+            yield problem(f"copies of {model}", "; ".join(late), "convoy status")
+            continue
+        found = lags(case.house, model)
+        told = "; ".join(
+            f"{region} p50 {lag.p50:.1f} s, p99 {lag.p99:.1f} s, last {lag.last:.1f} s of {lag.copies}" for region, lag in found.items()
+        )
+        yield ok(f"copies of {model}", f"no region lags ({told or 'nothing was copied yet'})")
+
+
 def leftovers(case: Case) -> Iterator[Finding]:
     """Whether kills left folders behind that nobody will use."""
     from registry.trees import left_aside

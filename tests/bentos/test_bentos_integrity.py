@@ -1,10 +1,13 @@
+import random
 from pathlib import Path
 
 import pytest
 from bentos_serving import digest_of, launched
 
+from bentos.service import cutting as shipped
 from bentos.service.errors import FilesDiffer
-from bentos.service.integrity import PART_BYTES, digest_of_folder, verify
+from bentos.service.integrity import digest_of_folder, verify
+from fleet import cutting
 from fleet.manifest import manifest_of
 
 
@@ -97,8 +100,12 @@ def test_an_undamaged_revision_passes(copy_of_logistic):
     verify(copy_of_logistic, copy_of_logistic.with_name("revision.manifest"), digest_of(copy_of_logistic))
 
 
+def test_what_ships_cuts_as_the_registry_does():
+    assert Path(shipped.__file__).read_text() == Path(cutting.__file__).read_text()
+
+
 def test_the_service_measures_a_folder_as_the_registry_does(logistic_bento, tmp_path):
-    (tmp_path / "grüße.bin").write_bytes(b"x" * (PART_BYTES + 1))
+    (tmp_path / "grüße.bin").write_bytes(random.Random(1).randbytes(300_000))
     (tmp_path / "run").write_text('"\n')
     (tmp_path / "run").chmod(0o700)
     (tmp_path / "nothing").touch()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 from ruamel.yaml import YAML
 
 from fleet import errors
@@ -19,6 +20,7 @@ from fleet.declared_files import Files
 from fleet.declared_golden import Golden
 from fleet.declared_optimise import Optimise
 from fleet.declared_policy import PolicyFiles
+from fleet.declared_replication import Replication
 from fleet.declared_service import Service
 from fleet.declared_traffic import RegionChoice, RequestLimits, ResidencyRules, ShadowPlan, StickyBy, Traffic
 from fleet.errors import ExitCode
@@ -120,8 +122,11 @@ def test_every_command_of_people_is_told_where_one_operates_it() -> None:
     assert [command for command in Command if command.value not in told] == []
 
 
-@pytest.mark.parametrize(("section", "kind"), [("canary", Canary), ("approval", Approval), ("gates.files", Files), ("optimise", Optimise)])
-def test_every_key_of_a_section_is_documented(section: str, kind: type[Canary | Approval | Files | Optimise]) -> None:
+SECTIONS = {"canary": Canary, "approval": Approval, "gates.files": Files, "optimise": Optimise, "replication": Replication}
+
+
+@pytest.mark.parametrize(("section", "kind"), SECTIONS.items())
+def test_every_key_of_a_section_is_documented(section: str, kind: type[BaseModel]) -> None:
     text = (ROOT / "docs/settings.md").read_text()
     assert [name for name in kind.model_fields if f"`{section}.{name}`" not in text] == []
 

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fleet.cutting import PART_BYTES, in_blocks
 from fleet.errors import IntegrityError
-from fleet.manifest import PART_BYTES, Manifest, manifest_of, safe_path
+from fleet.manifest import Manifest, manifest_named, manifest_of, safe_path
 
 
 def tree(root: Path, files: dict[str, bytes]) -> Path:
@@ -52,14 +53,28 @@ def test_a_link_cannot_be_packaged(tmp_path: Path) -> None:
         manifest_of(root)
 
 
-def test_a_large_file_comes_in_parts_of_at_most_32_mib(tmp_path: Path) -> None:
+def test_a_folder_is_known_by_the_cut_of_an_earlier_convoy_too(tmp_path: Path) -> None:
+    root = tree(tmp_path / "tree", {"model.txt": b"".join(b"%d " % number for number in range(40_000))})
+    (earlier,) = manifest_of(root, in_blocks).entries
+    assert [part.size for part in earlier.parts] == [earlier.size]
+    now, then = manifest_of(root), manifest_of(root, in_blocks)
+    assert now.digest != then.digest
+    assert manifest_named(root, then.digest) == then
+    assert manifest_named(root, now.digest) == now
+    (root / "model.txt").write_bytes(b"other")
+    assert manifest_named(root, then.digest).digest not in (now.digest, then.digest)
+    assert Manifest.from_bytes(then.to_bytes()) == then
+
+
+def test_a_large_file_comes_in_blocks_of_32_mib_as_it_did_before_it_was_cut_by_content(tmp_path: Path) -> None:
     root = tmp_path / "tree"
     root.mkdir()
     with (root / "large").open("wb") as file:
         file.truncate(PART_BYTES * 2 + 5)
-    (entry,) = manifest_of(root).entries
+    (entry,) = manifest_of(root, in_blocks).entries
     assert [part.size for part in entry.parts] == [PART_BYTES, PART_BYTES, 5]
-    assert len(list(manifest_of(root).parts())) == 2
+    # As the first Convoy named it
+    assert manifest_of(root, in_blocks).digest == "sha256:9eb1edbeb72a5dcf301f0a03474d545cc8af5be9cbc7a0df1d7b82cc385c04e9"
 
 
 PATHS = st.lists(st.text("abcdef", min_size=1, max_size=6), min_size=1, max_size=3).map("/".join)

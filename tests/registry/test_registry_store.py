@@ -11,8 +11,9 @@ import pytest
 from obstore.store import MemoryStore, S3Store
 
 from fleet.canonical import digest_of
+from fleet.cutting import PART_BYTES
 from fleet.errors import InputError, IntegrityError, OperationFailed, Refused, TransientError, UnknownName
-from fleet.manifest import PART_BYTES, manifest_of
+from fleet.manifest import manifest_of
 from registry.store import ContentStore, copy
 
 
@@ -224,8 +225,8 @@ def test_a_file_of_70_mib_goes_in_parts(origin, region, tmp_path: Path):
     big.mkdir()
     (big / "weights.bin").write_bytes(random.Random(1).randbytes(70 << 20))
     manifest = origin.put_tree(big)
-    assert [part.size for part in manifest.parts()] == [PART_BYTES, PART_BYTES, 6 << 20]
-    assert copy(manifest.digest, origin, region).copied == 3
+    assert max(part.size for part in manifest.parts()) <= 1 << 20
+    assert copy(manifest.digest, origin, region).bytes == 70 << 20
     region.fetch_tree(manifest.digest, tmp_path / "revision")
     assert manifest_of(tmp_path / "revision") == manifest
     for used in (Path(origin.name), Path(region.name), tmp_path / "revision", big):
