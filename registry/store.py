@@ -4,6 +4,7 @@
     refs/<name>/<epoch>-<sequence>      {"digest": ...}; the highest wins
     heads/<number>                      a signed head of the ledger
     referrers/<hex>/<hex>               {"digest", "mediaType", "size"} of a blob that says something of the first digest
+    fleets/<hex>                        a fleet.yaml that a release went by, named by the SHA-256 of its bytes
 
 All are written create-only, since that is the one conditional write that every object store has: blobs before the
 manifest that names them before the ref that names it, so a reader never meets a name without its bytes. What is read
@@ -37,7 +38,7 @@ _MISSING = (FileNotFoundError, exceptions.NotFoundError)
 MOST_TOLD = 5
 LARGEST = 64 << 20
 """Bytes of an object: a part has at most 32 MiB, and a manifest of a million files less."""
-Notes = Literal["heads", "referrers"]
+Notes = Literal["heads", "referrers", "fleets"]
 """The folders of what is written once under a name of its own."""
 _GENERATION = re.compile(r"(\d{12})-(\d{12})")
 

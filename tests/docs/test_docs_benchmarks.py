@@ -58,4 +58,4 @@ def test_a_missed_figure_says_so_and_a_skipped_one_says_why() -> None:
 
 def test_the_subjects_are_listed() -> None:
     listed = subprocess.run([sys.executable, "-m", "benchmarks"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert {line.split()[0] for line in listed.splitlines()} == {"gates", "judge", "regions", "release", "serving", "traffic"}
+    assert {line.split()[0] for line in listed.splitlines()} == {"gates", "judge", "plan", "regions", "release", "serving", "traffic"}
