@@ -16,6 +16,7 @@ from fleet.settings import silence_telemetry
 SUBJECTS = {
     "gates": "what the gates refuse and let through, and how long each takes",
     "judge": "whether the canary judge can be trusted, beside its peers' rules",
+    "plan": "how long `convoy plan` takes for 10 to 10,000 models in 24 regions",
     "serving": "what serving takes beside FastAPI, MLflow, MLServer, BentoML and LitServe, with the same model on the same core",
     "regions": "how soon a region's server answers, and what callers notice when processes and servers of three regions are killed",
     "replication": "what copying a revision to four regions takes beside rclone, DVC and cp, and what of an update is sent",

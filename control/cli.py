@@ -8,14 +8,15 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from control.fleet_cli import fleet_app
 from control.waiver_cli import waiver_app
 from fleet.commands import Command
-from fleet.errors import ConvoyError, ExitCode
+from fleet.errors import ConvoyError, ExitCode, InputError
 
 app = typer.Typer(
     name="convoy",
     help="Moves a model from the MLflow registry to every region that serves it, on evidence.",
-    epilog="Exit codes: 0 done or promoted, 2 bad input, 3 rejected, 4 rolled back, 5 failed, 6 ledger broken.",
+    epilog="Exit codes: 0 done or promoted, 2 bad input, 3 rejected, 4 rolled back, 5 failed, 6 ledger broken, 7 something to do.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -31,6 +32,7 @@ app.add_typer(contract_app, name="contract")
 operator_app = typer.Typer(help="Who may command releases.", no_args_is_help=True)
 app.add_typer(operator_app, name="operator")
 app.add_typer(waiver_app, name="waiver")
+app.add_typer(fleet_app, name="fleet")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 ModelName = Annotated[str, typer.Argument(help="The model's name in fleet.yaml and MLflow.")]
@@ -91,6 +93,36 @@ def doctor(
     from control.doctor_commands import show_findings
 
     _leave(show_findings(as_json, everything))
+
+
+@app.command()
+def plan(
+    model: Annotated[str | None, typer.Argument(help="The model's name; if absent, all of fleet.yaml.")] = None,
+    stored: Annotated[bool, typer.Option("--stored", help="Plan from what reconcile saw last, and ask nobody.")] = False,
+    apply: Annotated[bool, typer.Option("--apply", help="Start reconcile, and wait until nothing is left to do.")] = False,
+    timeout: Annotated[float, typer.Option("--timeout", min=1.0, metavar="SECONDS", help="How long --apply waits at most.")] = 600.0,
+    as_json: AsJson = False,
+) -> None:
+    """Show what reconcile would do now and why; exit 0 where that is nothing, 7 where it is something; changes nothing."""
+    from control.plan_commands import apply_plan, show_plan
+
+    if apply and stored:
+        raise InputError("--apply", "acts on what is so now, and --stored shows what was", "Use one of them.")
+    _leave(apply_plan(model, timeout, as_json) if apply else show_plan(model, stored, as_json))
+
+
+@app.command()
+def adopt(
+    model: ModelName,
+    region: Annotated[str, typer.Option("--region", help="Where it runs.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why; it stays in the ledger.")],
+    revision: Annotated[str | None, typer.Option("--revision", help="Its digest, or the beginning; if absent, the only one there.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let a revision that somebody started by hand, and that was stable once, go on running in a region; it gets no requests."""
+    from control.plan_commands import adopt_revision
+
+    adopt_revision(model, region, revision, reason, as_json)
 
 
 @app.command()

@@ -32,6 +32,7 @@ class ExitCode(IntEnum):
     ROLLED_BACK = 4
     FAILED = 5
     LEDGER_BROKEN = 6
+    PENDING = 7
 
 
 class ConvoyError(Exception):

@@ -40,6 +40,16 @@ class Home:
         return self.root / "credentials.json"
 
     @property
+    def parsed(self) -> Path:
+        """Large fleet files as they were parsed, by the digest of their bytes; may be deleted at any time."""
+        return self.root / "parsed"
+
+    @property
+    def observed_file(self) -> Path:
+        """What reconcile saw last of every model (JSON); made anew with each look."""
+        return self.root / "observed.json"
+
+    @property
     def edges_file(self) -> Path:
         """The regions in which the stack has an edge each (JSON); absent where it has one for all."""
         return self.root / "edges.json"

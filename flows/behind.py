@@ -1,39 +1,30 @@
-"""What is behind the last promotion: looked at only, nothing is changed and Prefect is not needed."""
+"""What is behind the last promotion, as the planner says: looked at only, nothing is changed and Prefect is not needed."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from clouds.serving import Endpoint, State
-from fleet.canonical import short
 from fleet.errors import TransientError
 from fleet.versions import Revision
-from flows.desires import CHAMPION, unfinished
+from flows.desires import CHAMPION
 from flows.house import House
+from flows.observing import observe_model, routed_of, see_region
+from flows.plan import misrouted, plan_model, strays_in
+from flows.plan_values import Plan, Wanted
 from flows.rules import rules_of
-from flows.work import release_revision, stable_of
+from flows.wanting import rules_digest, wanted_of
 from traffic.edges import Looked, look
-from traffic.table import RoutingTable
 
 
-def region_behind(house: House, stable: Revision, region: str) -> list[str]:
-    """Return why a region is behind the stable revision, in words; nothing when it is not."""
-    found = []
-    status = house.target(region).status_of(region, stable.model, stable.digest)
-    if status.state is not State.READY:
-        found.append(f"{region}: {short(stable.digest)} is {status.state.value}")
-    ref = house.region_store(region).resolve(stable.model)
-    if ref is None or ref.digest != stable.digest:
-        found.append(f"{region}: its store does not name {short(stable.digest)}")
-    return found + [f"{region}: {short(digest)} runs and nobody wants it" for digest in strays(house, stable.model, region)]
+def plan_now(house: House, model: str) -> Plan:
+    """Return what is to be done about a model, from a look at all of it now."""
+    wanted = wanted_of(house, model)
+    return plan_model(wanted, observe_model(house, wanted))
 
 
-def strays(house: House, model: str, region: str) -> list[str]:
-    """Return the revisions that run in a region and are neither stable nor of a release under way."""
-    stable = stable_of(house, model)
-    under_way = [release_revision(house, desire) for desire in unfinished(house.ledger, model)]
-    wanted = {found.digest for found in (stable, *under_way) if found is not None}
-    return [status.revision for status in house.target(region).status(model, region) if status.revision not in wanted]
+def strays(house: House, model: str, region: str) -> tuple[str, ...]:
+    """Return the revisions that run in a region and that nobody wants there."""
+    wanted = wanted_of(house, model)
+    return strays_in(wanted, see_region(house, wanted, region))
 
 
 def ready_at(house: House, stable: Revision) -> dict[str, Endpoint]:
@@ -43,39 +34,21 @@ def ready_at(house: House, stable: Revision) -> dict[str, Endpoint]:
     return {region: status.endpoint for region, status in seen.items() if status.state is State.READY and status.endpoint is not None}
 
 
-def misrouted(table: RoutingTable, digest: str, ready: Mapping[str, Endpoint]) -> list[str]:
-    """Return which ready regions an edge's table does not have, or has at another place.
-
-    A region that is not ready is no reason: it is brought back first, and is looked at here once it is.
-    """
-    routed = {backend.region: Endpoint(backend.host, backend.port) for backend in table.backends if backend.revision == digest}
-    found = []
-    for region, endpoint in ready.items():
-        if region not in routed:
-            found.append(f"{region} is ready and gets no requests")
-        elif routed[region] != endpoint:
-            found.append(f"{region} answers on port {endpoint.port}, its requests go to {routed[region].port}")
-    return found
-
-
 def edges_behind(house: House, stable: Revision, looked: Looked | None = None) -> list[str]:
     """Return which edges do not send everything to the stable revision, in every region where it is ready.
 
     They are looked at now, unless they were a moment ago.
     """
-    looked, ready = looked or look(house.edges), ready_at(house, stable)
+    looked = looked or look(house.edges)
+    ready = {region: f"{endpoint.host}:{endpoint.port}" for region, endpoint in ready_at(house, stable).items()}
     lasting = [failure.error for failure in looked.failures if not isinstance(failure.error, TransientError)]
     if lasting:
         raise lasting[0]
     found = [str(failure.error) for failure in looked.failures]
+    wanted = Wanted(stable.model, house.model(stable.model).regions, stable, rules=rules_digest(rules_of(house.fleet, stable.model)))
     for state in looked.states:
         seen = state.of(stable.model)
-        if seen is None or seen.percent_of(stable.digest) != 100:
-            found.append(f"edge {state.edge}: {short(stable.digest)} does not have all requests")
-        else:
-            found += [f"edge {state.edge}: {why}" for why in misrouted(seen.table, stable.digest, ready)]
-            if seen.table.rules != rules_of(house.fleet, stable.model):
-                found.append(f"edge {state.edge}: its rules are not those that fleet.yaml declares for traffic")
+        found += [f"edge {state.edge}: {why}" for why in misrouted(wanted, stable, None if seen is None else routed_of(seen), ready)]
     return found
 
 

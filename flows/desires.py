@@ -34,6 +34,26 @@ class Why(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Alias:
+    """What the ledger knows of `candidate`: the version seen last, and that of a rollback which it has still to follow.
+
+    `instead_of` is what it named when that rollback was asked for.
+    """
+
+    last_seen: str | None = None
+    owed: str | None = None
+    instead_of: str | None = None
+
+    def opens(self, version: str | None) -> bool:
+        """Whether a release begins once somebody observes that the alias names a version."""
+        followed = self.owed is not None and version in (self.owed, self.instead_of)
+        return version is not None and not followed and version != self.last_seen
+
+
+UNSEEN_YET = Alias()
+
+
+@dataclass(frozen=True, slots=True)
 class Desire:
     """Somebody wants a version of a model served; one release answers it."""
 
@@ -55,7 +75,21 @@ def release_stream(release: str) -> str:
 
 def desires(ledger: Ledger, model: str) -> tuple[Desire, ...]:
     """Return every desire that a model ever had, oldest first."""
-    return _desires(model, ledger.stream(model_stream(model)))
+    return desires_in(model, ledger.stream(model_stream(model)))
+
+
+def desires_in(model: str, events: Sequence[Event]) -> tuple[Desire, ...]:
+    """Return the desires that a model's events open, oldest first."""
+    return tuple(_desire(model, event.payload) for event in events if event.type == OBSERVED and event.payload["version"] is not None)
+
+
+def candidate_in(events: Sequence[Event]) -> Alias:
+    """Return what a model's events know of the alias `candidate`."""
+    owed = _owed(events)
+    if owed is None:
+        return Alias(_last_seen(events))
+    before = owed.payload["instead_of"]
+    return Alias(_last_seen(events), str(owed.payload["version"]), None if before is None else str(before))
 
 
 def asked_by(ledger: Ledger, desire: Desire) -> str:
@@ -159,17 +193,13 @@ def _named(read: Callable[[], str | None], events: Sequence[Event]) -> str | Non
         return _last_seen(events) if owed is None else None if before is None else str(before)
 
 
-def _desires(model: str, events: Sequence[Event]) -> tuple[Desire, ...]:
-    return tuple(_desire(model, event.payload) for event in events if event.type == OBSERVED and event.payload["version"] is not None)
-
-
 def _desire(model: str, payload: Mapping[str, JSON]) -> Desire:
     return Desire(str(payload["release"]), model, str(payload["version"]), Why(str(payload["why"])))
 
 
 def _running(ledger: Ledger, model: str, events: Sequence[Event]) -> Desire | None:
     """Return the newest desire unless its release has ended."""
-    last = _desires(model, events)[-1:]
+    last = desires_in(model, events)[-1:]
     return last[0] if last and not phase_of(ledger, last[0].release).terminal else None
 
 
@@ -185,7 +215,7 @@ def _owed(events: Sequence[Event]) -> Event | None:
 
 
 def _wish(model: str, events: Sequence[Event], version: str, why: Why) -> dict[str, JSON]:
-    return {"version": version, "release": f"{model}-{len(_desires(model, events)) + 1}", "why": why.value}
+    return {"version": version, "release": f"{model}-{len(desires_in(model, events)) + 1}", "why": why.value}
 
 
 def _appended(ledger: Ledger, model: str, kind: str, payload: Mapping[str, JSON], actor: str, events: Sequence[Event]) -> bool:

@@ -15,7 +15,7 @@ from fleet.declared import Fleet, Model
 from fleet.edges import EdgePlace, edge_places, recorded_regions
 from fleet.errors import UnknownName
 from fleet.home import Home
-from fleet.reading import model_of, read_fleet
+from fleet.reading import fleet_of, fleet_text, model_of
 from fleet.settings import Settings, settings
 from fleet.stack import Credentials, Stack, read_credentials, read_stack
 from registry.attestations import Kind
@@ -45,7 +45,12 @@ class House:
     @cached_property
     def fleet(self) -> Fleet:
         """The declared fleet."""
-        return read_fleet(self.fleet_file)
+        return fleet_of(self.fleet_text, str(self.fleet_file), self.home.parsed)
+
+    @cached_property
+    def fleet_text(self) -> bytes:
+        """The bytes that declare it, read once."""
+        return fleet_text(self.fleet_file)
 
     @property
     def fleet_file(self) -> Path:

@@ -8,61 +8,43 @@ from prefect import get_run_logger
 
 from fleet.errors import ConvoyError
 from fleet.versions import Revision
-from flows.behind import champion_behind, edges_behind, ready_at, region_behind, strays
+from flows.behind import edges_behind, ready_at
 from flows.catching_up import catch_up
 from flows.desires import CHAMPION
 from flows.house import House
+from flows.observing import observe_model
+from flows.plan import may_be_asked, plan_model
+from flows.plan_values import Verb
 from flows.routing import apply_alone, backends, score_range, score_tolerance
 from flows.rules import rules_of
 from flows.shipping import point, remember, start_and_wait
-from flows.work import Claim, stable_of
+from flows.wanting import wanted_of
+from flows.work import Claim
 from registry.referrers import copy_referrers
 from traffic.table import RoutingTable, Share
 
 
-def behind(house: House, model: str) -> list[str]:
-    """Return why a model's actual state is behind the last promotion, in words; nothing when it is not."""
-    stable = stable_of(house, model)
-    if stable is None:
-        return []
-    regions = [reason for region in house.model(model).regions for reason in region_behind(house, stable, region)]
-    return regions + edges_behind(house, stable) + champion_behind_if_known(house, stable)
-
-
-def champion_behind_if_known(house: House, stable: Revision) -> list[str]:
-    """Return whether the alias champion is wrong and can be set right.
-
-    Nothing, and a warning in the log, when MLflow does not answer or has lost the version, which then no alias can name:
-    neither keeps a region from being restored.
-    """
-    try:
-        wrong = champion_behind(house, stable)
-        if wrong:
-            house.models.version(stable.model, stable.version)
-        return wrong
-    except ConvoyError as problem:
-        get_run_logger().warning("%s: %s", stable.model, problem)
-        return []
-
-
 def restore_stable(house: House, model: str, claim: Claim) -> list[str]:
-    """Bring regions, edges and the alias back to the stable revision; returns what was done, in words.
+    """Bring regions, edges and the alias back to the stable revision, as the planner says; returns what was done, in words.
 
     Each region is tried; the edges get those that are ready, and only once all have them is stopped what nobody wants.
     Raises the first error when all else is done.
     """
-    stable = stable_of(house, model)
-    reasons = behind(house, model)
-    if stable is None or not reasons:
+    wanted = wanted_of(house, model)
+    plan = plan_model(wanted, observe_model(house, wanted))
+    stable = wanted.stable
+    if stable is None or not plan.actions:
         return []
-    problems = [problem for region in house.model(model).regions if (problem := restore_region(house, stable, region, claim)) is not None]
-    problems += give_all_to_stable(house, stable, claim)
-    if champion_behind_if_known(house, stable):
+    regions = dict.fromkeys(action.where for action in plan.of(Verb.COPY, Verb.START, Verb.POINT))
+    problems = [problem for region in regions if (problem := restore_region(house, stable, region, claim)) is not None]
+    if plan.of(Verb.START, Verb.ROUTE, Verb.RETIRE):
+        problems += give_all_to_stable(house, stable, claim)
+    if any(action.where == CHAMPION for action in plan.of(Verb.ALIAS)):
         claim.check(house)
         house.models.set_alias(model, CHAMPION, stable.version)
     if problems:
         raise problems[0]
-    return [f"{model}: stable restored ({'; '.join(reasons)})"]
+    return [f"{model}: stable restored ({'; '.join(plan.reasons)})"]
 
 
 def restore_region(house: House, stable: Revision, region: str, claim: Claim) -> ConvoyError | None:
@@ -89,20 +71,22 @@ def give_all_to_stable(house: House, stable: Revision, claim: Claim) -> list[Con
 
     While an edge may still route to another revision, its processes stay.
     """
-    problems: list[ConvoyError] = []
     try:
         if edges_behind(house, stable):
             route_to_stable(house, stable, claim)
     except ConvoyError as problem:
         get_run_logger().error("%s: %s", stable.model, problem)
         return [problem]
-    for region in house.model(stable.model).regions:
+    wanted = wanted_of(house, stable.model)
+    seen = observe_model(house, wanted)
+    problems: list[ConvoyError] = []
+    for action in plan_model(wanted, seen).of(Verb.RETIRE):
         try:
-            for digest in strays(house, stable.model, region):
+            if not may_be_asked(seen, action.what):
                 claim.check(house)
-                house.target(region).retire(region, stable.model, digest)
+                house.target(action.where).retire(action.where, stable.model, action.what)
         except ConvoyError as problem:
-            get_run_logger().error("%s in %s: %s", stable.model, region, problem)
+            get_run_logger().error("%s in %s: %s", stable.model, action.where, problem)
             problems.append(problem)
     return problems
 

@@ -7,16 +7,20 @@ from datetime import UTC, datetime
 from prefect import flow, get_run_logger
 from prefect.deployments import run_deployment
 
-from fleet.errors import ConvoyError, LedgerBroken, TransientError, UnknownName
+from fleet.errors import ConvoyError, LedgerBroken, OperationFailed, TransientError, UnknownName, Unreachable
 from flows.anchoring import anchor
 from flows.desires import CANDIDATE, observe_candidate, unfinished
 from flows.desk import open_desk
 from flows.drill_mending import end_open_drills
 from flows.house import House
-from flows.keeping import behind
 from flows.lagging import lagging
 from flows.late_runs import drop_late_runs
-from flows.parking import answerable_until, parked, to_tell
+from flows.observing import observe_models
+from flows.parking import answerable_until, parked
+from flows.plan import plan_model
+from flows.plan_stored import keep
+from flows.plan_values import Of, Plan
+from flows.wanting import wanted_of_all
 from flows.work import release_revision
 
 RELEASE = "release/release"
@@ -43,11 +47,16 @@ def reconcile() -> list[str]:
             ask_again_for_approval(house, model)
             for late in lagging(house, model, datetime.now(UTC)):
                 logger.error("%s: %s", model, late)
-            reasons = look_at(house, model)
-            if reasons and house.leases.current(model) is None:
+        except ConvoyError as problem:
+            logger.error("%s: %s; looked at again in a minute", model, problem)
+            problems.append(problem)
+    for model, plan in plans(house).items():
+        try:
+            problems += unknown(plan)
+            if plan.actions and house.leases.current(model) is None:
                 run_deployment(RELEASE, parameters={"model": model}, timeout=0, as_subflow=False)
-                started.append(f"{model}: {'; '.join(reasons)}")
-                logger.info("started a release of %s: %s", model, "; ".join(reasons))
+                started.append(f"{model}: {'; '.join(plan.reasons)}")
+                logger.info("started a release of %s: %s", model, "; ".join(plan.reasons))
         except ConvoyError as problem:
             logger.error("%s: %s; looked at again in a minute", model, problem)
             problems.append(problem)
@@ -58,10 +67,21 @@ def reconcile() -> list[str]:
     return started
 
 
-def look_at(house: House, model: str) -> list[str]:
-    """Return why a model needs a release run: nothing when all is as wanted."""
-    waiting = [f"{desire.release} (version {desire.version}) is unfinished" for desire in to_tell(house, model)]
-    return waiting or behind(house, model)
+def plans(house: House) -> dict[str, Plan]:
+    """Return what is to be done about each model, as `convoy plan` shows it; what was seen for that is kept."""
+    wanted = wanted_of_all(house, house.fleet.models)
+    seen = observe_models(house, wanted)
+    keep(house.home, seen)
+    return {model.model: plan_model(wanted[model.model], model) for model in seen.models}
+
+
+def unknown(plan: Plan) -> list[ConvoyError]:
+    """Return what could not be looked at of regions and edges, as errors; an alias that MLflow does not tell is only logged."""
+    logger = get_run_logger()
+    for doubt in plan.doubts:
+        logger.warning("%s, %s", doubt.model, doubt)
+    told = plan.doubts_of(Of.REGION, Of.EDGE)
+    return [(OperationFailed if doubt.lasting else Unreachable)(f"{doubt.model}, {doubt.where}", doubt.why) for doubt in told]
 
 
 def ask_again_for_approval(house: House, model: str) -> None:

@@ -15,6 +15,7 @@ from flows.baking import bake
 from flows.canary import canary
 from flows.containing import try_container
 from flows.endings import abort, deny, fail, promote, reject, roll_back, supersede, taken_up_too_often
+from flows.fleet_kept import record_fleet
 from flows.gating import resolve, validate
 from flows.golden_answers import reproduce
 from flows.house import House
@@ -60,6 +61,7 @@ def tell(work: Work) -> ReleasePhase:
         if work.phase is ReleasePhase.PROMOTING and work.revision is not None:
             return promote(work, work.revision)
         work.check()
+        record_fleet(work)
         revision = work.revision
         if revision is None and work.proven is not None:
             revision = take_proven(work, work.proven)

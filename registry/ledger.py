@@ -84,6 +84,16 @@ class Ledger:
         # SQLite's LIKE does not tell capitals from small letters.
         return tuple(name for name in names if name.startswith(prefix))
 
+    def starting_with(self, prefix: str, *types: str) -> tuple[Event, ...]:
+        """Return the events of some types in every stream that starts so, in order."""
+        chosen = EVENTS.c.stream.startswith(prefix, autoescape=True) & EVENTS.c.type.in_(types)
+        return tuple(event for event in self._read(select(EVENTS).where(chosen).order_by(EVENTS.c.seq)) if event.stream.startswith(prefix))
+
+    def newest(self, type: str) -> dict[str, Event]:  # noqa: A002 - the event's own word
+        """Return the newest event of a type in each stream that has one, by stream."""
+        last = select(func.max(EVENTS.c.seq)).where(EVENTS.c.type == type).group_by(EVENTS.c.stream)
+        return {event.stream: event for event in self._read(select(EVENTS).where(EVENTS.c.seq.in_(last)).order_by(EVENTS.c.seq))}
+
     def events(self, after_seq: int = 0, limit: int | None = None) -> tuple[Event, ...]:
         """Return the events after a sequence, in order, at most `limit`."""
         return self._read(select(EVENTS).where(EVENTS.c.seq > after_seq).order_by(EVENTS.c.seq).limit(limit))

@@ -6,6 +6,7 @@
     referrers/<hex>/<hex>               {"digest", "mediaType", "size"} of a blob that says something of the first digest
     quarantine/<hex>-<time>             the bytes of a blob that was wrong, and when they were written
     tombstones/<hex>                    {"at", "size"} of a blob that nothing needed then
+    fleets/<hex>                        a fleet.yaml that a release went by, named by the SHA-256 of its bytes
 
 All are written create-only, since that is the one conditional write that every object store has: blobs before the
 manifest that names them before the ref that names it, so a reader never meets a name without its bytes. What is read
@@ -40,7 +41,7 @@ _MISSING = (FileNotFoundError, exceptions.NotFoundError)
 MOST_TOLD = 5
 LARGEST = 64 << 20
 """Bytes of an object: a part has at most 32 MiB, and a manifest of a million files less."""
-Notes = Literal["heads", "referrers", "quarantine", "tombstones"]
+Notes = Literal["heads", "referrers", "quarantine", "tombstones", "fleets"]
 """The folders of what is written once under a name of its own."""
 _GENERATION = re.compile(r"(\d{12})-(\d{12})")
 

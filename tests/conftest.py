@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from support.postgresql import PostgresqlServer
     from support.stack import TestStack
 
-MODELS = ("steady", "resetting", "dead", "flipped", "again", "killed", "refused", "newer", "operated", "unlucky")
-SMALL = ("dead", "again", "newer", "operated")
+MODELS = ("steady", "resetting", "dead", "flipped", "again", "killed", "refused", "newer", "operated", "unlucky", "touched")
+SMALL = ("dead", "again", "newer", "operated", "touched")
 """Of these, the models that stand in one region only."""
 
 
@@ -42,6 +42,7 @@ ON_THE_STACK = {
         "test_flows_failover_drill.py",
         "test_flows_gated.py",
         "test_flows_killed_anywhere.py",
+        "test_flows_plan_stack.py",
         "test_flows_release_train.py",
         "test_flows_rollback_alone.py",
         "test_flows_shadow_and_bake.py",

@@ -61,6 +61,7 @@ def test_the_subjects_are_listed() -> None:
     assert {line.split()[0] for line in listed.splitlines()} == {
         "gates",
         "judge",
+        "plan",
         "regions",
         "release",
         "replication",

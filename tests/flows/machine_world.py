@@ -190,7 +190,7 @@ class World:
         put(Ledger, "append", self._watched(Ledger.append))
         put(Leases, "_set", self._watched(Leases._set))
         put(Leases, "take", self._watched(Leases.take))
-        for pooled in (edges, sys.modules["flows.observed"]):
+        for pooled in (edges, sys.modules["flows.observed"], sys.modules["flows.observing"]):
             put(pooled, "ThreadPoolExecutor", InPlace)
         for judged in (canary, baking, shadowing):
             put(judged, "judge_now", self._judge_now)

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from prefect.logging import disable_run_logger
 
-from fleet.errors import Denied, UnknownName
+from fleet.errors import ConvoyError, Denied, UnknownName, Unreachable
 from fleet.home import Home
 from fleet.phases import ReleasePhase
 from fleet.settings import Settings
 from fleet.versions import Revision
-from flows import keeping
+from flows import observing
 from flows import reconcile as module
 from flows.desires import model_stream, observe_candidate, open_rollback
 from flows.house import House
 from flows.journal import Journal
+from flows.plan import plan_model
+from flows.plan_stored import kept
+from flows.plan_values import Kept, SeenRegion, Unseen, Verb, Wanted
 from flows.reconcile import reconcile
 from registry.ledger import NewEvent
 from support.stack import toy_fleet, write_fleet
@@ -35,6 +39,13 @@ class Lost:
         raise self.problem
 
     def set_alias(self, *_: str) -> None:
+        raise self.problem
+
+
+class Away(Lost):
+    """MLflow, which does not answer."""
+
+    def alias(self, *_: str) -> str:
         raise self.problem
 
 
@@ -87,13 +98,32 @@ def test_an_alias_that_cannot_be_set_keeps_no_region_from_being_restored(
     journal = Journal(house.ledger, back, 0, "test")
     journal.enter(ReleasePhase.VALIDATING)
     journal.enter(ReleasePhase.REJECTED, "as the test wants it")
-    monkeypatch.setattr(keeping, "region_behind", lambda *_: ["mars: it is away"])
-    monkeypatch.setattr(keeping, "edges_behind", lambda *_: [])
+    monkeypatch.setattr(observing, "see_region", lambda _house, _wanted, region: SeenRegion(region, (), Kept(holds=True)))
     with pytest.raises(UnknownName, match="version 1"):
         reconciled()
     assert "toy" in started
 
 
 def test_a_champion_that_no_alias_can_name_starts_no_release_each_minute(house: House) -> None:
-    with disable_run_logger():
-        assert keeping.champion_behind_if_known(house, Revision("toy", "1", f"sha256:{1:064}")) == []
+    stable = Revision("later", "1", f"sha256:{1:064}")
+    seen = observing.observe_model(house, Wanted("later", house.model("later").regions, stable))
+    assert seen.champion == Unseen(str(LOST), lasting=True)
+    assert plan_model(Wanted("later", (), stable), replace(seen, regions=())).of(Verb.ALIAS) == ()
+
+
+def test_what_cannot_be_looked_at_starts_nothing_fails_reconcile_and_is_kept_as_unseen(
+    house: House, started: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stable = {"version": "1", "digest": f"sha256:{1:064}", "release": "later-1"}
+    house.ledger.append(NewEvent(model_stream("later"), "stable.set", stable, "test", model="later"))
+    vars(house)["models"] = Away(Unreachable("MLflow", "does not answer"))
+    away = Unseen("does not answer")
+    monkeypatch.setattr(observing, "see_region", lambda _house, _wanted, region: SeenRegion(region, away, away))
+    with pytest.raises(ConvoyError, match="is not known"):
+        reconciled()
+    assert "later" not in started
+    seen = kept(house.home).of("later")
+    assert seen is not None
+    assert isinstance(seen.candidate, Unseen)
+    assert isinstance(seen.edges[0].routed, Unseen)
+    assert all(isinstance(region.running, Unseen) for region in seen.regions)

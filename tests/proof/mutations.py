@@ -29,6 +29,7 @@ MACHINE, ANY_MOMENT = "tests/flows/test_flows_state_machine.py", "tests/flows/te
 GOLDEN = "tests/flows/test_flows_golden_answers.py"
 OVERTAKEN = "tests/flows/test_flows_overtaken.py"
 RULES, SHADOW = "tests/traffic/test_traffic_rules.py", "tests/flows/test_flows_shadowing.py"
+PLAN, FLEETS, ADOPTING = "tests/flows/test_flows_plan.py", "tests/flows/test_flows_fleet_kept.py", "tests/flows/test_flows_adopting.py"
 QUALITY, ROBUST = "tests/policies/test_policies_quality.py", "tests/policies/test_policies_robustness.py"
 
 MUTANTS = (
@@ -657,5 +658,82 @@ MUTANTS = (
         "if _NAME.fullmatch(name)",
         "if name",
         ("tests/flows/test_flows_let_through.py::test_rubbish_beside_a_revision_keeps_no_rollback_from_it",),
+    ),
+    Mutant(
+        "what an edge that was not seen may route to is stopped",
+        "flows/plan.py",
+        "retired = _retirements(wanted, seen) if not edges_unseen(seen) else ()",
+        "retired = _retirements(wanted, seen)",
+        (f"{PLAN}::test_what_cannot_be_seen_stops_nothing_that_would_not_be_stopped_and_each_is_told",),
+    ),
+    Mutant(
+        "what runs is stopped before the routes to it are taken away",
+        "flows/plan.py",
+        "return Plan((*regions, *routes, *aliases, *champion, *retired), doubts)",
+        "return Plan((*retired, *regions, *routes, *aliases, *champion), doubts)",
+        (f"{PLAN}::test_a_revision_that_may_be_asked_is_retired_behind_the_route_that_takes_its_requests",),
+    ),
+    Mutant(
+        "no edge at all counts as every edge seen",
+        "flows/plan.py",
+        "return not seen.edges or any(",
+        "return any(",
+        (f"{PLAN}::test_no_edge_at_all_is_none_that_was_seen",),
+    ),
+    Mutant(
+        "a table's place for a revision is no way to it",
+        "flows/plan_values.py",
+        "return named or not self.weights or any(",
+        "return not self.weights or any(",
+        (f"{PLAN}::test_an_edge_may_ask_a_revision_unless_it_was_seen_that_it_does_not",),
+    ),
+    Mutant(
+        "an Envoy that says nothing routes nothing",
+        "flows/plan_values.py",
+        "return named or not self.weights or any(",
+        "return named or any(",
+        (f"{PLAN}::test_an_edge_may_ask_a_revision_unless_it_was_seen_that_it_does_not",),
+    ),
+    Mutant(
+        "what waits for people is stopped",
+        "flows/plan_values.py",
+        "return stable or revision in self.warm or",
+        "return stable or",
+        (f"{PLAN}::test_a_plan_made_half_blind_never_stops_what_an_edge_may_route_to",),
+    ),
+    Mutant(
+        "beside a release under way everything is brought back",
+        "flows/plan.py",
+        "    if releases:\n        return Plan(releases)\n",
+        "",
+        (f"{PLAN}::test_while_a_release_has_something_to_do_that_is_the_whole_plan",),
+    ),
+    Mutant(
+        "a revision that no release proved is adopted",
+        "flows/adopting.py",
+        "    if not proven:\n",
+        "    if False:\n",
+        (f"{ADOPTING}::test_what_no_release_proved_is_not_adopted",),
+    ),
+    Mutant(
+        "what was adopted outlives the next promotion",
+        "flows/wanting.py",
+        "if event.type == ADOPTED and event.stream_seq > last)",
+        "if event.type == ADOPTED)",
+        (f"{ADOPTING}::test_what_was_adopted_is_wanted_where_it_runs_until_the_next_promotion",),
+    ),
+    Mutant(
+        "a fleet.yaml with other bytes is restored",
+        "flows/fleet_kept.py",
+        'if digest != f"sha256:{found[0]}":',
+        'if False and digest != f"sha256:{found[0]}":',
+        (f"{FLEETS}::test_a_kept_text_with_other_bytes_is_never_restored",),
+    ),
+    Mutant(
+        "a fleet.yaml is restored that does not hold today",
+        "flows/fleet_kept.py",
+        '    fleet_of(text, f"fleet.yaml {short(digest)}")\n',
+        "",
+        (f"{FLEETS}::test_a_rehearsal_and_what_is_refused_leave_the_file_and_the_ledger_as_they_were",),
     ),
 )
