@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 from fleet.errors import ConvoyError, IntegrityError, TransientError
 from registry.referrers import copy_referrers
+from registry.replicate import replicate
 from registry.scrub import Fault, is_manifest
-from registry.store import ContentStore, copy
+from registry.store import ContentStore
 
 Peers = Sequence[ContentStore]
 
@@ -83,7 +84,7 @@ def _nowhere(subject: str, reason: str, problems: Sequence[ConvoyError], remedy:
 def _bring(digest: str, store: ContentStore, peer: ContentStore) -> None:
     for part in peer.manifest(digest).parts():
         _unless_wrong(store, part.digest)
-    copy(digest, peer, store)
+    replicate(digest, peer, store)
     copy_referrers(digest, peer, store)
 
 

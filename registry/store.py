@@ -57,15 +57,6 @@ class Ref:
 
 
 @dataclass(frozen=True, slots=True)
-class CopyReport:
-    """What a copy did: parts sent, parts that were there already, and bytes sent."""
-
-    copied: int
-    present: int
-    bytes: int
-
-
-@dataclass(frozen=True, slots=True)
 class Stored:
     """An object of a store: its path, its size in bytes, when it was written, and what the store says of its content (e-tag)."""
 
@@ -365,28 +356,6 @@ class ContentStore:
                 return Unreachable(f"store {self.name}", f"failed at {subject} ({says})", "Check that it runs and has room.")
             case _:
                 return OperationFailed(f"store {self.name}", f"failed at {subject} ({says})")
-
-
-def copy(digest: str, source: ContentStore, target: ContentStore) -> CopyReport:
-    """Copy a revision between stores, part by part, and return what was sent.
-
-    Parts that are in the target are skipped. Then every part is read back from the target and checked; the manifest
-    comes last. Raises IntegrityError that names the blob and the store where bytes are wrong or missing.
-    """
-    manifest = source.manifest(digest)
-    copied = present = sent = 0
-    for part in manifest.parts():
-        if target.has_blob(part.digest):
-            present += 1
-            continue
-        target.put_blob(part.digest, source.get_part(part.digest))
-        copied += 1
-        sent += part.size
-    for part in manifest.parts():
-        target.get_part(part.digest)
-    target.put_blob(digest, manifest.to_bytes())
-    target.get_blob(digest)
-    return CopyReport(copied, present, sent)
 
 
 def _stored(found: obstore.ObjectMeta) -> Stored:

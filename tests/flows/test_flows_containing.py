@@ -38,7 +38,7 @@ from flows.shipping import start_and_wait
 from flows.tuning import Grid, tune
 from flows.work import Claim, Work
 from registry.bom import problems
-from registry.store import copy
+from registry.replicate import replicate
 from support.own_container import own_layout, program
 from support.ports import free_port
 from support.stack import house_without_servers
@@ -113,7 +113,7 @@ def test_it_is_packaged_tried_measured_replicated_and_served_by_a_region_under_o
         (service,) = said_by(work.journal.events(), effects.SERVICE)
         assert "load ms" not in dict(service.figures), "it does not say how long loading took"
         house, region = work.house, work.regions[0]
-        copy(revision.digest, house.origin, house.region_store(region))
+        replicate(revision.digest, house.origin, house.region_store(region))
         supervisor = launch(house.home, house.stack.stack_id)
         try:
             status = start_and_wait(house, revision, region)
@@ -192,7 +192,7 @@ def test_where_nothing_can_be_kept_apart_nothing_is_started_and_the_release_refu
         assert said(work).outcome is GateOutcome.INCONCLUSIVE
         assert refusal.startswith("container (inconclusive): serving a container of one's own: the kernel refuses")
         region = work.regions[0]
-        copy(revision.digest, work.house.origin, work.house.region_store(region))
+        replicate(revision.digest, work.house.origin, work.house.region_store(region))
         with pytest.raises(NotSupported, match="the kernel refuses"):
             start_and_wait(work.house, revision, region)
 

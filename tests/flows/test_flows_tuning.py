@@ -15,7 +15,8 @@ from fleet.errors import UnknownName
 from fleet.tuning import Point, Tuning
 from flows.tuning import Grid, tune
 from registry.referrers import TUNING, attach, documents, newest_tuning
-from registry.store import ContentStore, copy
+from registry.replicate import replicate
+from registry.store import ContentStore
 
 GRID = Grid(batch_rows=(1, 64), workers=(1,), seconds=0.3, connections=8)
 
@@ -26,7 +27,7 @@ def test_a_revision_is_tuned_and_a_region_that_has_it_unpacks_the_choice_beside_
         house, revision = work.house, work.revision
         assert revision is not None
         (region, *_) = house.model("toy").regions
-        copy(revision.digest, house.origin, house.region_store(region))
+        replicate(revision.digest, house.origin, house.region_store(region))
         found, kept = tune(house, "toy", None, GRID, told.append)
         assert [(point.batch_rows, point.workers, point.failed) for point in told] == [(1, 1, 0), (64, 1, 0)]
         assert min(point.per_second for point in told) > 0
@@ -50,7 +51,7 @@ def test_half_a_tuning_never_lies_beside_a_revision(tmp_path: Path, monkeypatch:
         found = Tuning(revision.digest, "toy", {"cpu": "any", "cores": 1}, 8, 100, (Point(1, 1, Decimal(9), Decimal(1), Decimal(1)),))
         (region, *_) = house.model("toy").regions
         store = house.region_store(region)
-        copy(revision.digest, house.origin, store)
+        replicate(revision.digest, house.origin, store)
         attach(store, revision.digest, TUNING, found.to_bytes("2026-01-01"))
         write = Path.write_bytes
 

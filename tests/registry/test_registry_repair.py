@@ -13,8 +13,9 @@ from fleet.errors import IntegrityError, OperationFailed, Refused, Unreachable
 from fleet.manifest import Manifest, manifest_of
 from registry.referrers import ATTESTATION, attach, documents
 from registry.repair import bring, mendable, repair
+from registry.replicate import replicate
 from registry.scrub import Fault, Kind, Pace, ScrubIndex, scrub
-from registry.store import ContentStore, copy
+from registry.store import ContentStore
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ def manifest(origin: ContentStore, region: ContentStore, peer: ContentStore, tmp
     made = origin.put_tree(tree)
     attach(origin, made.digest, ATTESTATION, b"{}")
     for store in (region, peer):
-        copy(made.digest, origin, store)
+        replicate(made.digest, origin, store)
     return made
 
 
@@ -135,7 +136,7 @@ def test_a_manifest_comes_back_behind_all_its_parts(region, peer, manifest: Mani
 
 def test_a_revision_that_is_lacking_is_brought_with_what_is_beside_it(origin, manifest: Manifest, tmp_path: Path):
     empty, half = ContentStore.at(tmp_path / "empty"), ContentStore.at(tmp_path / "half")
-    copy(manifest.digest, origin, half)
+    replicate(manifest.digest, origin, half)
     file_of(half, next(manifest.parts()).digest).unlink()
     assert bring(manifest.digest, empty, [half, origin]) == origin.name
     assert documents(empty, manifest.digest, ATTESTATION) == (b"{}",)

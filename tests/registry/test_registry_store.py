@@ -14,7 +14,8 @@ from fleet.canonical import digest_of
 from fleet.cutting import PART_BYTES
 from fleet.errors import InputError, IntegrityError, OperationFailed, Refused, TransientError, UnknownName
 from fleet.manifest import manifest_of
-from registry.store import ContentStore, copy
+from registry.replicate import replicate
+from registry.store import ContentStore
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -120,17 +121,17 @@ def test_copying_skips_what_is_there_and_reads_everything_back(origin: ContentSt
     manifest = origin.put_tree(tree)
     first = next(iter(manifest.parts()))
     region.put_blob(first.digest, origin.get_blob(first.digest))
-    report = copy(manifest.digest, origin, region)
+    report = replicate(manifest.digest, origin, region)
     rest = list(manifest.parts())[1:]
     assert (report.copied, report.present, report.bytes) == (len(rest), 1, sum(part.size for part in rest))
     assert region.manifest(manifest.digest) == manifest
-    again = copy(manifest.digest, origin, region)
+    again = replicate(manifest.digest, origin, region)
     assert (again.copied, again.present, again.bytes) == (0, len(rest) + 1, 0)
 
 
 def test_a_flipped_byte_is_found_on_read_and_on_copy_and_never_overwritten(origin, region, tree: Path, tmp_path: Path):
     manifest = origin.put_tree(tree)
-    copy(manifest.digest, origin, region)
+    replicate(manifest.digest, origin, region)
     part = max(manifest.parts(), key=lambda found: found.size)
     rotten = flip_one_byte(blob_file(region, part.digest))
     named = f"(?s){part.digest}.*{region.name}"
@@ -139,7 +140,7 @@ def test_a_flipped_byte_is_found_on_read_and_on_copy_and_never_overwritten(origi
     with pytest.raises(IntegrityError, match=named):
         region.fetch_tree(manifest.digest, tmp_path / "revision")
     with pytest.raises(IntegrityError, match=named):
-        copy(manifest.digest, origin, region)
+        replicate(manifest.digest, origin, region)
     with pytest.raises(IntegrityError, match=named):
         region.put_blob(part.digest, origin.get_blob(part.digest))
     assert blob_file(region, part.digest).read_bytes() == rotten
@@ -152,7 +153,7 @@ def test_a_flipped_byte_in_the_target_keeps_the_manifest_out(origin, region, tre
     region.put_blob(part.digest, origin.get_blob(part.digest))
     flip_one_byte(blob_file(region, part.digest))
     with pytest.raises(IntegrityError, match=part.digest):
-        copy(manifest.digest, origin, region)
+        replicate(manifest.digest, origin, region)
     assert not region.has_blob(manifest.digest)
 
 
@@ -161,7 +162,7 @@ def test_a_flipped_byte_in_the_source_is_not_spread(origin, region, tree: Path):
     part = list(manifest.parts())[-1]
     flip_one_byte(blob_file(origin, part.digest))
     with pytest.raises(IntegrityError, match=f"(?s){part.digest}.*{origin.name}"):
-        copy(manifest.digest, origin, region)
+        replicate(manifest.digest, origin, region)
     assert not region.has_blob(part.digest)
     assert not region.has_blob(manifest.digest)
 
@@ -171,13 +172,14 @@ def test_a_truncated_manifest_is_found(origin, region, tree: Path):
     path = blob_file(origin, manifest.digest)
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(IntegrityError, match=manifest.digest):
-        copy(manifest.digest, origin, region)
+        replicate(manifest.digest, origin, region)
 
 
 KILLED_COPY = """
 import os, signal, sys
 from pathlib import Path
-from registry.store import ContentStore, copy
+from registry.replicate import replicate
+from registry.store import ContentStore
 
 class Mortal(ContentStore):
     "Kills its process instead of the put with the given number."
@@ -190,7 +192,7 @@ class Mortal(ContentStore):
 
 target = Mortal.at(Path(sys.argv[3]))
 source = Path(sys.argv[2])
-target.put_tree(source) if sys.argv[1] == "tree" else copy(sys.argv[5], ContentStore.at(source), target)
+target.put_tree(source) if sys.argv[1] == "tree" else replicate(sys.argv[5], ContentStore.at(source), target)
 """
 
 
@@ -203,7 +205,7 @@ def test_a_copy_killed_at_any_boundary_leaves_no_dangling_manifest_and_is_resume
         child.communicate(timeout=60)
         assert child.returncode == -signal.SIGKILL
         assert not target.has_blob(manifest.digest)
-        report = copy(manifest.digest, origin, target)
+        report = replicate(manifest.digest, origin, target)
         assert (report.present, report.copied) == (put - 1, len(parts) - put + 1)
         assert target.manifest(manifest.digest) == manifest
 
@@ -226,7 +228,7 @@ def test_a_file_of_70_mib_goes_in_parts(origin, region, tmp_path: Path):
     (big / "weights.bin").write_bytes(random.Random(1).randbytes(70 << 20))
     manifest = origin.put_tree(big)
     assert max(part.size for part in manifest.parts()) <= 1 << 20
-    assert copy(manifest.digest, origin, region).bytes == 70 << 20
+    assert replicate(manifest.digest, origin, region).bytes == 70 << 20
     region.fetch_tree(manifest.digest, tmp_path / "revision")
     assert manifest_of(tmp_path / "revision") == manifest
     for used in (Path(origin.name), Path(region.name), tmp_path / "revision", big):
@@ -245,14 +247,15 @@ def test_memory_stays_bounded_by_the_part(tmp_path: Path, start_python):
     script = """
 import resource, shutil, sys
 from pathlib import Path
-from registry.store import ContentStore, copy
+from registry.replicate import replicate
+from registry.store import ContentStore
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
 root = Path(sys.argv[1])
 source = ContentStore.at(root / "a")
 source.has_blob("sha256:" + "0" * 64)
 before = peak()
 digest = source.put_tree(root / "big").digest
-copy(digest, source, ContentStore.at(root / "b"))
+replicate(digest, source, ContentStore.at(root / "b"))
 shutil.rmtree(root / "a")
 ContentStore.at(root / "b").fetch_tree(digest, root / "out")
 print(peak() - before)

@@ -14,7 +14,8 @@ from flows.house import House
 from flows.journal import Journal
 from flows.shipping import remember
 from registry.ledger import NewEvent
-from registry.store import ContentStore, copy
+from registry.replicate import replicate
+from registry.store import ContentStore
 
 MODEL = "toy"
 P = ReleasePhase
@@ -39,7 +40,7 @@ def replicated(house: House, revision: Revision, regions: tuple[str, ...] | None
     """Copy a revision to regions, to all without."""
     for region in regions or tuple(house.fleet.regions):
         store = house.region_store(region)
-        copy(revision.digest, house.origin, store)
+        replicate(revision.digest, house.origin, store)
         remember(store, revision)
 
 
