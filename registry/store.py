@@ -189,6 +189,9 @@ class ContentStore:
         try:
             document = json.loads(self._read(f"refs/{name}/{epoch:012}-{sequence:012}", subject))
             return Ref(name, _checked(document["digest"]), epoch, sequence)
+        except UnknownName:
+            # Deleted between the listing and the reading, for the name has moved on
+            raise
         except (ValueError, KeyError, TypeError, InputError) as problem:
             raise IntegrityError(subject, "does not name a digest", "Look at the object; then point the name again.") from problem
 
@@ -249,10 +252,11 @@ class ContentStore:
         ref = Ref(name, digest, 0, after.sequence + 1 if after else 1)
         if not self._create(f"refs/{name}/{_generation(ref)}", canonical_json({"digest": digest})):
             return None
+        generations = self._generations(name)
         # One who was overtaken by two others may have made a generation again that was deleted: the highest counts
-        if self.resolve(name) != ref:
+        if max(generations) != (ref.epoch, ref.sequence):
             return None
-        for epoch, sequence in self._generations(name):
+        for epoch, sequence in generations:
             if sequence < ref.sequence - 1:
                 self._delete(f"refs/{name}/{_generation(Ref(name, digest, epoch, sequence))}")
         return ref

@@ -10,7 +10,7 @@ import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, BinaryIO
 
 from bentos.oci.kinds import INDEX, Descriptor
 from bentos.oci.layers import Sink
@@ -76,7 +76,7 @@ class Layout:
             raise IntegrityError(str(source.blob(wanted.digest)), "has other bytes than its name says", REMEDY)
         return found
 
-    def open(self, wanted: Descriptor) -> IO[bytes]:
+    def open(self, wanted: Descriptor) -> BinaryIO:
         """Open a blob, unchecked; raises IntegrityError when it is missing or no file: a pipe or a device may have no end."""
         if self.blob(wanted.digest).exists() and not self.blob(wanted.digest).is_file():
             raise IntegrityError(str(self.blob(wanted.digest)), "is no file", REMEDY)
@@ -120,7 +120,7 @@ class Layout:
 class _Hashing:
     """Passes bytes on to a file and keeps their digest and number."""
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._running = hashlib.sha256()
         self.size = 0

@@ -15,9 +15,9 @@ from bentos.oci.kinds import MANIFEST, REF_NAME, Descriptor
 from bentos.oci.layers import Sink
 from bentos.oci.layout import Layout
 from fleet.canonical import canonical_json, digest_of, short
-from fleet.cutting import PART_BYTES
+from fleet.cutting import by_content, in_blocks
 from fleet.errors import IntegrityError
-from fleet.manifest import Entry, Manifest, Part, safe_path
+from fleet.manifest import Cut, Entry, Manifest, Part, safe_path
 from fleet.versions import Revision
 
 ARTIFACT = "application/vnd.cncf.model.manifest.v1+json"
@@ -79,8 +79,12 @@ def read_modelpack(folder: Path) -> Manifest:
         if document["artifactType"] != ARTIFACT:
             raise ValueError(f"its artifact type is {document['artifactType']!r}")
         layers = [Descriptor.of_json(layer, str(folder)) for layer in document["layers"]]
-        found = Manifest(tuple(sorted((_entry(layout, layer) for layer in layers), key=lambda entry: entry.path)))
         said = document["annotations"][REVISION]
+        found = _cut(layout, layers, by_content)
+        if found.digest != said:
+            # As revisions of earlier versions were cut
+            earlier = _cut(layout, layers, in_blocks)
+            found = earlier if earlier.digest == said else found
     except (KeyError, TypeError, ValueError) as problem:
         raise IntegrityError(
             str(folder), f"holds no revision in the ModelPack format ({problem})", "Export the revision again."
@@ -111,15 +115,18 @@ def _config(revision: Revision, layers: list[Descriptor]) -> dict[str, Any]:
     }
 
 
-def _entry(layout: Layout, layer: Descriptor) -> Entry:
+def _cut(layout: Layout, layers: list[Descriptor], cut: Cut) -> Manifest:
+    return Manifest(tuple(sorted((_entry(layout, layer, cut) for layer in layers), key=lambda entry: entry.path)))
+
+
+def _entry(layout: Layout, layer: Descriptor, cut: Cut) -> Entry:
     """Return what a layer is as a file of the revision; raises IntegrityError for other bytes than its name says."""
     told = layer.more["annotations"]
     metadata = json.loads(told[FILE_METADATA])
     layout.check(layer)
-    parts = []
+    parts: list[Part] = []
     with layout.open(layer) as file:
-        while chunk := file.read(PART_BYTES):
-            parts.append(Part(digest_of(chunk), len(chunk)))
+        parts += [Part(digest_of(chunk), len(chunk)) for chunk in cut(file, layer.size)]
     size = sum(part.size for part in parts)
     return Entry(safe_path(str(told[FILE_PATH])), 0o755 if int(metadata["mode"]) & 0o100 else 0o644, size, layer.digest, tuple(parts))
 

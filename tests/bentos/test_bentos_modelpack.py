@@ -15,8 +15,9 @@ from bentos.oci.kinds import MANIFEST, REF_NAME
 from bentos.oci.layout import Layout
 from bentos.oci.modelpack import ARTIFACT, CODE, CONFIG, DOC, FILE_PATH, WEIGHT, WEIGHT_CONFIG, read_modelpack, write_modelpack
 from fleet.canonical import digest_of
+from fleet.cutting import PART_BYTES, by_content, in_blocks
 from fleet.errors import InputError, IntegrityError
-from fleet.manifest import PART_BYTES, Manifest, manifest_of
+from fleet.manifest import Cut, Manifest, manifest_of
 from fleet.versions import Revision
 
 
@@ -40,14 +41,14 @@ def read(tree: Path) -> Callable[[str], bytes]:
     parts: dict[str, bytes] = {}
     for path in tree.rglob("*"):
         if path.is_file():
-            data = path.read_bytes()
-            for start in range(0, len(data), PART_BYTES):
-                parts[digest_of(data[start : start + PART_BYTES])] = data[start : start + PART_BYTES]
+            for cut in (by_content, in_blocks):
+                with path.open("rb") as file:
+                    parts |= {digest_of(part): part for part in cut(file, path.stat().st_size)}
     return parts.__getitem__
 
 
-def written(tree: Path, read: Callable[[str], bytes], to: Path) -> tuple[Manifest, Revision, dict[str, object]]:
-    manifest = manifest_of(tree)
+def written(tree: Path, read: Callable[[str], bytes], to: Path, cut: Cut = by_content) -> tuple[Manifest, Revision, dict[str, object]]:
+    manifest = manifest_of(tree, cut)
     revision = Revision("employment", "2", manifest.digest)
     found = write_modelpack(manifest, revision, read, to)
     return manifest, revision, json.loads(Layout(to).blob(found.digest).read_bytes())
@@ -71,6 +72,8 @@ def test_the_revision_can_be_made_from_it_again_and_two_of_them_agree(tree, read
     manifest, _, _ = written(tree, read, tmp_path / "one")
     written(tree, read, tmp_path / "two")
     assert read_modelpack(tmp_path / "one") == manifest
+    earlier, _, _ = written(tree, read, tmp_path / "earlier", in_blocks)
+    assert read_modelpack(tmp_path / "earlier") == earlier != manifest
     assert (tmp_path / "one" / "index.json").read_bytes() == (tmp_path / "two" / "index.json").read_bytes()
 
 

@@ -129,7 +129,7 @@ def test_models_do_not_wait_until_a_dead_drills_region_is_back(house: House, mon
     monkeypatch.setattr(reconcile, "get_run_logger", lambda: logging.getLogger("test"))
     monkeypatch.setattr(reconcile, "anchor", lambda _: None)
     monkeypatch.setattr(reconcile, "look_at_alias", lambda *_: None)
-    monkeypatch.setattr(reconcile, "look_at", lambda _, model: done.append(model) or [])
+    monkeypatch.setattr(reconcile, "plans", lambda _: done.append("m") or {})
     monkeypatch.setattr(reconcile, "end_open_drills", lambda *_: done.append("drills") or [])
     reconcile.reconcile.fn()
     assert done == ["m", "drills"]

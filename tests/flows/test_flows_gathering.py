@@ -67,7 +67,7 @@ def test_files_that_break_their_readers_reject_the_version(world: World, tmp_pat
 def test_files_that_break_what_gathers_in_a_way_that_nobody_knows_fail_the_release_by_the_type_alone(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(*_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise KeyError("a secret of the file")
 
     monkeypatch.setattr(rights, "needs_of", broken)
