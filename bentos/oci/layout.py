@@ -10,7 +10,7 @@ import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 from bentos.oci.kinds import INDEX, Descriptor
 from bentos.oci.layers import Sink
@@ -120,7 +120,7 @@ class Layout:
 class _Hashing:
     """Passes bytes on to a file and keeps their digest and number."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: IO[bytes]) -> None:
         self._file = file
         self._running = hashlib.sha256()
         self.size = 0

@@ -379,8 +379,8 @@ MUTANTS = (
     ),
     Mutant(
         "a copy is not read back from the region's store",
-        "registry/store.py",
-        "    for part in manifest.parts():\n        target.get_part(part.digest)\n",
+        "registry/replicate.py",
+        "                self.said[part.digest] = self.target.read_back(part.digest)\n",
         "",
         (f"{STORE}::test_a_flipped_byte_in_the_target_keeps_the_manifest_out",),
     ),
