@@ -26,7 +26,7 @@ BLOBS = "blobs/sha256/"
 _BLOB = re.compile(r"blobs/sha256/([0-9a-f]{64})")
 _REFERRER = re.compile(r"referrers/([0-9a-f]{64})/([0-9a-f]{64})")
 _REF = re.compile(r"refs/(.+)/(\d{12}-\d{12})")
-_OURS = re.compile(r"heads/\d{12,}|quarantine/[0-9a-f]{64}-\d{8}T\d{12}|tombstones/[0-9a-f]{64}|captured/.+")
+_OURS = re.compile(r"heads/\d{12,}|quarantine/[0-9a-f]{64}-\d{8}T\d{12}|tombstones/[0-9a-f]{64}|fleets/[0-9a-f]{64}|captured/.+")
 _FIRST = b'{"files":['
 """What every manifest begins with; most parts do not."""
 _TABLE = "CREATE TABLE IF NOT EXISTS read (digest TEXT PRIMARY KEY, size INTEGER, etag TEXT, at TEXT, verified TEXT, manifest INTEGER)"

@@ -8,16 +8,23 @@ import signal
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from fleet.errors import OperationFailed
 from registry.referrers import ATTESTATION, attach
 from registry.scrub import BLOBS, Fault, Kind, Pace, Scrubbed, ScrubIndex, scrub
-from registry.store import ContentStore
+from registry.store import ContentStore, Notes
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 WEEK = timedelta(days=7)
+NOTED: dict[Notes, str] = {
+    "heads": "000000000001",
+    "fleets": "a" * 64,
+    "tombstones": "b" * 64,
+    "quarantine": f"{'c' * 64}-20261123T120000000000",
+}
 
 
 @pytest.fixture
@@ -31,7 +38,8 @@ def store(tmp_path: Path) -> ContentStore:
     manifest = found.put_tree(tree)
     attach(found, manifest.digest, ATTESTATION, b"{}")
     found.point("toy", manifest.digest, epoch=1)
-    found.note("heads", "000000000001", b"head")
+    for folder, note in NOTED.items():
+        found.note(folder, note, b"noted")
     (tmp_path / "store" / "captured" / "toy").mkdir(parents=True)
     (tmp_path / "store" / "captured" / "toy" / "1-1-1.parquet").write_bytes(b"rows")
     return found
@@ -110,6 +118,11 @@ def test_a_blob_that_is_named_and_not_there_is_missing_whoever_names_it(store: C
     file_of(store, manifest.digest).unlink()
     (fault,) = passed(store, index).faults
     assert (fault.kind, fault.digest, fault.named_by) == (Kind.MISSING, manifest.digest, ("refs/toy/000000000001-000000000001",))
+
+
+def test_what_is_noted_in_any_folder_of_ours_is_no_fault(store: ContentStore, index: ScrubIndex):
+    assert {*NOTED, "referrers"} == {*get_args(Notes)}
+    assert passed(store, index).faults == ()
 
 
 def test_what_is_none_of_ours_is_told_and_left_alone(store: ContentStore, index: ScrubIndex):
