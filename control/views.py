@@ -14,7 +14,7 @@ from fleet.canonical import canonical_json
 from fleet.errors import ConvoyError
 from fleet.phases import ReleasePhase
 from flows import effects
-from flows.desires import Desire, desires, release_stream
+from flows.desires import Desire, desires_in, model_stream, release_stream
 from flows.journal import INTERRUPTED
 from flows.lagging import REPLICATE
 from flows.observed import JUDGED, OBSERVED
@@ -127,12 +127,12 @@ def release_view(ledger: Ledger, desire: Desire, requested: datetime) -> Release
 
 def release_views(ledger: Ledger, model: str) -> tuple[ReleaseView, ...]:
     """Return every release of a model, oldest first."""
+    # Read once: what is opened meanwhile would be in one reading and not in the other
+    events = ledger.stream(model_stream(model))
     moments = {
-        str(event.payload["release"]): event.at
-        for event in ledger.stream(f"model/{model}")
-        if event.type == "candidate.observed" and event.payload.get("release")
+        str(event.payload["release"]): event.at for event in events if event.type == "candidate.observed" and event.payload.get("release")
     }
-    return tuple(release_view(ledger, desire, moments[desire.release]) for desire in desires(ledger, model))
+    return tuple(release_view(ledger, desire, moments[desire.release]) for desire in desires_in(model, events))
 
 
 def _interruption(events: tuple[Event, ...]) -> tuple[str, ...]:

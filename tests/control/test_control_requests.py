@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import itertools
 import json
 import socket
 import sqlite3
 import time
 from contextlib import closing
 from pathlib import Path
+from typing import cast
 
 import pytest
 from fastapi.testclient import TestClient
@@ -26,7 +28,7 @@ from flows.house import House
 from flows.journal import Journal
 from flows.rollback_request import observe
 from registry import models
-from registry.ledger import NewEvent
+from registry.ledger import Event, Ledger, NewEvent
 from registry.models import MlflowModels
 from registry.rest import SECONDS
 from support.stack import house_without_servers, toy_fleet, write_fleet
@@ -365,6 +367,25 @@ def test_why_a_release_was_left_unfinished_is_shown_until_it_goes_on(house: Hous
     assert (view.phase, view.reasons) == ("validating", ("left unfinished for now: MLflow: did not answer. Check that it runs.",))
     journal.enter(ReleasePhase.PACKAGING)
     assert release_views(house.ledger, "toy")[0].reasons == ()
+
+
+class Growing:
+    """A ledger in which somebody opens a release whenever a model's events were read."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._versions = itertools.count(2)
+
+    def stream(self, name: str, *types: str) -> tuple[Event, ...]:
+        found = self._ledger.stream(name, *types)
+        if name == model_stream("toy"):
+            observe_candidate(self._ledger, "toy", str(next(self._versions)), "test")
+        return found
+
+
+def test_a_release_that_is_opened_while_they_are_listed_breaks_no_listing(house: House, aliases: Aliases) -> None:
+    wanted(house, "1")
+    assert [view.version for view in release_views(cast("Ledger", Growing(house.ledger)), "toy")] == ["1"]
 
 
 def test_a_model_that_is_declared_later_needs_no_restart(house: House, aliases: Aliases) -> None:
