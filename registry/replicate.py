@@ -189,7 +189,7 @@ class _Copying:
     def _sent(self, part: Part) -> bool:
         data = self.source.get_part(part.digest)
         self._wait(part.size)
-        return self.target.put_blob(part.digest, data)
+        return self.target.send_checked(part.digest, data)
 
     def _wait(self, size: int) -> None:
         if self.how.line is not None:

@@ -91,10 +91,17 @@ class ContentStore:
         """
         if digest_of(data) != digest:
             raise IntegrityError(f"blob {digest}", f"the bytes for store {self.name} are not these", "Read them again from their source.")
-        if self._create(_blob(digest), data):
+        if self.send_checked(digest, data):
             return True
         self.get_blob(digest)
         return False
+
+    def send_checked(self, digest: str, data: bytes) -> bool:
+        """Store a blob whose bytes were checked just now, unless there is one; True when it is new.
+
+        For who reads it back afterwards, and so checks what is there whoever wrote it.
+        """
+        return self._create(_blob(digest), data)
 
     def get_blob(self, digest: str) -> bytes:
         """Return a blob's bytes, checked; raises UnknownName when it is missing, IntegrityError when it is wrong."""

@@ -123,8 +123,8 @@ def test_a_manifest_comes_back_behind_all_its_parts(region, peer, manifest: Mani
     written: list[str] = []
 
     class Watched(ContentStore):
-        def put_blob(self, digest: str, data: bytes) -> bool:
-            new = super().put_blob(digest, data)
+        def send_checked(self, digest: str, data: bytes) -> bool:
+            new = super().send_checked(digest, data)
             written.extend([digest] if new else [])
             return new
 

@@ -119,13 +119,13 @@ from registry.store import ContentStore
 class Mortal(ContentStore):
     "Tells each put as it begins and ends, and kills its process instead of the one with the given number."
     puts, lock = 0, threading.Lock()
-    def put_blob(self, digest, data):
+    def send_checked(self, digest, data):
         with self.lock:
             self.puts += 1
             os.write(1, f"begins {digest} {len(data)}\\n".encode())
             if self.puts == int(sys.argv[3]):
                 os.kill(os.getpid(), signal.SIGKILL)
-        return super().put_blob(digest, data)
+        return super().send_checked(digest, data)
 
 replicate(sys.argv[4], ContentStore.at(Path(sys.argv[1])), Mortal.at(Path(sys.argv[2])))
 """
@@ -156,13 +156,13 @@ def test_of_large_parts_one_alone_is_under_way(origin, tmp_path: Path):
     under_way, most, lock = 0, 0, threading.Lock()
 
     class Watched(ContentStore):
-        def put_blob(self, digest: str, data: bytes) -> bool:
+        def send_checked(self, digest: str, data: bytes) -> bool:
             nonlocal under_way, most
             with lock:
                 under_way += len(data)
                 most = max(most, under_way)
             try:
-                return super().put_blob(digest, data)
+                return super().send_checked(digest, data)
             finally:
                 with lock:
                     under_way -= len(data)
