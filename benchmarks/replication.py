@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import random
-import resource
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
+from benchmarks import replication_s3
 from benchmarks.form import Row, interleaved, measured, skipped
 from benchmarks.replication_cases import UPDATES, sent_again
-from benchmarks.serving_cases.places import environment, quiet_environment
+from benchmarks.replication_timed import TARGETS, Taken, names, run_environment, timed
+from benchmarks.serving_cases.places import environment
 
-TARGETS = 4
-FULL, QUICK = 1024, 64
+FULL, QUICK = 2048, 64
+FULL_S3, QUICK_S3 = 256, 16
+FLOORS = ("cp and sha256sum", "boto3 and SHA-256")
 ROUNDS = 5
 OWN = """
 import sys, threading, time
@@ -40,50 +42,52 @@ print(time.monotonic() - began)
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """What a subject took: seconds, CPU seconds a GiB written, and its peak memory in MiB (0 where it is that of several processes)."""
-
-    seconds: float
-    cpu: float
-    peak: float
-    again: float = 0.0
-
-
 def run(*, quick: bool) -> list[Row]:
-    """Copy one tree to four folders, everything read back and hashed, and tell what of each update is sent."""
+    """Copy one tree to four folders and to four buckets, everything read back and hashed, and tell what of each update is sent."""
     mib, rounds = (QUICK, 1) if quick else (FULL, ROUNDS)
-    with tempfile.TemporaryDirectory(prefix="convoy-replication-") as folder:
-        place = Path(folder)
-        tree = _tree(place / "tree", mib)
-        digest = _packed(place, tree)
-        peers = {"rclone copy and check": _rclone(place, tree, not quick), "dvc push": _dvc(place, tree, not quick)}
-        able: dict[str, Callable[[], Taken]] = {
+    with _packed_tree(mib) as (place, tree, digest):
+        folders = {
             "Convoy": lambda: _own(place, digest, mib),
             "cp and sha256sum": lambda: _plain(place, tree, mib),
+            "rclone copy and check": _rclone(place, tree, not quick),
+            "dvc push": _dvc(place, tree, not quick),
         }
-        able |= {name: act for name, act in peers.items() if not isinstance(act, str)}
-        found = interleaved(able, rounds)
-    rows = list(_compared(found, mib, {name: why for name, why in peers.items() if isinstance(why, str)}))
+        rows = list(_compared(folders, f"{mib} MiB to {TARGETS} folders, read back", rounds))
+    mib = QUICK_S3 if quick else FULL_S3
+    with _packed_tree(mib) as (place, tree, digest):
+        buckets = replication_s3.subjects(place, tree, digest, mib, not quick)
+        rows += _compared(buckets, f"{mib} MiB to {TARGETS} buckets of one SeaweedFS, read back", rounds)
     return [*rows, *_reuse()]
 
 
-def _compared(found: dict[str, list[Taken]], mib: int, missing: dict[str, str]) -> Iterator[Row]:
-    row = f"{mib} MiB to {TARGETS} folders, read back"
-    own = found["Convoy"]
-    for name, rounds in found.items():
-        yield measured(row, name, [each.seconds for each in rounds], "s")
-    for name, rounds in found.items():
-        if name != "Convoy":
-            least = 0.8 if name == "cp and sha256sum" else 1.0
-            ratios = [other.seconds / mine.seconds for other, mine in zip(rounds, own, strict=True)]
-            yield measured("how many times as fast", f"Convoy, beside {name}", ratios, "times", least, least=True)
-    for name, rounds in found.items():
-        yield measured("CPU a GiB written", name, [each.cpu for each in rounds], "s/GiB")
-    yield measured("peak memory", "Convoy", [each.peak for each in own], "MiB", 300.0)
-    yield measured("second copy of an unchanged revision", "Convoy, one folder", [each.again for each in own], "s", 1.0)
+@contextmanager
+def _packed_tree(mib: int) -> Iterator[tuple[Path, Path, str]]:
+    with tempfile.TemporaryDirectory(prefix="convoy-replication-") as folder:
+        tree = _tree(Path(folder) / "tree", mib)
+        yield Path(folder), tree, _packed(Path(folder), tree)
+
+
+def _compared(subjects: Mapping[str, Callable[[], Taken] | str], row: str, rounds: int) -> Iterator[Row]:
+    """Let who can do a job do it in turn, and tell who was how fast."""
+    missing = {name: why for name, why in subjects.items() if isinstance(why, str)}
     for name, why in missing.items():
         yield skipped(row, name, "s", why)
+    if "Convoy" in missing:
+        return
+    found = interleaved({name: act for name, act in subjects.items() if not isinstance(act, str)}, rounds)
+    own = found["Convoy"]
+    for name, taken in found.items():
+        yield measured(row, name, [each.seconds for each in taken], "s")
+    for name, taken in found.items():
+        if name != "Convoy":
+            least = 0.8 if name in FLOORS else 1.0
+            ratios = [other.seconds / mine.seconds for other, mine in zip(taken, own, strict=True)]
+            yield measured(f"{row}: how many times as fast", f"Convoy, beside {name}", ratios, "times", least, least=True)
+    for name, taken in found.items():
+        yield measured(f"{row}: CPU a GiB written", name, [each.cpu for each in taken], "s/GiB")
+        yield measured(f"{row}: peak memory", name, [each.peak for each in taken], "MiB", 300.0 if name == "Convoy" else None)
+    if again := [each.again for each in own if each.again]:
+        yield measured("second copy of an unchanged revision", "Convoy, one folder", again, "s", 1.0)
 
 
 def _reuse() -> Iterator[Row]:
@@ -113,18 +117,18 @@ def _packed(place: Path, tree: Path) -> str:
 
 
 def _own(place: Path, digest: str, mib: int) -> Taken:
-    with _targets(place) as (kept, names):
-        line = [sys.executable, "-c", OWN, str(place), digest, ",".join(names), str(kept)]
+    with _targets(place) as kept:
+        line = [sys.executable, "-c", OWN, str(place), digest, ",".join(names()), str(kept)]
         # Started and imported like the peers' programs, which count from their start as well
-        taken = _timed([line], mib)
-        again = subprocess.run([*line[:5], names[0], str(kept)], capture_output=True, text=True, check=True, env=_environment())
+        taken = timed([line], mib)
+        again = subprocess.run([*line[:5], names()[0], str(kept)], capture_output=True, text=True, check=True, env=run_environment())
         return Taken(taken.seconds, taken.cpu, taken.peak, float(again.stdout))
 
 
 def _plain(place: Path, tree: Path, mib: int) -> Taken:
-    with _targets(place) as (kept, names):
-        lines = [line for name in names for line in (["cp", "-r", str(tree), str(kept / name)], _hash_all(kept / name, tree))]
-        return _timed(lines, mib)
+    with _targets(place) as kept:
+        lines = [line for name in names() for line in (["cp", "-r", str(tree), str(kept / name)], _hash_all(kept / name, tree))]
+        return timed(lines, mib)
 
 
 def _hash_all(folder: Path, tree: Path) -> list[str]:
@@ -140,10 +144,10 @@ def _rclone(place: Path, tree: Path, make: bool) -> Callable[[], Taken] | str:
         return "its package brings no program"
 
     def act() -> Taken:
-        with _targets(place) as (kept, names):
-            copies = [[str(program), "copy", str(tree), str(kept / name)] for name in names]
-            checks = [[str(program), "check", "--download", str(tree), str(kept / name)] for name in names]
-            return _timed([*copies, *checks], FULL if make else QUICK)
+        with _targets(place) as kept:
+            copies = [[str(program), "copy", str(tree), str(kept / name)] for name in names()]
+            checks = [[str(program), "check", "--download", str(tree), str(kept / name)] for name in names()]
+            return timed([*copies, *checks], FULL if make else QUICK)
 
     return act
 
@@ -155,21 +159,21 @@ def _dvc(place: Path, tree: Path, make: bool) -> Callable[[], Taken] | str:
     mib = FULL if make else QUICK
 
     def act() -> Taken:
-        with _targets(place) as (kept, names):
+        with _targets(place) as kept:
             work = kept / "work"
             work.mkdir()
             shutil.copytree(tree, work / "tree")
             for line in (
                 ["init", "--no-scm", "-q"],
-                *(["remote", "add", "-q", name, str(kept / name)] for name in names),
+                *(["remote", "add", "-q", name, str(kept / name)] for name in names()),
                 ["add", "-q", "tree"],
             ):
-                subprocess.run([str(program), *line], cwd=work, check=True, capture_output=True, env=_environment())
-            pushes = [[str(program), "push", "-q", "-r", name] for name in names]
+                subprocess.run([str(program), *line], cwd=work, check=True, capture_output=True, env=run_environment())
+            pushes = [[str(program), "push", "-q", "-r", name] for name in names()]
             # DVC reads nothing back: what it has pushed is hashed as plain copies are
-            taken = _timed(pushes, mib, work)
+            taken = timed(pushes, mib, work)
             began = time.monotonic()
-            for name in names:
+            for name in names():
                 files = [str(path) for path in (kept / name).rglob("*") if path.is_file()]
                 subprocess.run(["sha256sum", *files], check=True, capture_output=True)
             return Taken(taken.seconds + time.monotonic() - began, taken.cpu, taken.peak)
@@ -177,42 +181,12 @@ def _dvc(place: Path, tree: Path, make: bool) -> Callable[[], Taken] | str:
     return act
 
 
-class _targets:  # noqa: N801 - reads as a verb's object
-    """Gives an empty folder for the targets, and their names; everything in it is deleted afterwards."""
-
-    def __init__(self, place: Path) -> None:
-        self.kept = place / "targets"
-
-    def __enter__(self) -> tuple[Path, tuple[str, ...]]:
-        self.kept.mkdir()
-        return self.kept, tuple(f"region-{number}" for number in range(TARGETS))
-
-    def __exit__(self, *_: object) -> None:
-        shutil.rmtree(self.kept)
-
-
-def _environment() -> dict[str, str]:
-    from benchmarks.form import ROOT
-
-    return quiet_environment() | {"PYTHONPATH": str(ROOT)}
-
-
-def _timed(lines: list[list[str]], mib: int, folder: Path | None = None) -> Taken:
-    """Run commands one after another and return what they took together; the peak is that of the largest process."""
-    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-    peak = 0.0
-    for line in lines:
-        measured_line = [sys.executable, "-c", PEAK, *line]
-        done = subprocess.run(measured_line, check=True, capture_output=True, text=True, env=_environment(), cwd=folder)
-        peak = max(peak, float(done.stderr.split()[-1]) / 1024)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return Taken(time.monotonic() - began, cpu / (mib * TARGETS / 1024), peak)
-
-
-PEAK = """
-import resource, subprocess, sys
-code = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode
-print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, file=sys.stderr)
-sys.exit(code)
-"""
+@contextmanager
+def _targets(place: Path) -> Iterator[Path]:
+    """Give an empty folder for the targets; everything in it is deleted afterwards."""
+    kept = place / "targets"
+    kept.mkdir()
+    try:
+        yield kept
+    finally:
+        shutil.rmtree(kept)

@@ -22,7 +22,8 @@ from registry.lines import Line
 from registry.receipts import Receipts
 from registry.store import ContentStore, Stored
 
-STREAMS = 4
+STREAMS = 16
+"""Parts of one copy that are under way at once; with fewer, small ones would wait for a long line's latency."""
 SHARED_BYTES = 32 << 20
 BLOBS = "blobs/sha256/"
 
