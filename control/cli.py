@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
+from control.contract_cli import contract_app
+from control.costs_cli import costs_app
 from control.fleet_cli import fleet_app
+from control.ledger_cli import ledger_app
+from control.operator_cli import operator_app
+from control.options import AsJson, CommandName, ModelName, ReleaseName, TokenFile, leave
+from control.policy_cli import policy_app
 from control.waiver_cli import waiver_app
-from fleet.commands import Command
-from fleet.errors import ConvoyError, ExitCode, InputError
+from fleet.errors import ConvoyError, InputError
 
 app = typer.Typer(
     name="convoy",
@@ -21,32 +26,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-ledger_app = typer.Typer(help="Read and check the ledger.", no_args_is_help=True)
 app.add_typer(ledger_app, name="ledger")
-costs_app = typer.Typer(help="Reconcile what serving costs.", no_args_is_help=True)
 app.add_typer(costs_app, name="costs")
-policy_app = typer.Typer(help="Ask and test the policies (Rego).", no_args_is_help=True)
 app.add_typer(policy_app, name="policy")
-contract_app = typer.Typer(help="What the data of a model must be like.", no_args_is_help=True)
 app.add_typer(contract_app, name="contract")
-operator_app = typer.Typer(help="Who may command releases.", no_args_is_help=True)
 app.add_typer(operator_app, name="operator")
 app.add_typer(waiver_app, name="waiver")
 app.add_typer(fleet_app, name="fleet")
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
-ModelName = Annotated[str, typer.Argument(help="The model's name in fleet.yaml and MLflow.")]
 Wait = Annotated[bool, typer.Option("--wait", help="Wait until the release has ended; the exit code says how.")]
-
-PolicyFolder = Annotated[Path | None, typer.Option("--policy", help="A folder of one's own Rego files; Convoy's are asked besides.")]
-PolicyData = Annotated[
-    Path | None, typer.Option("--data", help="What the rules go by (YAML, JSON); a key that it has replaces the shipped one whole.")
-]
-PolicySeconds = Annotated[float, typer.Option("--seconds", min=1, max=600, help="How long one's own policy may take.")]
-
-CommandName = Annotated[Command, typer.Argument(help="What it shall do.")]
-ReleaseName = Annotated[str | None, typer.Option("--release", help="Its name, such as employment-3; if absent, the one under way.")]
-TokenFile = Annotated[Path | None, typer.Option("--token-file", help="Holds your operator's token; if absent, this home's operator.")]
 Timeout = Annotated[float, typer.Option("--timeout", min=1.0, metavar="SECONDS", help="How long --wait waits for the end at most.")]
 
 
@@ -92,7 +80,7 @@ def doctor(
     """Look at what is installed, running, reachable and mis-set, each finding with its remedy; changes nothing."""
     from control.doctor_commands import show_findings
 
-    _leave(show_findings(as_json, everything))
+    leave(show_findings(as_json, everything))
 
 
 @app.command()
@@ -108,7 +96,7 @@ def plan(
 
     if apply and stored:
         raise InputError("--apply", "acts on what is so now, and --stored shows what was", "Use one of them.")
-    _leave(apply_plan(model, timeout, as_json) if apply else show_plan(model, stored, as_json))
+    leave(apply_plan(model, timeout, as_json) if apply else show_plan(model, stored, as_json))
 
 
 @app.command()
@@ -137,7 +125,7 @@ def release(
     """Release a version of a model: sets the alias `candidate`, and the release flow does the rest."""
     from control.release_commands import Following, start_release
 
-    _leave(start_release(model, version, again, Following(wait, timeout, as_json)))
+    leave(start_release(model, version, again, Following(wait, timeout, as_json)))
 
 
 @app.command()
@@ -202,7 +190,7 @@ def conformance(
     """Hold a server or an image against the contracts of SageMaker, Vertex AI, Azure ML and Convoy; exit 3 where one is not kept."""
     from control.conformance_command import check
 
-    _leave(check(subject, tuple(contract or ()), (digest, model), input_file, as_json))
+    leave(check(subject, tuple(contract or ()), (digest, model), input_file, as_json))
 
 
 @app.command()
@@ -221,7 +209,7 @@ def rollback(
     """Go back to a version that was stable before: a new release of the digest that is still stored."""
     from control.release_commands import Following, start_rollback
 
-    _leave(start_rollback(model, version, Following(wait, timeout, as_json)))
+    leave(start_rollback(model, version, Following(wait, timeout, as_json)))
 
 
 @app.command()
@@ -232,7 +220,7 @@ def gates(
     """Show what each gate said of a release, with reasons and figures, out of the ledger; exit 3 where they refused."""
     from control.gates_command import show_gates
 
-    _leave(show_gates(release, as_json))
+    leave(show_gates(release, as_json))
 
 
 @app.command()
@@ -246,7 +234,7 @@ def attestations(
     """Show what was signed of a release's revision, and whether it holds in every store; exit 3 where it does not."""
     from control.attestations_command import show_attestations
 
-    _leave(show_attestations(release, to, as_json))
+    leave(show_attestations(release, to, as_json))
 
 
 @app.command()
@@ -260,7 +248,7 @@ def judge(
     """Judge a canary again from what the ledger recorded, with its own limits or with others; changes nothing."""
     from control.judge_command import judge_release
 
-    _leave(judge_release(release, changes or [], as_json))
+    leave(judge_release(release, changes or [], as_json))
 
 
 @app.command()
@@ -313,7 +301,7 @@ def drill(
     from flows.drill_checks import DrillPlan
 
     plan = DrillPlan(region, rate, window)
-    _leave(rehearse(plan, as_json) if dry_run else run(plan, as_json))
+    leave(rehearse(plan, as_json) if dry_run else run(plan, as_json))
 
 
 @app.command()
@@ -354,7 +342,7 @@ def scrub(
     """Read what is stored, hold it against its digests, and repair it from the other stores; exit 5 where that is not possible."""
     from control.scrub_command import scrub_stores
 
-    _leave(scrub_stores(region, due, as_json))
+    leave(scrub_stores(region, due, as_json))
 
 
 @app.command()
@@ -382,166 +370,7 @@ def demo(
     """Tell the whole story with real data and live traffic; exits non-zero when a step ended otherwise than told."""
     from control.demo.command import Options, run
 
-    _leave(run(Options(home, port_base, pair, fault, seed, rate, stop, as_json, fast)))
-
-
-@ledger_app.command("show")
-def ledger_show(
-    stream: Annotated[str | None, typer.Option("--stream", help="Only this stream, such as release/employment-1.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Show the ledger's events, oldest first."""
-    from control.ledger_commands import show
-
-    show(stream, as_json)
-
-
-@ledger_app.command("verify")
-def ledger_verify(
-    heads: Annotated[
-        list[Path] | None,
-        typer.Option("--heads", help="A signed head kept elsewhere, or a folder of all of them such as a store; may be repeated."),
-    ] = None,
-    key: Annotated[
-        Path | None,
-        typer.Option("--key", help="Public keys (PEM) to believe: a file, or a folder of *.pub; else those of this home."),
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Check every event, the signed heads and their copies in the regions' stores; needs no server. Exit 6 when anything was changed."""
-    from control.ledger_commands import verify
-
-    verify(heads or [], key, as_json)
-
-
-@costs_app.command("reconcile")
-def costs_reconcile(
-    bill: Annotated[
-        list[Path] | None,
-        typer.Option("--bill", help="A FOCUS bill (CSV, CSV.gz, Parquet), read and not recorded; may be repeated. Else the regions' own."),
-    ] = None,
-    totals: Annotated[Path | None, typer.Option("--totals", help="Control totals (JSON) that the bills must have exactly.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Split bills by model, region and traffic to the last digit, and tell every deviation from the forecast."""
-    from control.costs_commands import reconcile_bills, reconcile_regions
-
-    if bill:
-        reconcile_bills(bill, totals, as_json)
-    else:
-        reconcile_regions(totals, as_json)
-
-
-@policy_app.command("check")
-def policy_check(
-    files: Annotated[
-        list[Path], typer.Argument(help="fleet.yaml, Kubernetes manifests (YAML, JSON), Terraform (*.tf).", metavar="FILE...")
-    ],
-    policy: PolicyFolder = None,
-    package: Annotated[str, typer.Option("--package", help="The package of --policy that is asked.")] = "main",
-    data: PolicyData = None,
-    seconds: PolicySeconds = 30.0,
-    as_json: AsJson = False,
-) -> None:
-    """Ask Convoy's policies, and one's own beside them, about files before they leave Git; exit 3 when one is refused."""
-    from control.policy_commands import Asking, check_files
-
-    _leave(check_files(files, Asking(policy, package, data, seconds), as_json))
-
-
-@policy_app.command("test")
-def policy_test(
-    path: Annotated[Path | None, typer.Argument(help="A folder of Rego files with *_test.rego; if absent, Convoy's own policies.")] = None,
-    data: PolicyData = None,
-    seconds: PolicySeconds = 30.0,
-    as_json: AsJson = False,
-) -> None:
-    """Run the tests of policies and say which lines of the rules they reached; exit 5 when one does not hold."""
-    from control.policy_commands import Asking, run_tests_of
-
-    _leave(run_tests_of(path, Asking(data=data, seconds=seconds), as_json))
-
-
-@contract_app.command("learn")
-def contract_learn(
-    subject: Annotated[str, typer.Argument(metavar="MODEL|FILE", help="A model of fleet.yaml, or a Parquet or CSV file.")],
-    rows: Annotated[
-        str, typer.Option("--rows", help="Which rows of the model: training, validation, evaluation, golden, or drift's reference.")
-    ] = "training",
-    out: Annotated[
-        Path | None, typer.Option("--out", help="The file to write; if absent, the contract that fleet.yaml names, or beside FILE.")
-    ] = None,
-    slack: Annotated[
-        float, typer.Option("--slack", min=0.01, max=10, help="How far what comes may differ, as a part of what was seen.")
-    ] = 0.1,
-    categories: Annotated[int, typer.Option("--categories", min=0, max=1000, help="The most values of a column that are named.")] = 25,
-    force: Annotated[bool, typer.Option("--force", help="Replace a contract that is there.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Learn a data contract (Great Expectations) from rows that are known to be good; people edit it afterwards."""
-    from control.contract_commands import Wanted, learn_contract
-    from flows.contracts import rows_named
-    from policies.learning import Slack
-
-    learn_contract(Wanted(subject, rows_named(rows), Slack(slack, categories), out, force), as_json)
-
-
-@operator_app.command("add")
-def operator_add(
-    name: Annotated[str, typer.Argument(help="A role, such as night-shift: it stays in the ledger.")],
-    again: Annotated[bool, typer.Option("--again", help="Give a known operator a new token; the old one is refused from now on.")] = False,
-) -> None:
-    """Make an operator and print the token, once."""
-    from control.operate_commands import add_operator
-
-    add_operator(name, again)
-
-
-@operator_app.command("remove")
-def operator_remove(name: Annotated[str, typer.Argument(help="The operator's name.")]) -> None:
-    """Remove an operator; the token is refused from now on."""
-    from control.operate_commands import remove_operator
-
-    remove_operator(name)
-
-
-@operator_app.command("list")
-def operator_list(as_json: AsJson = False) -> None:
-    """List the operators by name."""
-    from control.operate_commands import list_operators
-
-    list_operators(as_json)
-
-
-@operator_app.command("pass")
-def operator_pass(
-    model: ModelName,
-    command: CommandName,
-    release: ReleaseName = None,
-    minutes: Annotated[float, typer.Option("--minutes", min=0.1, max=60, help="How long it is good.")] = 10.0,
-    token_file: TokenFile = None,
-) -> None:
-    """Print a pass for Prefect's UI, which keeps what is typed there: good for this command, once."""
-    from control.operate_commands import print_pass
-    from flows.operating import Wish
-
-    print_pass(Wish(model, command.value, "", release=release), minutes, token_file)
-
-
-@operator_app.command("claim")
-def operator_claim(
-    model: ModelName,
-    version: Annotated[str, typer.Option("--version", help="The MLflow version that you built.")],
-    token_file: TokenFile = None,
-) -> None:
-    """Say that you built a version, in a tag of MLflow: where several people must approve, its builder may not."""
-    from control.operate_commands import claim_version
-
-    claim_version(model, version, token_file)
-
-
-def _leave(code: ExitCode) -> NoReturn:
-    raise typer.Exit(int(code))
+    leave(run(Options(home, port_base, pair, fault, seed, rate, stop, as_json, fast)))
 
 
 def main() -> None:
@@ -549,26 +378,13 @@ def main() -> None:
     try:
         app()
     except ConvoyError as problem:
-        _complain(problem)
+        from control.printing import complain
+
+        complain(problem)
         sys.exit(int(problem.exit_code))
     except KeyboardInterrupt:
         sys.stderr.write("interrupted; what was begun goes on by itself, see `convoy status`\n")
         sys.exit(130)
-
-
-def _complain(problem: ConvoyError) -> None:
-    from rich.console import Console
-
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
-    console.print(f"[bold red]error[/] [bold]{_plain(problem.subject)}[/]: {_plain(problem.reason)}")
-    if problem.remedy:
-        console.print(f"  {_plain(problem.remedy)}")
-
-
-def _plain(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
 
 
 if __name__ == "__main__":

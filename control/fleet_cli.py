@@ -6,10 +6,11 @@ from typing import Annotated
 
 import typer
 
+from control.options import AsJson
+
 fleet_app = typer.Typer(help="Every fleet.yaml that a release went by.", no_args_is_help=True)
 
 Digest = Annotated[str, typer.Argument(help="Its digest, or the beginning of it, as `convoy fleet history` shows it.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
 
 @fleet_app.command("history")

@@ -7,7 +7,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
+
+from fleet.errors import ConvoyError
 
 out = Console(highlight=False, emoji=False, soft_wrap=True)
 progress = Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
@@ -29,3 +32,10 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
     for row in rows:
         table.add_row(*row)
     out.print(table)
+
+
+def complain(problem: ConvoyError) -> None:
+    """Print an error on stderr: the thing, the reason and the remedy."""
+    progress.print(f"[bold red]error[/] [bold]{escape(problem.subject)}[/]: {escape(problem.reason)}")
+    if problem.remedy:
+        progress.print(f"  {escape(problem.remedy)}")
