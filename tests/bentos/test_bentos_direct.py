@@ -354,6 +354,7 @@ def fussy(folder: Path) -> None:
     save("mlflow.sklearn", model, FRAME.astype(float), serialization_format="cloudpickle")(folder)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_model_that_answers_otherwise_directly_is_asked_through_mlflow_by_a_process_begun_again(workers: str, tmp_path: Path) -> None:
     fussy(tmp_path / "model")

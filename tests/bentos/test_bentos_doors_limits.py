@@ -238,6 +238,7 @@ def test_a_port_for_grpc_that_somebody_else_has_ends_the_start(workers: str, log
             assert f"cannot listen on 127.0.0.1:{port} for gRPC" in service.text()
 
 
+@pytest.mark.long
 def test_the_word_behind_its_command_is_that_of_sagemaker_or_none(logistic_bento: Path, tmp_path: Path) -> None:
     """SageMaker puts `serve` behind a container's command; anything else is a mistake."""
     port, place = free_port(), logistic_bento / "src"
@@ -250,6 +251,7 @@ def test_the_word_behind_its_command_is_that_of_sagemaker_or_none(logistic_bento
     assert (done.returncode, done.stderr) == (2, "convoy_service: it takes no arguments but `serve`; everything is set by variables\n")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_process_begun_again_through_mlflow_has_its_port_for_grpc_again(workers: str, tmp_path: Path) -> None:
     fussy(tmp_path / "model")

@@ -143,6 +143,7 @@ def test_a_port_that_is_taken_exits_2_and_is_named(logistic_bento, logistic):
     assert f"cannot listen on 127.0.0.1:{logistic.port}" in done.stderr
 
 
+@pytest.mark.long
 def test_bentoml_serve_of_the_same_folder_answers_the_same_route(logistic_bento, logistic, tmp_path):
     bento = tmp_path / "bento"
     shutil.copytree(logistic_bento, bento)

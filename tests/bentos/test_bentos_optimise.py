@@ -250,6 +250,7 @@ def test_rows_are_answered_alone_and_in_batches(tmp_path: Path) -> None:
     assert len(set(found.together)) == 30
 
 
+@pytest.mark.long
 def test_the_served_variant_is_part_of_the_one_digest_and_answers_as_the_model_did(tmp_path: Path) -> None:
     """Two builds agree, and the process that serves has ONNX Runtime in it."""
     model, rows = saved(tmp_path, "sklearn", _pipeline(), pyfunc_predict_fn="predict_proba")

@@ -161,6 +161,7 @@ def test_a_process_that_still_loads_ends_with_its_keeper_and_lets_go_of_the_port
         process.wait(10)
 
 
+@pytest.mark.long
 def test_a_process_that_cannot_be_started_now_is_started_later_and_the_others_go_on(logistic_bento: Path, tmp_path: Path) -> None:
     python = tmp_path / "venv" / "bin" / "python"
     python.parent.mkdir(parents=True)

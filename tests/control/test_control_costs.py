@@ -62,6 +62,7 @@ def send(stack: TestStack, count: int, **headers: str) -> None:
             assert answer.status_code == 200
 
 
+@pytest.mark.long
 def test_what_callers_sent_through_the_edge_stands_in_the_bill_and_its_parts_sum(served: TestStack) -> None:
     before = sampled(served)
     send(served, SENT["live"], x_convoy_traffic="drill")

@@ -45,6 +45,7 @@ def watching(served: TestStack, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return file
 
 
+@pytest.mark.long
 def test_a_shift_in_live_rows_is_found_and_its_report_opens_in_a_browser(served: TestStack, watching: Path) -> None:
     send(served, shift=4.0)
 

@@ -77,14 +77,26 @@ def test_the_doctor_names_the_component_that_is_down_and_where_it_logs(stack: Te
     wait_until(lambda: examined(stack, "components")["agent"].level is Level.OK, 60, what="the agent is back")
 
 
+def made(url: str, wish: dict[str, Any]) -> str:
+    """Have Prefect make something, and return its id; its SQLite database may be locked for a while."""
+    answers: list[httpx.Response] = []
+
+    def asked() -> bool:
+        answers.append(httpx.post(url, json=wish, timeout=20))
+        return answers[-1].is_success
+
+    wait_until(asked, 60, what=f"Prefect takes {wish}")
+    return str(answers[-1].json()["id"])
+
+
 def test_a_deployment_that_prefect_yaml_has_no_more_is_deleted_and_those_of_others_stay(site: Site) -> None:
     api = f"{site.stack.prefect_url}/api"
-    flow = httpx.post(f"{api}/flows/", json={"name": "forgotten"}, timeout=20).json()["id"]
+    flow = made(f"{api}/flows/", {"name": "forgotten"})
     kinds = {"gone": (["convoy"], "flows/gone.py:gone"), "tagged": (["convoy"], "elsewhere/x.py:x"), "other": ([], "flows/other.py:other")}
     ids = {}
     for name, (tags, entrypoint) in kinds.items():
         wish = {"name": name, "flow_id": flow, "tags": tags, "entrypoint": entrypoint}
-        ids[name] = httpx.post(f"{api}/deployments/", json=wish, timeout=20).json()["id"]
+        ids[name] = made(f"{api}/deployments/", wish)
     before = {found.name for found in known_deployments(site)}
     try:
         assert remove_surplus(site) == ("gone",)

@@ -112,6 +112,7 @@ def kinds(stack: TestStack) -> list[str]:
     return [event.type for event in stack.house.ledger.stream(f"drill/{REGION}")]
 
 
+@pytest.mark.long
 @stacked
 def test_a_drill_that_is_not_allowed_is_refused_and_changes_nothing(served: TestStack) -> None:
     wait_until(lambda: quiet(served), 30, what="the release has given its lease back")
@@ -131,6 +132,7 @@ def test_a_drill_that_is_not_allowed_is_refused_and_changes_nothing(served: Test
     assert served.snapshot(MODEL) == before
 
 
+@pytest.mark.long
 @stacked
 def test_a_region_is_lost_under_load_and_nobody_notices_and_it_comes_back(served: TestStack) -> None:
     before, table = status(served), served.snapshot(MODEL)["table"]

@@ -149,6 +149,7 @@ def test_a_release_that_is_cancelled_in_prefect_is_taken_up_by_reconcile_and_doe
     assert done["parameters"]["token"] == "not kept"
 
 
+@pytest.mark.long
 def test_an_operator_extends_and_promotes_a_canary_that_is_nowhere_near_its_end(served: TestStack) -> None:
     before = len(served.releases(MODEL))
     version = served.register(MODEL, offset=2.0)

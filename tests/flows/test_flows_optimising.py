@@ -147,6 +147,7 @@ def test_a_package_serves_the_variant_that_a_release_would_and_its_image_tells_o
     assert {found.media_type for found in referrers(house.origin, released)} == {IMAGE, IMAGE_INDEX, BOM, TUNING, VARIANT}
 
 
+@pytest.mark.long
 def test_golden_answers_of_a_release_change_nothing_of_its_variant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the input example no row depends on x, of the golden rows each does: a missing x is another answer only there."""
     import mlflow.sklearn
@@ -176,6 +177,7 @@ def test_golden_answers_of_a_release_change_nothing_of_its_variant(tmp_path: Pat
         assert told(work)["variants"]["onnx"]["digest"] == manifest_of(packaged).digest
 
 
+@pytest.mark.long
 def test_a_variant_that_the_gate_did_not_keep_is_not_served_when_fleet_yaml_names_it_afterwards(tmp_path: Path, logistic: Path) -> None:
     with validated(tmp_path, Optimise(serve=Variant.ONNX, rows=20, seconds=0.05)) as work:
         assert optimise.fn(work, source(logistic)) == ()
@@ -191,6 +193,7 @@ def layer_names(layout: Layout, digest: str) -> list[str]:
         return [member.name for member in tar if member.isreg()]
 
 
+@pytest.mark.long
 def test_a_variant_that_answers_otherwise_is_not_served_and_the_release_ends(tmp_path: Path, logistic: Path) -> None:
     """Numbers of 32 bits are never those of 64 to the last digit."""
     exact = Tolerance(absolute=Decimal(0), relative=Decimal(0))
@@ -223,6 +226,7 @@ def test_a_model_without_such_a_variant_goes_on_without_one_that_is_not_to_be_se
         assert served_variant(work) is None
 
 
+@pytest.mark.long
 def test_a_model_of_tensors_is_tried_with_its_input_example(tmp_path: Path) -> None:
     """Its weights in 16 bits are near enough, in 8 bits they are not."""
     near = Tolerance(absolute=Decimal("0.02"), relative=Decimal("0.01"))

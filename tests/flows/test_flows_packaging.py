@@ -53,6 +53,7 @@ def test_a_bento_of_which_two_builds_differ_is_not_packaged_and_its_first_file_i
     assert _build(work, source)["files"] == 1
 
 
+@pytest.mark.long
 def test_a_bento_that_a_killed_controller_left_half_built_is_built_anew_with_the_same_digest(tmp_path: Path) -> None:
     source = Source(SimpleNamespace(version="1"), tmp_path / "source", "sha256:unread", None)  # type: ignore[arg-type]
     source.folder.mkdir()

@@ -53,6 +53,7 @@ def start_by_hand(stack: TestStack, revision: Revision) -> str:
     return str(status.endpoint.port) if status.endpoint else ""
 
 
+@pytest.mark.long
 def test_all_that_was_done_by_hand_is_in_the_plan_and_one_reconcile_puts_it_back(
     stack: TestStack, revisions: tuple[Revision, Revision]
 ) -> None:

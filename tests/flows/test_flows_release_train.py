@@ -84,6 +84,7 @@ def test_an_alias_that_is_set_starts_a_release_which_promotes_a_good_version(sta
     assert {ref.digest for ref in stores.values() if ref} == {promoted.digest}
 
 
+@pytest.mark.long
 def test_a_canary_that_resets_connections_in_one_region_is_rolled_back_although_clients_see_nothing(stack: TestStack) -> None:
     bring_up(stack, "resetting")
     bad = stack.register("resetting", "resets europe-west4")
@@ -118,6 +119,7 @@ def test_a_canary_that_is_dead_before_any_attempt_is_rolled_back(stack: TestStac
     assert digest not in {sent["revision"] for sent in load.answers()}
 
 
+@pytest.mark.long
 def test_a_flipped_byte_in_one_regions_store_keeps_the_version_from_that_region_and_says_so(stack: TestStack) -> None:
     version = stack.register("flipped")
     with stack.alone():

@@ -21,6 +21,7 @@ from registry.store import ContentStore
 GRID = Grid(batch_rows=(1, 64), workers=(1,), seconds=0.3, connections=8)
 
 
+@pytest.mark.long
 def test_a_revision_is_tuned_and_a_region_that_has_it_unpacks_the_choice_beside_it(tmp_path: Path) -> None:
     told: list[Point] = []
     with packaged(tmp_path) as work:

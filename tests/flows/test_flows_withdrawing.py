@@ -192,6 +192,7 @@ def test_an_edge_whose_envoy_was_left_on_stable_counts_as_such_once_its_table_ha
     assert "its tables have expired and its Envoy was read with 0 %" in str(told["unheard"])
 
 
+@pytest.mark.long
 def test_an_agent_that_comes_back_in_time_is_read_like_the_others(work: Work, edges: tuple[RealEdge, ...]) -> None:
     edges[2].agent.kill()
     returning = threading.Timer(1.0, edges[2].agent.start)
@@ -223,6 +224,7 @@ def test_an_edge_that_still_routes_to_the_canary_fails_the_rollback_and_keeps_it
     assert regions.retired == [(region, CANARY) for region in REGIONS]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("ending", ["rolled back", "superseded"])
 def test_a_weight_that_nobody_can_read_is_said_to_be_unknown(
     work: Work, edges: tuple[RealEdge, ...], regions: Regions, ending: str, monkeypatch: pytest.MonkeyPatch
@@ -246,6 +248,7 @@ def test_a_far_edge_that_does_not_answer_has_an_unknown_weight(work: Work, edges
     assert "its Envoy cannot be asked from here" in reasons(work)
 
 
+@pytest.mark.long
 def test_a_superseded_release_leaves_the_stage_though_an_edge_is_dead(work: Work, edges: tuple[RealEdge, ...]) -> None:
     edges[2].agent.kill()
     edges[2].envoy.kill()

@@ -46,6 +46,7 @@ def test_stakes_with_which_nothing_could_convict_are_refused() -> None:
         Stakes(errors=0, slow=0, objective=0)
 
 
+@pytest.mark.long
 def test_identical_versions_are_rarely_rolled_back_with_all_metrics_in_all_regions() -> None:
     rng = np.random.default_rng(31)
     convicted = 0

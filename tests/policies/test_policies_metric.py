@@ -41,6 +41,7 @@ def test_a_better_candidate_passes_with_the_metric_that_sklearn_computes(
     assert figure(result, "candidate roc_auc") == f"{roc_auc_score(held_out['employed'], scores):.6f}"
 
 
+@pytest.mark.long
 def test_lower_is_better_for_log_loss_and_probabilities_come_from_the_second_column(
     candidate: Candidate, models: dict[str, Path], rows: pandas.DataFrame
 ) -> None:
@@ -53,11 +54,13 @@ def test_lower_is_better_for_log_loss_and_probabilities_come_from_the_second_col
     assert figure(result, "champion log_loss") == f"{log_loss(rows[200:]['employed'], scores):.6f}"
 
 
+@pytest.mark.long
 def test_the_tolerance_lets_a_slightly_worse_candidate_pass(candidate: Candidate, models: dict[str, Path]) -> None:
     tolerant = replace(candidate, declared=declared(tolerance="1"), folder=models["bad"], champion=models["good"])
     assert GATE.evaluate(tolerant).outcome is GateOutcome.PASSED
 
 
+@pytest.mark.long
 def test_without_a_champion_the_comparison_is_not_applicable_but_the_bound_holds(evaluated_by: Callable[..., Candidate]) -> None:
     kept = GATE.evaluate(evaluated_by(metric="accuracy", minimum="0.7"))
     assert kept.outcome is GateOutcome.NOT_APPLICABLE

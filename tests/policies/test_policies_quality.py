@@ -144,6 +144,7 @@ def test_a_slice_over_a_column_that_the_rows_lack_is_an_input_error(population: 
     assert "no column 'wage'" in asked(rows, [chance, chance], Part("wage = 1", 0.1, 10, "wage", (1,))).wrong_rows
 
 
+@pytest.mark.long
 def test_the_models_predict_once_for_both_gates_and_the_same_rows_are_drawn_alike(
     candidate: Candidate, models: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -233,6 +233,7 @@ def test_overload_is_refused_at_once_and_over_when_it_ends(tmp_path_factory: pyt
         edge.close()
 
 
+@pytest.mark.long
 def test_a_model_that_takes_400_ms_is_answered_under_a_promise_of_500(tmp_path_factory: pytest.TempPathFactory) -> None:
     edge = RealEdge(tmp_path_factory.mktemp("slow"))
     try:

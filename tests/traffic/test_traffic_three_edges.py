@@ -198,6 +198,7 @@ def test_an_edge_without_a_table_has_nothing_to_leave(tmp_path: Path) -> None:
         edge.close()
 
 
+@pytest.mark.long
 def test_shares_are_measured_over_all_edges_whatever_each_of_them_carries(edges: tuple[RealEdge, ...]) -> None:
     assert shift(clients(edges), edges[0].table(2, canary=40)).complete
     since = int(time.time()) + 1
