@@ -17,7 +17,7 @@ from .scorer import Label, Scorer, load, read_label
 from .settings import ServiceSettings
 from .signature import compiled, declares_params
 from .variant import Variant, load_variant
-from .warming import rows_of_example, warm
+from .warming import ZEROS, most_rows, one_row, rows_of_example, warm, warm_sizes
 
 EXAMPLE_ROWS = 8
 
@@ -90,10 +90,19 @@ class _Directly:
 @dataclass(frozen=True, slots=True)
 class _Variant:
     scorer: Scorer
+    settings: ServiceSettings
+    device: Device
 
     def warmed(self) -> tuple[Scorer, str]:
         """Raises ModelUnusable where it fails; that it answers as the model does was found out before it was packaged."""
-        return self.scorer, warm(self.scorer)
+        made_from = warm(self.scorer)
+        if self.device.gpu is None or made_from != ZEROS:
+            return self.scorer, made_from
+        one = one_row(self.scorer)
+        # TensorRT builds again for what lies beyond all it has seen: the fewest and the most rows of a call
+        most = most_rows(self.settings, one)
+        warm_sizes(self.scorer, one, (most,))
+        return self.scorer, f"{made_from}, and {most} in one call"
 
 
 def loading(settings: ServiceSettings, revision: str, because: str) -> Loaded:
@@ -102,7 +111,7 @@ def loading(settings: ServiceSettings, revision: str, because: str) -> Loaded:
     Raises ModelUnusable for one that cannot be loaded, or not on the device that its revision declares; OnlyMlflow for one
     that its own library does not load.
     """
-    device = device_of(settings)
+    device = device_of(settings, revision)
     label = read_label(settings.label_file)
     name = settings.model or label.model
     if settings.variant_folder.is_dir():
@@ -150,7 +159,7 @@ def _variant(settings: ServiceSettings, named: Label, device: Device) -> _Varian
         **_noted(onnx.device),
     }
     schema = Schema(signature, stacked=stacked, refuses=onnx.refuses)
-    return _Variant(Scorer(named.model, named.version, signature, onnx, predictor, schema, notes))
+    return _Variant(Scorer(named.model, named.version, signature, onnx, predictor, schema, notes), settings, onnx.device)
 
 
 def _direct(planned: Plan, named: Label, expected: Expected, device: Device, tried: tuple[Probe, ...]) -> _Directly:
