@@ -133,7 +133,15 @@ def _kinds(operators: Sequence[tuple[str, str]]) -> str:
 
 def resources(folder: Path) -> dict[str, Any]:
     """Return what a revision asks of its machine, as fleet.yaml declares it; raises ModelUnusable for a file that says none of it."""
-    file = folder / "resources.json"
+    return _declared(folder / "resources.json")
+
+
+def compiles(folder: Path) -> bool:
+    """Say whether a revision declares that its PyTorch module is compiled; raises ModelUnusable for a file that does not say."""
+    return _declared(folder / "optimise.json").get("compile") is True
+
+
+def _declared(file: Path) -> dict[str, Any]:
     if not file.is_file():
         return {}
     try:
