@@ -74,6 +74,14 @@ def test_declared_resources_are_those_of_the_bentos_service_and_its_image_is_cud
     assert not (logistic_bento / "src" / "resources.json").exists()
 
 
+def test_that_a_model_is_compiled_is_part_of_its_revision_and_without_it_nothing_is_added(logistic_model, logistic_bento, tmp_path):
+    compiled = build(logistic_model, "employment", "3", tmp_path / "bento", BuildOptions(compile=True))
+
+    assert json.loads((tmp_path / "bento" / "src" / "optimise.json").read_text()) == {"compile": True}
+    added = {entry.path for entry in compiled.entries} - {entry.path for entry in manifest_of(logistic_bento).entries}
+    assert added == {"src/optimise.json"}
+
+
 def test_a_bento_that_asks_for_a_gpu_serves_without_one_where_that_is_declared_and_says_so(gpu_bento, tmp_path):
     """`bentoml serve` of it, through BentoML's own port."""
     front, port = free_port(), free_port()
