@@ -77,15 +77,10 @@ class Compiled:
     """
 
     def __init__(self, module: Any, device: str, graphs: bool | None = None) -> None:
-        import torch
-
-        # In a service no process of its own compiles ahead
-        torch._inductor.config.compile_threads = 1
+        self._module, self._device = module, device
         self._graphs = device != ON_CPU if graphs is None else graphs
         self._sizes: tuple[int, ...] = ()
-        mode = "default" if device == ON_CPU else "reduce-overhead"
-        # A module that cannot be compiled whole raises; it is compiled for one row, and for any number above
-        self._run = eager(torch.compile(module, mode=mode, fullgraph=True, dynamic=True), device)
+        self._run: Run | None = None
         self._lane = Lane()
 
     def __call__(self, rows: Array) -> Array:
@@ -100,7 +95,12 @@ class Compiled:
         import torch
 
         self._sizes = sizes(most) if self._graphs else (1, max(2, most))
+        mode = "default" if self._device == ON_CPU else "reduce-overhead"
         try:
+            # In a service no process of its own compiles ahead
+            torch._inductor.config.compile_threads = 1
+            # A module that cannot be compiled whole raises; it is compiled for one row, and for any number above
+            self._run = eager(torch.compile(self._module, mode=mode, fullgraph=True, dynamic=True), self._device)
             # The first call of a size warms a CUDA graph up, the second records it
             for size in self._sizes:
                 for _ in range(2):
@@ -111,7 +111,9 @@ class Compiled:
         torch.compiler.set_stance("fail_on_recompile")
 
     def _call(self, rows: Array) -> Array:
-        return self._lane.run(lambda: self._run(rows))
+        run = self._run
+        assert run is not None, "it is warmed before it is asked"
+        return self._lane.run(lambda: run(rows))
 
 
 class Lane:

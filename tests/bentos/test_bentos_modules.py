@@ -12,13 +12,16 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from bentos_serving import digest_of, packaged, serving
 
+from bentos.inputs import BuildOptions
 from bentos.service import device as devices
 from bentos.service.device import Device, compiles
 from bentos.service.errors import ModelUnusable, SettingsWrong
@@ -169,6 +172,25 @@ def test_a_revision_that_declares_it_is_compiled_before_it_is_compared_with_mlfl
     assert scorer.predictor.together
     assert not scorer.predictor.light
     assert scorer.predictor.ask.compiled  # type: ignore[attr-defined]
+
+
+def test_a_served_revision_answers_compiled_whatever_number_of_rows_is_asked_at_once(network: Any, tmp_path: Path) -> None:
+    """The process as a target starts it; no caller waits for anything to be compiled."""
+    made = revision(tmp_path / "r", network)
+    root = packaged(made.model_folder, "m", tmp_path / "bento", BuildOptions(compile=True))
+    with serving(root, tmp_path / "log", revision=digest_of(root), batch_rows="8") as service:
+        assert service.get("/v2/health/ready").json()["path"] == "pytorch, compiled"
+
+        def asked(count: int) -> Any:
+            rows = {"name": "input", "datatype": "FP32", "shape": [count, 8], "data": ROWS[:count].ravel().tolist()}
+            answer = service.infer("m", rows)
+            assert answer.status_code == 200, answer.text
+            return answer.json()["outputs"][0]["data"]
+
+        with ThreadPoolExecutor(8) as callers:
+            answers = list(callers.map(asked, counts := [1, 2, 3, 7, 8, 20, 1, 5] * 4))
+    for count, answer in zip(counts, answers, strict=True):
+        np.testing.assert_allclose(answer, eager(network, "cpu")(ROWS[:count]).ravel(), rtol=1e-4, atol=1e-6)
 
 
 def test_a_module_whose_rows_mind_one_another_is_not_compiled(torch: Any, tmp_path: Path) -> None:
