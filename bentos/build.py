@@ -27,8 +27,8 @@ from fleet.settings import inherited_environment
 BUILD_SECONDS = 300
 MODEL_FOLDER, VARIANT_FOLDER = "src/model", "src/variant"
 """Where a revision has its model's files, and those of the variant that it serves in their place."""
-RESOURCES = "resources.json"
-"""What `convoy_service/bento.py` reads at import."""
+RESOURCES, OPTIMISE = "resources.json", "optimise.json"
+"""What a service asks for and what it shall do with its model: `convoy_service/bento.py` and `device.py` read it."""
 SERVICE = Path(__file__).parent / "service"
 ENTRY = '"""What BentoML imports."""\n\nfrom convoy_service.bento import Scoring\n\n__all__ = ["Scoring"]\n'
 REMEDY = "Read the output above; nothing was packaged."
@@ -89,19 +89,20 @@ def _context(folder: Path, model: str, requirements: tuple[str, ...], options: B
     shutil.copytree(SERVICE, folder / "convoy_service", ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "service.py").write_text(ENTRY, encoding="utf-8")
     (folder / "requirements.txt").write_text("\n".join(requirements) + "\n", encoding="utf-8")
+    told = {RESOURCES: dict(options.resources), OPTIMISE: {"compile": True} if options.compile else {}}
+    told = {name: said for name, said in told.items() if said}
+    for name, said in told.items():
+        (folder / name).write_text(json.dumps(said, sort_keys=True) + "\n", encoding="utf-8")
     document = {
         "service": "service:Scoring",
         "name": bento_name(model),
         "description": f"# {model}\n\nScores rows with one MLflow model over the Open Inference Protocol v2. Packaged by Convoy.\n",
         "labels": {"convoy.model": model},
-        "include": ["*.py", "convoy_service/*.py", "requirements.txt"],
+        "include": ["*.py", "convoy_service/*.py", "requirements.txt", *told],
         "python": {"requirements_txt": "./requirements.txt", "lock_packages": False},
     }
     if docker := options.docker():
         document["docker"] = docker
-    if options.resources:
-        (folder / RESOURCES).write_text(json.dumps(dict(options.resources), sort_keys=True) + "\n", encoding="utf-8")
-        document["include"] = ["*.py", "convoy_service/*.py", "requirements.txt", RESOURCES]
     # JSON is YAML too
     (folder / "bentofile.yaml").write_text(json.dumps(document, indent=2), encoding="utf-8")
     return folder

@@ -16,7 +16,7 @@ class BuildOptions:
     """The image to begin with (by digest), Debian packages for it, and the pins whose hashes the requirements carry.
 
     Without pins Convoy's own lock is used where it has all. `resources` is what `bentoml.service(resources=...)` takes,
-    `variant` the folder of the model's variant that is served in its place.
+    `variant` the folder of the model's variant that is served in its place, `compile` has the service compile a PyTorch model.
     """
 
     base_image: str | None = None
@@ -24,6 +24,7 @@ class BuildOptions:
     pins: Mapping[str, Pin] | None = None
     resources: Mapping[str, str | int] = field(default_factory=dict)
     variant: Path | None = None
+    compile: bool = False
 
     def check(self) -> None:
         """Raise Refused for what would be pasted into a Dockerfile as something else than it is."""

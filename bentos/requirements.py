@@ -29,6 +29,7 @@ BESIDE_GPU = {"onnxruntime": "onnxruntime-gpu"}
 
 Where both are installed, each overwrites the other's files.
 """
+TORCH = "torch"
 SERVICE_NEEDS = ("bentoml", "grpcio", "httptools", "mlflow", "numpy", "orjson", "pandas", "protobuf", "uvicorn", "uvloop")
 REMEDY = "Log the model with what is installed here, or install what it was logged with."
 
@@ -94,7 +95,13 @@ def components(model_requirements: Iterable[str], *, gpu: bool = False) -> tuple
 
 
 def _beside_gpu(component: Component) -> Component:
-    """Return what stands in a package's place beside a GPU, itself where nothing does; raises InputError for another version."""
+    """Return what stands in a package's place beside a GPU, itself where nothing does.
+
+    Raises InputError for another version, and for a PyTorch that could only ever be asked on the CPU.
+    """
+    if component.name == TORCH and component.version.endswith("+cpu"):
+        why = "is built without CUDA, and the model is to be asked on a GPU"
+        raise InputError(f"requirement '{TORCH}=={component.version}'", why, f"Install a {TORCH} with CUDA (PyPI's for Linux has it).")
     name = BESIDE_GPU.get(component.name)
     if name is None:
         return component

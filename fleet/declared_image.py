@@ -51,10 +51,21 @@ GpuType = Literal[
 """The names that BentoML knows (`_bentoml_sdk/service/config.py`); it refuses others."""
 
 
+OF_A_GPU = {
+    "gpu_type": "which GPU",
+    "gpu_slice": "which part of a GPU",
+    "gpu_provider": "through what the GPU is asked",
+    "without_gpu": "what to do without a GPU",
+}
+"""What makes no sense without `gpu`."""
+
+
 class Resources(Declared):
     """What one server asks of the machine it runs on, in Kubernetes' units; what is left out is not asked for.
 
     `cpu` is in cores (`"2"`, `"0.5"`) or thousandths (`500m`), `memory` in `Mi` or `Gi`, `gpu` a number of whole devices.
+    `gpu_slice` is the part of one that is asked for in its place, by NVIDIA's name of the MIG profile: to CUDA it is one device.
+    `gpu_provider` says through what ONNX Runtime asks the GPU: CUDA (the default), or TensorRT with CUDA behind it.
     `without_gpu` says what a server does where it finds none: refuse to get ready (the default), or answer on the CPU.
     """
 
@@ -62,6 +73,8 @@ class Resources(Declared):
     memory: Annotated[str, Field(pattern=r"^[1-9][0-9]{0,6}(Mi|Gi)$")] | None = None
     gpu: Annotated[int, Field(ge=1, le=64)] | None = None
     gpu_type: GpuType | None = None
+    gpu_slice: Annotated[str, Field(pattern=r"^mig-[1-7]g\.[1-9][0-9]{0,2}gb(\.me)?$")] | None = None
+    gpu_provider: Literal["cuda", "tensorrt"] | None = None
     without_gpu: Literal["refuse", "cpu"] | None = None
 
     def asked(self) -> dict[str, str | int]:
@@ -70,11 +83,12 @@ class Resources(Declared):
         return found
 
     @model_validator(mode="after")
-    def _type_of_a_gpu(self) -> Self:
-        if self.gpu_type is not None and self.gpu is None:
-            raise ValueError("gpu_type says which GPU, and gpu is not declared: say how many")
-        if self.without_gpu is not None and self.gpu is None:
-            raise ValueError("without_gpu says what to do without a GPU, and gpu is not declared: say how many")
+    def _all_of_a_gpu(self) -> Self:
+        for name, says in OF_A_GPU.items():
+            if getattr(self, name) is not None and self.gpu is None:
+                raise ValueError(f"{name} says {says}, and gpu is not declared: say how many")
+        if self.gpu_slice is not None and self.gpu != 1:
+            raise ValueError(f"gpu_slice is a part of one GPU, and gpu asks for {self.gpu}: declare one of them, or gpu: 1")
         return self
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Decimal
 from enum import StrEnum
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
@@ -40,10 +41,12 @@ class Optimise(Declared):
     `rows` of the evaluation, else of the training, else of the input example are answered by the model and by each
     variant; `tolerance` holds for every number that `outputs` does not name; labels, texts and whole numbers must be
     equal. So many of the rows `may_differ`. `seconds` is how long each is measured, alone and in batches of 64.
-    `serve` names the variant that goes into the Bento; without it, each is only kept beside the revision.
+    `serve` names the variant that goes into the Bento; without it, each is only kept beside the revision. `compile` has the
+    service compile a PyTorch model (torch.compile) before it is ready; without `variants` none is then made.
     """
 
-    variants: Annotated[tuple[Variant, ...], Field(min_length=1)] = (Variant.ONNX,)
+    variants: tuple[Variant, ...] = (Variant.ONNX,)
+    compile: bool = False
     serve: Variant | None = None
     rows: Annotated[int, Field(ge=1, le=MOST_ROWS)] = 200
     tolerance: Tolerance = Tolerance(absolute=SMALL, relative=SMALL)
@@ -51,8 +54,18 @@ class Optimise(Declared):
     may_differ: Annotated[int, Field(ge=0, lt=MOST_ROWS)] = 0
     seconds: Annotated[float, Field(gt=0, le=60)] = 1.0
 
+    @model_validator(mode="before")
+    @classmethod
+    def _compiled_without_variants(cls, given: Any) -> Any:
+        compiles = isinstance(given, Mapping) and given.get("compile") is True
+        return {"variants": (), **given} if compiles else given
+
     @model_validator(mode="after")
     def _served_is_made(self) -> Self:
+        if not self.variants and not self.compile:
+            raise ValueError("variants must name one at least, where compile is not declared")
+        if self.compile and self.serve is not None:
+            raise ValueError(f"compile is for the model itself, and serve puts {self.serve} in its place: declare one of them")
         if len(set(self.variants)) != len(self.variants):
             raise ValueError("variants must not repeat")
         if self.serve is not None and self.serve not in self.variants:

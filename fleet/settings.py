@@ -16,6 +16,8 @@ from fleet.errors import InputError
 PREFIX = "CONVOY_"
 STACK_MARK = "CONVOY_STACK_ID"
 """Set by the local stack on every process it starts, so that none is ever left behind."""
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+"""What says to CUDA which devices a process may use."""
 PROJECT = "CONVOY_PROJECT"
 """Set by the local stack for Prefect, which finds the flows below it (prefect.yaml)."""
 
@@ -129,9 +131,15 @@ def _settings(variables: tuple[tuple[str, str], ...]) -> Settings:
 
 
 def inherited_environment() -> dict[str, str]:
-    """Return what a child process may inherit: where things are and how text is encoded, never a credential."""
-    kept = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "SSL_CERT_FILE")
+    """Return what a child process may inherit: where things are, how text is encoded and which GPUs are shown, never a credential."""
+    kept = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "SSL_CERT_FILE", VISIBLE)
     return {name: os.environ[name] for name in kept if name in os.environ}
+
+
+def visible_slice() -> str:
+    """Return the slice of a GPU (MIG) that CUDA is shown here, nothing where it is shown none."""
+    shown = os.environ.get(VISIBLE, "")
+    return shown if shown.startswith("MIG-") else ""
 
 
 def installer_environment() -> dict[str, str]:

@@ -63,7 +63,7 @@ class Asked:
 def optimise(work: Work, source: Source) -> tuple[str, ...]:
     """Make the declared variants and hold each against the model; returns why the release may not go on, or nothing."""
     declared = work.declared.optimise
-    if declared is None:
+    if declared is None or not declared.variants:
         return ()
     work.check()
     work.journal.effect(effects.OPTIMISE, lambda: _optimised(work, source, declared), source_digest=source.digest)

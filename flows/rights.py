@@ -52,4 +52,5 @@ def build_options(declared: Model, fleet_folder: Path) -> BuildOptions:
     lock = dependencies.lock if dependencies else None
     pins = None if lock is None else read_pins(fleet_folder / lock)
     image = declared.image
-    return BuildOptions(image.base_image, image.system_packages, pins, image.resources.asked())
+    compiles = declared.optimise is not None and declared.optimise.compile
+    return BuildOptions(image.base_image, image.system_packages, pins, image.resources.asked(), compile=compiles)

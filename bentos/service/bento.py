@@ -16,6 +16,8 @@ from .settings import read_settings
 
 RESOURCES = Path(__file__).resolve().parents[1] / "resources.json"
 """What a server asks for, as fleet.yaml declares it; absent where it declares nothing."""
+OURS = frozenset({"gpu_slice", "gpu_provider", "without_gpu"})
+"""What of it BentoML has no word for: it is for our server and for whoever places it."""
 
 
 def asked_for() -> dict[str, Any]:
@@ -23,8 +25,7 @@ def asked_for() -> dict[str, Any]:
     if not RESOURCES.is_file():
         return {}
     asked = json.loads(RESOURCES.read_text(encoding="utf-8"))
-    # what is done where there is no GPU is for our server alone to know
-    return {"resources": {name: value for name, value in asked.items() if name != "without_gpu"}}
+    return {"resources": {name: value for name, value in asked.items() if name not in OURS}}
 
 
 @bentoml.service(

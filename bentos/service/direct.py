@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from .errors import ModelUnusable, told
 from .flavors import LOADERS, Flavor, NotDirect, kept_out
+from .modules import ON_CPU
 from .prediction import Direct
 from .schema import stackable
 from .signature import Signature, compiled, declares_params
@@ -24,17 +25,22 @@ class Plan:
     signature: Signature
     example: str | None
 
-    def load(self) -> Direct:
-        """Load the model by its library; raises NotDirect where that cannot be. It runs the model's own code."""
+    def load(self, device: str = ON_CPU, compiled: bool = False) -> Direct:
+        """Load the model by its library; raises NotDirect where that cannot be. It runs the model's own code.
+
+        PyTorch's go to the device, and are compiled where that is asked for.
+        """
         _, loader = LOADERS[self.loader]
         try:
             with kept_out():
-                ask = loader(self.flavor)
+                ask = loader(replace(self.flavor, device=device, compiled=compiled))
         except NotDirect:
             raise
         except BaseException as problem:  # loading runs the model's code; MLflow is asked next and says what is wrong
             raise NotDirect(f"{self.library} did not load it ({told(problem)})") from problem
-        return Direct(self.library, ask)
+        # What waits for a GPU, or for another thread, does not answer in the event loop
+        path = f"{self.library}, compiled" if compiled else self.library
+        return Direct(path, ask, light=device == ON_CPU and not compiled)
 
 
 def plan(folder: Path) -> Plan:

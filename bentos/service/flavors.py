@@ -21,9 +21,11 @@ import numpy as np
 
 from .errors import ServiceError
 from .linear import straight
+from .modules import ON_CPU, Compiled, eager
 
 Ask = Callable[[Any], Any]
 KEPT_OUT = ("pandas", "mlflow")
+TORCH = "mlflow.pytorch"
 SKLEARN_ASKS = frozenset({"predict", "predict_proba", "predict_log_proba", "predict_joint_log_proba"})
 PICKLES = {"pickle": "pickle", "cloudpickle": "cloudpickle"}
 
@@ -36,7 +38,8 @@ class NotDirect(ServiceError):
 class Flavor:
     """A model's files and how MLflow was told to load and ask them.
 
-    `frame` says whether its signature names columns, `whole` whether all of them are whole numbers.
+    `frame` says whether its signature names columns, `whole` whether all of them are whole numbers. `device` is where a PyTorch
+    module is asked, by PyTorch's name, and `compiled` whether it is compiled.
     """
 
     folder: Path
@@ -44,6 +47,8 @@ class Flavor:
     ask: str
     frame: bool
     whole: bool = False
+    device: str = ON_CPU
+    compiled: bool = False
 
     def file(self, *keys: str) -> Path:
         """Return the file that the first of some entries names; raises NotDirect for one outside of the folder."""
@@ -140,28 +145,50 @@ def onnx(flavor: Flavor) -> Ask:
     return ask
 
 
-def pytorch(flavor: Flavor) -> Ask:
-    """Return what runs a PyTorch module, pickled or exported, on the CPU and without gradients."""
-    import torch
+@dataclass(frozen=True, slots=True)
+class Module:
+    """A PyTorch module that answers an array of rows, each of its columns apart where the signature names columns."""
 
-    if torch.cuda.is_available():
-        raise NotDirect("a GPU is here, which MLflow places PyTorch models on")
-    folder = flavor.file("model_data")
-    if (folder / "model.pth").is_file():
-        model = torch.load(folder / "model.pth", pickle_module=_pickles(), weights_only=False)
-        model.eval()
-    else:
-        model = torch.export.load(folder / "model.pt2").module()
+    run: Callable[[Any], Any]
+    frame: bool
 
-    def ask(rows: Any) -> Any:
-        with torch.no_grad():
-            found = model(torch.from_numpy(rows.astype(np.float32) if flavor.frame else rows)).numpy()
-        if not flavor.frame:
+    def __call__(self, rows: Any) -> Any:
+        """Return the module's answer."""
+        found = self.run(self._typed(rows))
+        if not self.frame:
             return found
         columns = found.reshape(len(found), -1)
         return {str(at): columns[:, at] for at in range(columns.shape[1])}
 
-    return ask
+    @property
+    def compiled(self) -> bool:
+        """Whether it is compiled."""
+        return isinstance(self.run, Compiled)
+
+    def warm(self, one: Any, most: int) -> None:
+        """Compile it with an array of one row, where it is to be compiled; raises ModelUnusable."""
+        if isinstance(self.run, Compiled):
+            self.run.warm(self._typed(one), most)
+
+    def _typed(self, rows: Any) -> Any:
+        return rows.astype(np.float32) if self.frame else rows
+
+
+def pytorch(flavor: Flavor) -> Ask:
+    """Return what runs a PyTorch module, pickled or exported, on its device and without gradients."""
+    import torch
+
+    if flavor.device == ON_CPU and torch.cuda.is_available():
+        raise NotDirect("a GPU is here, which MLflow places PyTorch models on")
+    folder = flavor.file("model_data")
+    if (folder / "model.pth").is_file():
+        model = torch.load(folder / "model.pth", map_location=flavor.device, pickle_module=_pickles(), weights_only=False)
+        model.eval()
+    else:
+        from torch.export.passes import move_to_device_pass
+
+        model = move_to_device_pass(torch.export.load(folder / "model.pt2"), flavor.device).module()
+    return Module((Compiled if flavor.compiled else eager)(model, flavor.device), flavor.frame)
 
 
 LOADERS: dict[str, tuple[str, Callable[[Flavor], Ask]]] = {
@@ -169,7 +196,7 @@ LOADERS: dict[str, tuple[str, Callable[[Flavor], Ask]]] = {
     "mlflow.lightgbm": ("lightgbm", lightgbm),
     "mlflow.xgboost": ("xgboost", xgboost),
     "mlflow.onnx": ("onnx", onnx),
-    "mlflow.pytorch": ("pytorch", pytorch),
+    TORCH: ("pytorch", pytorch),
 }
 """MLflow's loader module of a pyfunc: its flavour's name, and who loads it here."""
 

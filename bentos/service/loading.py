@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Protocol
 
-from .device import Device, device_of
+from .device import Device, compiles, device_of
 from .direct import Plan, plan, read_document
-from .errors import ModelUnusable, ServiceError
-from .flavors import LOADERS, NotDirect, kept_out
+from .errors import ModelUnusable, ServiceError, Unfit, told
+from .flavors import LOADERS, TORCH, Module, NotDirect, kept_out
+from .modules import name_of, placed
 from .parity import Expected, compare, stands_alone
 from .prediction import Direct, Pyfunc
 from .probes import EXAMPLE, Probe, probes
@@ -17,9 +19,10 @@ from .scorer import Label, Scorer, load, read_label
 from .settings import ServiceSettings
 from .signature import compiled, declares_params
 from .variant import Variant, load_variant
-from .warming import rows_of_example, warm
+from .warming import ZEROS, most_rows, one_row, rows_of_example, warm, warm_sizes
 
 EXAMPLE_ROWS = 8
+COMPILED = "optimise.compile is declared"
 
 
 class OnlyMlflow(ServiceError):
@@ -49,7 +52,7 @@ class _ByMlflow:
         example = rows_of_example(self.scorer, EXAMPLE_ROWS) if self.known else None
         together = example is not None and stands_alone(self.scorer, [example])
         predictor = Pyfunc(self.scorer.signature, self.scorer.pyfunc, together)
-        notes = {"path": predictor.path, "because": self.because, "together": together, **_noted(self.device.of_mlflow())}
+        notes = {"path": predictor.path, "because": self.because, "together": together, **_noted(self.device)}
         return replace(self.scorer, direct=predictor, notes=notes), made_from
 
 
@@ -59,10 +62,15 @@ class _Directly:
     predictor: Direct
     expected: Expected
     device: Device
+    settings: ServiceSettings
     tried: tuple[Probe, ...] = field(default_factory=tuple)
 
     def warmed(self) -> tuple[Scorer, str]:
-        """Raises OnlyMlflow where it answers otherwise than MLflow does, ModelUnusable where it fails on its own example."""
+        """Raises OnlyMlflow where it answers otherwise than MLflow does, ModelUnusable where it fails on its own example.
+
+        What is compiled is compiled before it is compared, so that what is compared is what answers later.
+        """
+        was_compiled = self._sized()
         try:
             answers = self.expected.answers()
         except NotDirect as problem:
@@ -83,17 +91,43 @@ class _Directly:
             "together": together,
             **_noted(self.device),
         }
+        if was_compiled and not together:
+            raise ModelUnusable(f"{COMPILED}, and its rows mind one another, or were not seen not to")
         schema = Schema(self.scorer.signature, stacked=True, refuses=found.refuses)
         return replace(self.scorer, direct=replace(self.predictor, together=together), compiled=schema, notes=notes), found.on
+
+    def _sized(self) -> bool:
+        """Make a module ready for as few and as many rows as a call may have, and say whether it was compiled."""
+        module = self.predictor.ask
+        if not isinstance(module, Module) or not (module.compiled or self.device.gpu is not None):
+            return False
+        one = one_row(self.scorer)
+        most = most_rows(self.settings, one)
+        try:
+            module.warm(one.block, most)
+            warm_sizes(self.scorer, one, (1, most))
+        except ModelUnusable:
+            self.expected.close()
+            raise
+        return module.compiled
 
 
 @dataclass(frozen=True, slots=True)
 class _Variant:
     scorer: Scorer
+    settings: ServiceSettings
+    device: Device
 
     def warmed(self) -> tuple[Scorer, str]:
         """Raises ModelUnusable where it fails; that it answers as the model does was found out before it was packaged."""
-        return self.scorer, warm(self.scorer)
+        made_from = warm(self.scorer)
+        if self.device.gpu is None or made_from != ZEROS:
+            return self.scorer, made_from
+        one = one_row(self.scorer)
+        # TensorRT builds again for what lies beyond all it has seen: the fewest and the most rows of a call
+        most = most_rows(self.settings, one)
+        warm_sizes(self.scorer, one, (most,))
+        return self.scorer, f"{made_from}, and {most} in one call"
 
 
 def loading(settings: ServiceSettings, revision: str, because: str) -> Loaded:
@@ -102,7 +136,7 @@ def loading(settings: ServiceSettings, revision: str, because: str) -> Loaded:
     Raises ModelUnusable for one that cannot be loaded, or not on the device that its revision declares; OnlyMlflow for one
     that its own library does not load.
     """
-    device = device_of(settings)
+    device = device_of(settings, revision)
     label = read_label(settings.label_file)
     name = settings.model or label.model
     if settings.variant_folder.is_dir():
@@ -112,8 +146,12 @@ def loading(settings: ServiceSettings, revision: str, because: str) -> Loaded:
         tried = probes(planned)
         expected = Expected(settings.model_folder, tried, revision, settings.parity)
         if not expected.because:
-            return _direct(planned, Label(name, label.version), expected, device, tried)
+            return replace(_direct(planned, Label(name, label.version), expected, device, settings), tried=tried)
         planned = expected.because
+    if compiles(settings.root / "src"):
+        raise ModelUnusable(f"{COMPILED}, and the model is asked through MLflow: {planned}")
+    if device.gpu is not None:
+        device = placed(device) if _is_torch(settings.model_folder) else device.of_mlflow()
     scorer = load(settings.model_folder, label, name)
     return _ByMlflow(scorer, planned, scorer.pyfunc.loader_module in LOADERS, device)
 
@@ -150,22 +188,43 @@ def _variant(settings: ServiceSettings, named: Label, device: Device) -> _Varian
         **_noted(onnx.device),
     }
     schema = Schema(signature, stacked=stacked, refuses=onnx.refuses)
-    return _Variant(Scorer(named.model, named.version, signature, onnx, predictor, schema, notes))
+    return _Variant(Scorer(named.model, named.version, signature, onnx, predictor, schema, notes), settings, onnx.device)
 
 
-def _direct(planned: Plan, named: Label, expected: Expected, device: Device, tried: tuple[Probe, ...]) -> _Directly:
+def _is_torch(folder: Path) -> bool:
     try:
-        predictor = planned.load()
+        flavors = read_document(folder).get("flavors")
+        return str(flavors["python_function"]["loader_module"]) == TORCH if isinstance(flavors, dict) else False
+    except (ModelUnusable, KeyError, TypeError):
+        return False  # MLflow says what is wrong
+
+
+def _direct(planned: Plan, named: Label, expected: Expected, device: Device, settings: ServiceSettings) -> _Directly:
+    try:
+        predictor, device = _loaded(planned, device, compiles(settings.root / "src"))
     except NotDirect as problem:
         expected.close()
         if isinstance(problem.__cause__, ImportError | None):
             # no memory now, say, need not be so the next time
             expected.differ(str(problem))
         raise OnlyMlflow(str(problem)) from problem
-    try:
-        device = device.of_library(predictor.path)
-    except ModelUnusable:
+    except Unfit:
         expected.close()
         raise
     scorer = Scorer(named.model, named.version, planned.signature, None, predictor, Schema(planned.signature, stacked=True))
-    return _Directly(scorer, predictor, expected, device, tried)
+    return _Directly(scorer, predictor, expected, device, settings)
+
+
+def _loaded(planned: Plan, device: Device, compiled: bool) -> tuple[Direct, Device]:
+    """Return a model, loaded by its library, and where it is asked; raises ModelUnusable where that is not what is declared."""
+    if planned.loader != TORCH:
+        if compiled:
+            raise ModelUnusable(f"{COMPILED}, which is for PyTorch models, and this one is asked by {planned.library}")
+        predictor = planned.load()
+        return predictor, device.of_library(predictor.path)
+    try:
+        with kept_out():
+            device = placed(device)
+    except ImportError as problem:
+        raise NotDirect(f"pytorch did not load it ({told(problem)})") from problem
+    return planned.load(name_of(device), compiled), device

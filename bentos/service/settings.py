@@ -22,6 +22,8 @@ QUIET = {
     "DO_NOT_TRACK": "true",
     "PYTHONDONTWRITEBYTECODE": "1",
 }
+EXACT = {"NVIDIA_TF32_OVERRIDE": "0"}
+"""NVIDIA's libraries calculate 32-bit matrices in 19 bits (TF32) where that is quicker; the gates saw answers in 32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,8 @@ class ServiceSettings:
     nowhere. `health_route` and `predict_route` are where Vertex AI asks, beside the paths that always answer. `direct` says
     whether the model's own library is asked where it answers as MLflow does (`auto`) or never (`off`), `parity` names the
     file that keeps MLflow's answers for the next process that compares. `gpu` is which of the machine's GPUs is asked where
-    the revision declares one, `gpu_memory_mib` the most that a variant may take of its memory, 0 for all. `trace_rate` is how
+    the revision declares one, `gpu_memory_mib` the most that a model may take of its memory, 0 for all, `gpu_cache` the folder
+    in which TensorRT keeps what it builds, None for nowhere. `trace_rate` is how
     many requests in a million are traced that do not say so themselves. `capture` is the folder that answered rows are kept
     in, `usage` the file of counters that outlives the process; without them nothing is kept.
     """
@@ -61,6 +64,7 @@ class ServiceSettings:
     usage: Path | None = None
     gpu: int = 0
     gpu_memory_mib: int = 0
+    gpu_cache: Path | None = None
     grpc_port: int | None = None
     body_seconds: int = 60
     health_route: str | None = None
@@ -136,8 +140,10 @@ def handed_on(changes: Mapping[str, str]) -> dict[str, str]:
 
 
 def quiet_libraries() -> None:
-    """Switch off the telemetry of what the service imports, and bytecode files beside the verified ones."""
+    """Switch off the telemetry of what the service imports, bytecode files beside the verified ones, and rounding that nobody asked for."""
     os.environ.update(QUIET)
+    for name, value in EXACT.items():
+        os.environ.setdefault(name, value)
 
 
 def _of_clouds(source: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
@@ -152,7 +158,7 @@ def _check_together(values: Mapping[str, Any]) -> None:
 
 
 def _value(name: str, text: str, variable: str) -> Any:
-    if name in ("root", "capture", "usage", "parity"):
+    if name in ("root", "capture", "usage", "parity", "gpu_cache"):
         return Path(text).absolute()
     if name in LARGEST:
         least, most = SMALLEST.get(name, 1), LARGEST[name]

@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from .device import CUDA, Device
+from .device import SPOKEN, Device
 from .errors import BadRequest, ModelUnusable, told
 from .schema import Rows
 
 GRAPH, DOCUMENT = "model.onnx", "variant.json"
+HALF = "onnx-fp16"
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,18 +174,36 @@ def loaded(graph: Path | bytes, document: Document, device: Device | None = None
     import onnxruntime
 
     device = device or Device()
-    if device.gpu is not None and CUDA not in onnxruntime.get_available_providers():
-        device = device.without("ONNX Runtime here has no CUDA (onnxruntime-gpu has)")
+    if device.gpu is not None and device.provider not in onnxruntime.get_available_providers():
+        device = device.without(f"ONNX Runtime here has no {SPOKEN[device.provider]} (onnxruntime-gpu has)")
+    session = _session(graph, device, document)
+    if device.gpu is not None:
+        placed = _placed(session, device)
+        # What was made may be on another device than the one that is declared in its place
+        session, device = (session if placed.gpu is not None else _session(graph, placed, document)), placed
+    return OnnxVariant(session, document, device)
+
+
+def _session(graph: Path | bytes, device: Device, document: Document) -> Any:
+    import onnxruntime
 
     options = onnxruntime.SessionOptions()
     # One process answers one batch at a time; threads of ONNX Runtime would spin beside the event loop
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    if device.gpu is not None:
+        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     source = graph if isinstance(graph, bytes) else str(graph)
-    session = onnxruntime.InferenceSession(source, options, providers=device.providers)
-    if device.gpu is not None and session.get_providers()[0] != CUDA:
-        device = device.without("ONNX Runtime could not load CUDA (its log says why)")
-    return OnnxVariant(session, document, device)
+    # TensorRT calculates in 16 bits what the parity gate has seen in 16 bits, and nothing else
+    return onnxruntime.InferenceSession(source, options, providers=device.providers(half=document.kind == HALF))
+
+
+def _placed(session: Any, device: Device) -> Device:
+    """Return where ONNX Runtime has put the graph; raises ModelUnusable where that is not what is declared."""
+    if session.get_providers()[0] != device.provider:
+        return device.without(f"ONNX Runtime could not load {SPOKEN[device.provider]} (its log says why)")
+    found = [(part.ep_name, node.op_type) for part in session.get_provider_graph_assignment_info() for node in part.get_nodes()]
+    return device.where(found)
 
 
 def _fed(feed: Feed, columns: Any) -> Any:

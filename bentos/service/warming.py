@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import orjson
 
 from .errors import BadRequest, ModelFailed, ModelUnusable, told
-from .scorer import Scorer
+from .schema import Rows, joined
+from .scorer import Scorer, parsed
+from .settings import ServiceSettings
 from .tensors import Field, Text
 
 MOMENT = "1970-01-01T00:00:00Z"
 WARM_ROWS = 1
+ZEROS = "a row of zeros"
 
 
 def warm(scorer: Scorer) -> str:
@@ -32,10 +36,33 @@ def warm(scorer: Scorer) -> str:
     if any(field.text is Text.JSON for field in scorer.signature.inputs):
         return "nothing (no input example, and the signature is nested)"
     try:
-        scorer.answer(_request([_zero(field) for field in scorer.signature.inputs]))
+        scorer.answer(_zeros(scorer))
     except (ModelFailed, BadRequest) as problem:
-        return f"a row of zeros, which the model refused ({problem})"
-    return "a row of zeros"
+        return f"{ZEROS}, which the model refused ({problem})"
+    return ZEROS
+
+
+def one_row(scorer: Scorer) -> Rows:
+    """Return a row of zeros as the model's schema reads it."""
+    return scorer.asked(parsed(_zeros(scorer))["inputs"]).rows
+
+
+def most_rows(settings: ServiceSettings, one: Rows) -> int:
+    """Return how many such rows one call has at most, since what waits is bounded in bytes too."""
+    arrays = one.arrays.values() if one.block is None else (one.block,)
+    return max(1, min(settings.batch_rows, settings.queue_bytes // max(1, sum(array.nbytes for array in arrays))))
+
+
+def warm_sizes(scorer: Scorer, one: Rows, sizes: Iterable[int]) -> None:
+    """Make a prediction with each number of rows: where kernels, graphs and memory are made for a size, no caller waits for them.
+
+    Raises ModelUnusable for a number that the model does not answer.
+    """
+    for size in sizes:
+        try:
+            scorer.predictor.predict(joined([one] * size), {})
+        except Exception as problem:
+            raise ModelUnusable(f"the model does not answer {size} rows in one call ({told(problem)})") from problem
 
 
 def rows_of_example(scorer: Scorer, rows: int) -> bytes | None:
@@ -63,6 +90,10 @@ def _zero(field: Field) -> dict[str, Any]:
     for size in tail:
         count *= size
     return {"name": field.name, "datatype": field.datatype, "shape": [1, *tail], "data": [value] * count}
+
+
+def _zeros(scorer: Scorer) -> bytes:
+    return _request([_zero(field) for field in scorer.signature.inputs])
 
 
 def _request(tensors: list[dict[str, Any]]) -> bytes:

@@ -21,6 +21,7 @@ from clouds.local.placements import (
     program_name,
     revision_root,
 )
+from clouds.local.slices import check_slice
 from clouds.local.supervisor import STOPPED_STATES, Supervisor
 from clouds.serving import Capability, Deployment, Fetch, RevisionStatus, State, Support
 from fleet.contained import root_of
@@ -55,11 +56,12 @@ class LocalTarget:
         """Unpack the revision from the region's store, verify it, and have one process serve it.
 
         A process that gave up is started again. Raises IntegrityError, with nothing started, for wrong bytes; NotSupported for
-        a container of its own that this machine cannot keep apart.
+        a container of its own that this machine cannot keep apart, and for a slice of a GPU that it does not show.
         """
         with self._alone(deployment.region):
             self._unpack(deployment, fetch)
             check_servable(revision_root(self.home, deployment))
+            check_slice(revision_root(self.home, deployment))
             self._serve(self._place(deployment))
 
     def status(self, model: str, region: str) -> tuple[RevisionStatus, ...]:

@@ -28,6 +28,7 @@ from clouds.local.contained import check_servable
 from clouds.local.files import private_folder, tail, write_private
 from clouds.local.health import READY_PATH
 from clouds.local.placements import HOST, PREFIX, manifest_file, serving_command, serving_environment
+from clouds.local.slices import check_slice
 from clouds.serving import Deployment, Endpoint, Fetch
 from fleet.errors import OperationFailed
 from fleet.headers import REVISION_HEADER
@@ -122,6 +123,7 @@ def trial(deployment: Deployment, fetch: Fetch, folder: Path, stack_id: str, set
     try:
         fetch(deployment.digest, root)
         check_servable(root)
+        check_slice(root)
         write_private(manifest_file(root), manifest_named(root, deployment.digest).to_bytes())
         found = _spawn(deployment, root, stack_id, settings)
         try:

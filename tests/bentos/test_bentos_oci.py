@@ -159,11 +159,18 @@ def test_an_image_for_two_platforms_is_one_index_with_a_base_and_an_environment_
 
 
 def test_resources_with_a_gpu_are_labels_and_ask_for_its_devices(logistic_bento, environment, tmp_path):
-    written(logistic_bento, tmp_path / "image", root_folder(tmp_path / "root"), environment, resources={"gpu": 1, "gpu_type": "nvidia-l4"})
+    written(
+        logistic_bento,
+        tmp_path / "image",
+        root_folder(tmp_path / "root"),
+        environment,
+        resources={"gpu": 1, "gpu_type": "nvidia-l4", "gpu_slice": "mig-1g.6gb"},
+    )
     config = image_for(tmp_path / "image", AMD64)[1]["config"]
 
     assert {"NVIDIA_VISIBLE_DEVICES=all", "NVIDIA_DRIVER_CAPABILITIES=compute,utility"} <= set(config["Env"])
     assert (config["Labels"]["convoy.resources.gpu"], config["Labels"]["convoy.resources.gpu_type"]) == ("1", "nvidia-l4")
+    assert config["Labels"]["convoy.resources.gpu_slice"] == "mig-1g.6gb"
 
 
 def test_a_layer_of_a_large_file_is_written_with_little_memory(tmp_path):

@@ -21,6 +21,7 @@ from support.ports import free_port
 READY_SECONDS = 120
 CUDA = "nvidia/cuda@sha256:" + "c" * 64
 GPU = {"cpu": "2", "memory": "4Gi", "gpu": 1, "gpu_type": "nvidia-l4"}
+OURS = {"gpu_slice": "mig-1g.10gb", "gpu_provider": "tensorrt", "without_gpu": "cpu"}
 
 
 def bentoml(*arguments, home):
@@ -59,7 +60,7 @@ def test_a_bento_as_one_file_is_the_same_every_time_and_takes_no_name_that_is_ta
 @pytest.fixture(scope="module")
 def gpu_bento(logistic_model, tmp_path_factory):
     to = tmp_path_factory.mktemp("gpu") / "bento"
-    build(logistic_model, "employment", "3", to, BuildOptions(base_image=CUDA, resources=GPU | {"without_gpu": "cpu"}))
+    build(logistic_model, "employment", "3", to, BuildOptions(base_image=CUDA, resources=GPU | OURS))
     return to
 
 
@@ -68,9 +69,17 @@ def test_declared_resources_are_those_of_the_bentos_service_and_its_image_is_cud
 
     assert document["services"][0]["config"]["resources"] == GPU
     assert f"FROM {CUDA}" in (gpu_bento / "env" / "docker" / "Dockerfile").read_text()
-    assert json.loads((gpu_bento / "src" / "resources.json").read_text()) == GPU | {"without_gpu": "cpu"}
+    assert json.loads((gpu_bento / "src" / "resources.json").read_text()) == GPU | OURS
     assert "resources" not in yaml.safe_load((logistic_bento / "bento.yaml").read_text())["services"][0]["config"]
     assert not (logistic_bento / "src" / "resources.json").exists()
+
+
+def test_that_a_model_is_compiled_is_part_of_its_revision_and_without_it_nothing_is_added(logistic_model, logistic_bento, tmp_path):
+    compiled = build(logistic_model, "employment", "3", tmp_path / "bento", BuildOptions(compile=True))
+
+    assert json.loads((tmp_path / "bento" / "src" / "optimise.json").read_text()) == {"compile": True}
+    added = {entry.path for entry in compiled.entries} - {entry.path for entry in manifest_of(logistic_bento).entries}
+    assert added == {"src/optimise.json"}
 
 
 def test_a_bento_that_asks_for_a_gpu_serves_without_one_where_that_is_declared_and_says_so(gpu_bento, tmp_path):

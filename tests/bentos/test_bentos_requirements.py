@@ -4,7 +4,8 @@ from importlib import metadata
 import pytest
 
 from bentos.lock import gpu_pins, own_pins
-from bentos.requirements import VARIANT_NEEDS, components, locked, pins_of, unpinned
+from bentos.requirements import VARIANT_NEEDS, _beside_gpu, components, locked, pins_of, unpinned
+from fleet.components import Component
 from fleet.errors import InputError
 from fleet.pins import Pin
 
@@ -83,3 +84,11 @@ def test_another_version_of_it_than_the_one_that_the_gates_ran_on_is_refused(mon
 
     with pytest.raises(InputError, match=r"'onnxruntime-gpu==1\.0\.0': stands in the place of onnxruntime beside a GPU, where \d"):
         locked(VARIANT_NEEDS, gpu=True)
+
+
+@pytest.mark.parametrize("version", ["2.15.0", "2.15.0+cu132"])
+def test_beside_a_gpu_pytorch_must_not_be_a_build_for_the_cpu_alone(version):
+    torch = Component("torch", version)
+    assert _beside_gpu(torch) == torch
+    with pytest.raises(InputError, match=r"'torch==2\.15\.0\+cpu': is built without CUDA, and the model is to be asked on a GPU"):
+        _beside_gpu(Component("torch", "2.15.0+cpu"))

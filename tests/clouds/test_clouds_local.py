@@ -19,7 +19,7 @@ from clouds.local.target import LocalTarget
 from clouds.serving import Deployment, State
 from clouds.unpacked import unpacked
 from fleet.canonical import digest_of, short
-from fleet.errors import OperationFailed, Unreachable
+from fleet.errors import NotSupported, OperationFailed, Unreachable
 from fleet.home import Home
 from fleet.manifest import manifest_of
 from fleet.settings import STACK_MARK
@@ -71,6 +71,43 @@ def test_deploying_twice_is_one_process(target: LocalTarget, made: Made) -> None
     first = ready(target, made)
     target.deploy(deployment(made), made.fetch)
     assert ready(target, made).pid == first.pid
+
+
+def asks_for_a_slice(home: Home, **more: str) -> Made:
+    made = make_revision(home.root.parent / "sliced")
+    (made.folder / "src" / "resources.json").write_text(json.dumps({"gpu": 1, "gpu_slice": "mig-1g.10gb", **more}))
+    return Made(manifest_of(made.folder).digest, made.folder)
+
+
+@pytest.mark.parametrize("shown", [None, "0", "GPU-5d6f"])
+def test_a_revision_that_asks_for_a_slice_of_a_gpu_is_refused_where_none_is_shown(
+    target: LocalTarget, home: Home, monkeypatch: pytest.MonkeyPatch, shown: str | None
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if shown:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", shown)
+    made = asks_for_a_slice(home)
+    with pytest.raises(NotSupported, match=r"slice mig-1g.10gb of a GPU.* CUDA_VISIBLE_DEVICES names no MIG device"):
+        target.deploy(deployment(made), made.fetch)
+    assert target.status(MODEL, REGION) == ()
+
+
+def test_a_revision_that_may_answer_on_the_cpu_is_started_without_a_slice(
+    target: LocalTarget, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    made = asks_for_a_slice(home, without_gpu="cpu")
+    target.deploy(deployment(made), made.fetch)
+    assert "CUDA_VISIBLE_DEVICES" not in ready(target, made).environ()
+
+
+def test_the_slice_that_is_shown_to_convoy_is_shown_to_a_revision_that_asks_for_one(
+    target: LocalTarget, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-5d6f")
+    asks = asks_for_a_slice(home)
+    target.deploy(deployment(asks), asks.fetch)
+    assert ready(target, asks).environ()["CUDA_VISIBLE_DEVICES"] == "MIG-5d6f"
 
 
 def test_the_process_knows_its_stack_and_its_revision_and_no_credential(
