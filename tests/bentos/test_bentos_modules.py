@@ -98,6 +98,17 @@ def test_a_lane_answers_in_its_own_thread_and_goes_on_after_a_failure() -> None:
     assert lane.run(lambda: 7) == 7
 
 
+def test_rows_are_filled_up_to_the_next_size_cut_at_the_largest_and_answered_one_for_one() -> None:
+    """Without PyTorch: what a compiled module is given, and what is made of its answers."""
+    compiled, given = Compiled(None, "cpu", graphs=True), []
+    compiled._sizes = sizes(8)
+    compiled._run = lambda rows: given.append(len(rows)) or rows * 2
+    for count, calls in ((1, [1]), (2, [2]), (3, [4]), (5, [8]), (8, [8]), (20, [8, 8, 4]), (17, [8, 8, 1])):
+        assert (compiled(ROWS[:count]) == ROWS[:count] * 2).all()
+        assert given == calls
+        given.clear()
+
+
 @pytest.fixture
 def torch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
     found = pytest.importorskip("torch")

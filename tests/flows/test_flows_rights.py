@@ -12,6 +12,7 @@ import pytest
 from fleet.declared import Model
 from fleet.declared_gates import Gates
 from fleet.declared_image import Image
+from fleet.declared_optimise import Optimise
 from fleet.errors import InputError
 from fleet.evidence import GateOutcome
 from fleet.settings import Settings
@@ -113,3 +114,8 @@ def test_a_bento_is_built_with_the_declared_image_and_the_locks_hashes(folder: P
     options = build_options(declared, folder)
     assert (options.base_image, options.system_packages) == (image.base_image, ("libgomp1",))
     assert list(options.pins or ()) == ["rich"]
+
+
+def test_a_bento_is_told_that_its_model_is_compiled_only_where_that_is_declared(folder: Path) -> None:
+    said = [build_options(a_model(**more), folder).compile for more in ({}, {"optimise": Optimise()}, {"optimise": Optimise(compile=True)})]
+    assert said == [False, False, True]
