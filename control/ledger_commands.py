@@ -9,11 +9,10 @@ from pathlib import Path
 
 from rich.markup import escape
 
-from control.printing import out, print_json, progress
-from fleet.errors import Denied, UnknownName, Unreachable
+from control.printing import out, print_json
+from fleet.errors import UnknownName
 from flows.house import House
 from registry.anchors import Proven, held_alone, held_by, held_in, verify_all
-from registry.heads import SignedHead
 from registry.keys import trusted_in
 from registry.store import ContentStore
 
@@ -38,26 +37,13 @@ def verify(heads: Sequence[Path], key: Path | None, as_json: bool) -> None:
     """Verify the chain, the signed heads and their copies, and print what was found; raises LedgerBroken."""
     house = House.open()
     stores = {f"store {place.parent.name}": ContentStore.at(place) for place in sorted(house.home.regions.glob("*/store"))}
-    copies = {name: held_by(store, name) for name, store in stores.items()} | _at_addresses(house)
+    copies = {name: held_by(store, name) for name, store in stores.items()}
     copies |= {str(place): held_in(place) for place in heads if not place.is_file()}
     alone = [held_alone(place) for place in heads if place.is_file()]
     if not (alone or any(copies.values()) or house.ledger.tree_heads()):
         _say(Proven(house.ledger.verify(), 0, 0, (), ()), as_json)
         return
     _say(verify_all(house.ledger, trusted_in(key or house.home.ledger_keys), copies, alone), as_json)
-
-
-def _at_addresses(house: House) -> dict[str, tuple[SignedHead, ...]]:
-    """Return the heads in the regions' stores that are no folders; one that does not answer now is told of, and bears no witness."""
-    found: dict[str, tuple[SignedHead, ...]] = {}
-    for region, declared in house.fleet.regions.items() if house.fleet_file.exists() else ():
-        if declared.store is None:
-            continue
-        try:
-            found[f"store {region}"] = held_by(house.region_store(region), f"store {region}")
-        except (Unreachable, Denied) as problem:
-            progress.print(f"[yellow]warning[/] {escape(str(problem))}")
-    return found
 
 
 def _say(proven: Proven, as_json: bool) -> None:

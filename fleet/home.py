@@ -150,10 +150,6 @@ class Home:
         """The object store of one local region."""
         return self.region(region) / "store"
 
-    def store_credentials(self, region: str) -> Path:
-        """What opens a region's store in a provider's object store (JSON), readable by the owner alone; absent where the machine may."""
-        return self.root / "credentials" / "stores" / f"{region}.json"
-
     def captured(self, region: str) -> Path:
         """The rows that a local region answered: Parquet in its own store, bounded."""
         return self.region_store(region) / "captured"

@@ -24,7 +24,6 @@ from registry.keys import Keyring, Trusted, ensure_keyring, trusted_in
 from registry.leases import Leases
 from registry.ledger import Ledger
 from registry.models import MlflowModels
-from registry.opening import open_store
 from registry.referrers import newest_tuning
 from registry.store import ContentStore
 from traffic.edge_client import Edge
@@ -140,19 +139,8 @@ class House:
         return model_of(self.fleet, name)
 
     def region_store(self, region: str) -> ContentStore:
-        """Return the object store of a region: at its address, else a folder of the home."""
-        declared = self.fleet.regions.get(region)
-        if declared is None or declared.store is None:
-            return ContentStore.at(self.home.region_store(region))
-        if region not in self._opened:
-            file = self.home.store_credentials(region)
-            self._opened[region] = open_store(declared.store, declared.place, declared.store_endpoint, file)
-        return self._opened[region]
-
-    @cached_property
-    def _opened(self) -> dict[str, ContentStore]:
-        """The stores at addresses that were opened: each keeps its connections."""
-        return {}
+        """Return the object store of a region."""
+        return ContentStore.at(self.home.region_store(region))
 
     def captures(self, region: str) -> Captures:
         """Return the rows that a region answered."""

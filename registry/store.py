@@ -23,17 +23,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
-from uuid import uuid4
 
 import obstore
 from obstore import exceptions
 from obstore.store import LocalStore, ObjectStore
 
 from fleet.canonical import canonical_json, digest_of
-from fleet.errors import InputError, IntegrityError, OperationFailed, Refused, UnknownName
+from fleet.errors import ConvoyError, Denied, InputError, IntegrityError, OperationFailed, Refused, UnknownName, Unreachable
 from fleet.manifest import Manifest, manifest_of
 from registry.closed_world import clashes, differences
-from registry.store_errors import in_our_terms
 from registry.trees import pieces, unpack
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -304,14 +302,6 @@ class ContentStore:
         """Take the note away by which a document is found beside a digest; the document itself stays."""
         self._delete(_note("referrers", f"{_hex(subject)}/{_hex(digest)}"))
 
-    def rehearse(self) -> None:
-        """Write, read and delete an object that nobody needs; raises as the store does what it refuses."""
-        path = f"rehearsals/{uuid4().hex}"
-        self._create(path, b"rehearsal")
-        if self._read(path, path) != b"rehearsal":
-            raise IntegrityError(f"{path} in store {self.name}", "has other bytes than were written", "Look at who else writes there.")
-        self._delete(path)
-
     def _has(self, path: str) -> bool:
         with self._translated(path):
             try:
@@ -363,7 +353,20 @@ class ContentStore:
         try:
             yield
         except (FileNotFoundError, exceptions.BaseError) as problem:
-            raise in_our_terms(problem, subject, self.name) from problem
+            raise self._in_our_terms(problem, subject) from problem
+
+    def _in_our_terms(self, problem: FileNotFoundError | exceptions.BaseError, subject: str) -> ConvoyError:
+        # The lines behind the first are obstore's debugging.
+        says = str(problem).partition("\n")[0]
+        match problem:
+            case FileNotFoundError() | exceptions.NotFoundError():
+                return UnknownName(subject, f"is not in store {self.name}")
+            case exceptions.PermissionDeniedError() | exceptions.UnauthenticatedError():
+                return Denied(f"store {self.name}", "refused our credentials", "Check the region's credentials.")
+            case exceptions.GenericError():
+                return Unreachable(f"store {self.name}", f"failed at {subject} ({says})", "Check that it runs and has room.")
+            case _:
+                return OperationFailed(f"store {self.name}", f"failed at {subject} ({says})")
 
 
 def _stored(found: obstore.ObjectMeta) -> Stored:

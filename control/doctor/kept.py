@@ -6,17 +6,11 @@ import os
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from control.doctor.case import Case
 from control.doctor.findings import Finding, ok, problem, warning
 from fleet.canonical import short
-from fleet.errors import ConvoyError, Denied, Unreachable
 from fleet.home import Home
-from fleet.store_address import StoreAddress
-
-if TYPE_CHECKING:
-    from registry.store import ContentStore
 
 SLACK = timedelta(seconds=5)
 MIB = 1 << 20
@@ -45,44 +39,29 @@ def clock(case: Case) -> Iterator[Finding]:
 
 def stores(case: Case) -> Iterator[Finding]:
     """Whether the origin's and each region's store can be written."""
-    for name, place in _stores(case).items():
-        if isinstance(place, Path):
-            yield _folder(f"store of {name}", place)
+    for name, path in _stores(case).items():
+        if not path.exists():
+            yield ok(f"store of {name}", f"{path} is made by the first release")
+        elif not os.access(path, os.W_OK | os.X_OK) or os.statvfs(path).f_flag & READ_ONLY:
+            yield problem(f"store of {name}", f"{path} cannot be written", f"ls -ld {path}; findmnt -T {path}")
         else:
-            yield _at_its_address(case, name, place)
-
-
-def _folder(what: str, path: Path) -> Finding:
-    if not path.exists():
-        return ok(what, f"{path} is made by the first release")
-    if not os.access(path, os.W_OK | os.X_OK) or os.statvfs(path).f_flag & READ_ONLY:
-        return problem(what, f"{path} cannot be written", f"ls -ld {path}; findmnt -T {path}")
-    return ok(what, f"{path} can be written")
-
-
-def _at_its_address(case: Case, region: str, address: StoreAddress) -> Finding:
-    try:
-        case.house.region_store(region).rehearse()
-    except ConvoyError as trouble:
-        remedy = f"Look at {case.home.store_credentials(region)} and at what docs/stores.md says that its credentials must allow."
-        return problem(f"store of {region}", f"{address}: {trouble.reason}", remedy)
-    return ok(f"store of {region}", f"{address} takes, gives back and deletes an object")
+            yield ok(f"store of {name}", f"{path} can be written")
 
 
 def stored(case: Case) -> Iterator[Finding]:
     """Whether what serves, and what a rollback would bring back, is still stored everywhere."""
-    from flows.tending import store_of
     from flows.work import once_stable, stable_of
+    from registry.store import ContentStore
 
     house = case.house
-    there = {name: store_of(house, name) for name, place in _stores(case).items() if not isinstance(place, Path) or place.exists()}
+    there = {name: ContentStore.at(path) for name, path in _stores(case).items() if path.exists()}
     for model in house.fleet.models:
         stable = stable_of(house, model)
         if stable is None:
             continue
-        missing = [name for name, store in there.items() if _serves(case, model, name) and _lacks(store, stable.digest)]
+        missing = [name for name, store in there.items() if _serves(case, model, name) and not store.has_blob(stable.digest)]
         way_back = [found for found in once_stable(house, model) if found.digest != stable.digest][-1:]
-        gone = [found for found in way_back if "origin" not in there or _lacks(there["origin"], found.digest)]
+        gone = [found for found in way_back if "origin" not in there or not there["origin"].has_blob(found.digest)]
         if missing:
             reason = f"version {stable.version} ({short(stable.digest)}) is not in the store of {', '.join(missing)}"
             yield problem(f"stored {model}", reason, f"convoy release {model} --version {stable.version} --again")
@@ -133,18 +112,8 @@ def scratch(case: Case) -> Iterator[Finding]:
         yield ok("scratch", "no folder of an ended release is left")
 
 
-def _stores(case: Case) -> dict[str, Path | StoreAddress]:
-    """Return where each store is: a folder of this machine, or an address."""
-    declared = case.house.fleet.regions.items()
-    return {"origin": case.home.origin_store, **{name: region.store or case.home.region_store(name) for name, region in declared}}
-
-
-def _lacks(store: ContentStore, digest: str) -> bool:
-    try:
-        return not store.has_blob(digest)
-    except (Unreachable, Denied):
-        # A finding of its own tells
-        return False
+def _stores(case: Case) -> dict[str, Path]:
+    return {"origin": case.home.origin_store, **{region: case.home.region_store(region) for region in case.house.fleet.regions}}
 
 
 def _serves(case: Case, model: str, name: str) -> bool:
