@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
-from fleet.declared import Region
+from fleet.declared_region import Region
 from fleet.home import Home
 
 HOUR = "%Y-%m-%dT%HZ"

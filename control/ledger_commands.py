@@ -10,9 +10,10 @@ from pathlib import Path
 from rich.markup import escape
 
 from control.printing import out, print_json
-from fleet.errors import UnknownName
+from fleet.errors import ConvoyError, FleetFileError, LedgerBroken, UnknownName
 from flows.house import House
 from registry.anchors import Proven, held_alone, held_by, held_in, verify_all
+from registry.heads import SignedHead
 from registry.keys import trusted_in
 from registry.store import ContentStore
 
@@ -36,21 +37,48 @@ def show(stream: str | None, as_json: bool) -> None:
 def verify(heads: Sequence[Path], key: Path | None, as_json: bool) -> None:
     """Verify the chain, the signed heads and their copies, and print what was found; raises LedgerBroken."""
     house = House.open()
-    stores = {f"store {place.parent.name}": ContentStore.at(place) for place in sorted(house.home.regions.glob("*/store"))}
-    copies = {name: held_by(store, name) for name, store in stores.items()}
+    copies, unseen = _copies(house)
     copies |= {str(place): held_in(place) for place in heads if not place.is_file()}
     alone = [held_alone(place) for place in heads if place.is_file()]
     if not (alone or any(copies.values()) or house.ledger.tree_heads()):
-        _say(Proven(house.ledger.verify(), 0, 0, (), ()), as_json)
+        _say(Proven(house.ledger.verify(), 0, 0, (), ()), unseen, as_json)
         return
-    _say(verify_all(house.ledger, trusted_in(key or house.home.ledger_keys), copies, alone), as_json)
+    _say(verify_all(house.ledger, trusted_in(key or house.home.ledger_keys), copies, alone), unseen, as_json)
 
 
-def _say(proven: Proven, as_json: bool) -> None:
+def _copies(house: House) -> tuple[dict[str, tuple[SignedHead, ...]], list[str]]:
+    """Return the heads that each store holds, and why some stores that lie elsewhere were not looked at.
+
+    What lies in the home needs no fleet.yaml: a ledger must be verifiable without.
+    """
+    stores = {f"store {place.parent.name}": ContentStore.at(place) for place in sorted(house.home.regions.glob("*/store"))}
+    copies: dict[str, tuple[SignedHead, ...]] = {}
+    unseen: list[str] = []
+    try:
+        regions = [name for name, declared in house.fleet.regions.items() if declared.store is not None]
+    except FleetFileError as problem:
+        regions = []
+        if house.fleet_file.exists():
+            unseen.append(f"stores that fleet.yaml may have elsewhere ({problem.subject}: {problem.reason})")
+    for region in regions:
+        stores.pop(f"store {region}", None)
+        try:
+            copies[f"store {region}"] = held_by(house.region_store(region), f"store {region}")
+        except LedgerBroken:
+            raise
+        except ConvoyError as problem:
+            unseen.append(f"store {region} ({problem.subject}: {problem.reason})")
+    return {**{name: held_by(store, name) for name, store in stores.items()}, **copies}, unseen
+
+
+def _say(proven: Proven, unseen: Sequence[str], as_json: bool) -> None:
     if as_json:
-        print_json({"verified": True, **asdict(proven), "copies": dict(proven.copies)})
+        not_looked_at = {"not_looked_at": list(unseen)} if unseen else {}
+        print_json({"verified": True, **asdict(proven), "copies": dict(proven.copies), **not_looked_at})
         return
     out.print(f"The ledger verifies: {proven.events} events, no gap, every hash right.")
+    for each in unseen:
+        out.print(f"[yellow]Not looked at: {escape(each)}.[/]", soft_wrap=True)
     if not proven.heads:
         out.print("No head of it was signed yet: a tail that is cut off would not be seen.")
         return

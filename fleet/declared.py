@@ -5,55 +5,22 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from fleet.declared_gates import Gates
 from fleet.declared_image import Image
 from fleet.declared_optimise import Optimise
+from fleet.declared_region import Region, with_stores_apart
 from fleet.declared_replication import Grant, Replication
 from fleet.declared_traffic import Traffic, residency_problems
-from fleet.declaring import Declared, RelativePath
+from fleet.declaring import Declared, Money, Name, RelativePath, Text
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")]
 ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9_-]{0,62}[A-Za-z0-9])?$")]
-Text = Annotated[str, Field(min_length=1)]
 Rate = Annotated[float, Field(ge=0, le=1)]
 Milliseconds = Annotated[int, Field(gt=0, le=600_000)]
 Seconds = Annotated[float, Field(gt=0)]
 HarmBudget = Annotated[int, Field(ge=1)]
 Stake = Annotated[float, Field(ge=0, le=1000)]
-
-
-def _exact(value: object) -> object:
-    """Refuse what YAML has already turned into a binary number: 0.1 is not 0.1 any more."""
-    if isinstance(value, float):
-        raise ValueError(f"{value!r} is a binary number, which holds no price exactly: write it in quotes, as '{value}'")
-    return value
-
-
-Money = Annotated[Decimal, BeforeValidator(_exact), Field(ge=0, max_digits=20, decimal_places=12)]
-"""An amount or a price: exact, so a string in YAML, with at most twelve decimals."""
-
-GibPrice = Annotated[Decimal, BeforeValidator(_exact), Field(ge=0, max_digits=17, decimal_places=9)]
-"""A price of a GiB: bytes are billed to a billionth of a GiB, and a bill has at most eighteen decimals."""
-
-
-class Prices(Declared):
-    """What a region charges: a second of one CPU, a GiB of memory for a second, a prediction, a GiB in and out.
-
-    A region that stands for one of a cloud declares what that cloud would charge.
-    """
-
-    currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
-    cpu_second: Money
-    memory_gib_second: Money
-    request: Money
-    gib_in: GibPrice = Decimal("0")
-    gib_out: GibPrice = Decimal("0")
-
-    def of_request(self, seconds: Decimal) -> Decimal:
-        """Return what a request costs that takes one CPU and one GiB of memory for so long."""
-        return self.request + seconds * (self.cpu_second + self.memory_gib_second)
 
 
 class Forecast(Declared):
@@ -66,22 +33,6 @@ class Costs(Declared):
     """How costs are judged: from which part of the forecast on a deviation is told, in either direction."""
 
     deviation: Annotated[Money, Field(lt=1)] = Decimal("0.08")
-
-
-class Region(Declared):
-    """A place that serves models.
-
-    `target` names the package in `clouds/` that runs it. `provider`, `place` and `jurisdiction` say which region it
-    is; a local region that stands for another says here for which. Without `prices` it writes no bill. All copies to it
-    together send and read `line_mib_per_second` at most, from one machine.
-    """
-
-    target: Literal["local", "aws", "gcp", "azure", "kubernetes"]
-    provider: Name
-    place: Text
-    jurisdiction: Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
-    prices: Prices | None = None
-    line_mib_per_second: Annotated[int, Field(ge=1, le=100_000)] | None = None
 
 
 class Slo(Declared):
@@ -377,7 +328,7 @@ class Fleet(Declared):
 
     version: Literal[1]
     name: Name
-    regions: Annotated[dict[Name, Region], Field(min_length=1)]
+    regions: Annotated[dict[Name, Region], Field(min_length=1), AfterValidator(with_stores_apart)]
     models: Annotated[dict[ModelName, Model], Field(min_length=1)]
     tiers: dict[Name, Tier] = Field(default_factory=dict)
     costs: Costs = Costs()

@@ -105,7 +105,7 @@ class Home:
 
     @property
     def origin_store(self) -> Path:
-        """The store that revisions are packaged into and copied from."""
+        """The store that revisions are packaged into and copied from, unless CONVOY_ORIGIN_STORE has it elsewhere."""
         return self.root / "store"
 
     def scrub_index(self, store: str) -> Path:
@@ -147,11 +147,11 @@ class Home:
         return self.regions / region
 
     def region_store(self, region: str) -> Path:
-        """The object store of one local region."""
+        """The object store of one local region, unless fleet.yaml has it elsewhere."""
         return self.region(region) / "store"
 
     def captured(self, region: str) -> Path:
-        """The rows that a local region answered: Parquet in its own store, bounded."""
+        """The rows that a local region answered: Parquet on this machine, bounded; a store elsewhere gets none of them."""
         return self.region_store(region) / "captured"
 
     def usage(self, region: str) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
@@ -33,6 +34,23 @@ NO_TELEMETRY = {
 """What keeps every library from calling home; in the environment of all that Convoy starts."""
 
 
+STORE_VARIABLES: Mapping[str, tuple[str, ...]] = {
+    "s3": (
+        *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
+        *("AWS_PROFILE", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"),
+        *("AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_ROLE_ARN", "AWS_ROLE_SESSION_NAME"),
+        *("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"),
+        *("AWS_SERVER_SIDE_ENCRYPTION", "AWS_SSE_KMS_KEY_ID", "AWS_SSE_BUCKET_KEY_ENABLED"),
+    ),
+    "azure": (
+        *("AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_SAS_KEY", "AZURE_STORAGE_SAS_TOKEN"),
+        *("AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET", "AZURE_TENANT_ID", "AZURE_FEDERATED_TOKEN_FILE", "AZURE_AUTHORITY_HOST"),
+    ),
+    "google": ("GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_SERVICE_ACCOUNT", "GOOGLE_SERVICE_ACCOUNT_KEY"),
+}
+"""Where the environment has credentials of stores, by the kind of store; the order is the one in which they are told."""
+
+
 OTHERS = ("PREFECT_API_URL", "MLFLOW_TRACKING_URI")
 """What the user's shell may say to Prefect's and MLflow's own commands; Convoy's processes never inherit it."""
 
@@ -59,6 +77,11 @@ class Settings(BaseSettings):
         str,
         Field(description="Hosts and networks that may be fetched from although their addresses are not public, separated by commas."),
     ] = ""
+    origin_store: Annotated[
+        str | None, Field(description="Address of the store that revisions are packaged into; without it, a folder in the home.")
+    ] = None
+    origin_store_endpoint: Annotated[str | None, Field(description="Where an S3-compatible origin store is reached.")] = None
+    origin_store_region: Annotated[str | None, Field(description="The region that S3 is asked in for the origin store.")] = None
     # It may hold a password
     ledger_url: Annotated[
         str | None, Field(repr=False, description="SQLAlchemy URL of the ledger (SQLite or PostgreSQL); without it, SQLite in the home.")
@@ -140,6 +163,11 @@ def visible_slice() -> str:
     """Return the slice of a GPU (MIG) that CUDA is shown here, nothing where it is shown none."""
     shown = os.environ.get(VISIBLE, "")
     return shown if shown.startswith("MIG-") else ""
+
+
+def store_environment(kinds: Iterable[str]) -> dict[str, str]:
+    """Return what the environment has for stores of some kinds: credentials, to be handed to what opens such stores and nobody else."""
+    return {name: os.environ[name] for kind in kinds for name in STORE_VARIABLES[kind] if os.environ.get(name)}
 
 
 def installer_environment() -> dict[str, str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from clouds.billing import HOUR, Bill, BillSource
 from clouds.local.files import private_folder, write_private
 from clouds.targets import bills_of
-from fleet.declared import Region
+from fleet.declared_region import Region
 from fleet.errors import ConvoyError, InputError, IntegrityError, NotSupported, OperationFailed
 from flows.costed import RECONCILED, STREAM, Recorded, entries, expected_rates, listing, reconciliations, recorded
 from flows.house import House

@@ -12,8 +12,9 @@ from clouds.targets import target_of
 from fleet.addresses import Reach
 from fleet.contained import is_contained
 from fleet.declared import Fleet, Model
+from fleet.declared_store import StorePlace, origin_place
 from fleet.edges import EdgePlace, edge_places, recorded_regions
-from fleet.errors import UnknownName
+from fleet.errors import InputError, UnknownName
 from fleet.home import Home
 from fleet.reading import fleet_of, fleet_text, model_of
 from fleet.settings import Settings, settings
@@ -24,6 +25,7 @@ from registry.keys import Keyring, Trusted, ensure_keyring, trusted_in
 from registry.leases import Leases
 from registry.ledger import Ledger
 from registry.models import MlflowModels
+from registry.opening import open_store
 from registry.referrers import newest_tuning
 from registry.store import ContentStore
 from traffic.edge_client import Edge
@@ -108,7 +110,7 @@ class House:
     @cached_property
     def origin(self) -> ContentStore:
         """The store that revisions are packaged into."""
-        return ContentStore.at(self.home.origin_store)
+        return open_store(origin_place(self.settings), self.home.origin_store)
 
     @cached_property
     def edges(self) -> tuple[Edge, ...]:
@@ -139,11 +141,32 @@ class House:
         return model_of(self.fleet, name)
 
     def region_store(self, region: str) -> ContentStore:
-        """Return the object store of a region."""
-        return ContentStore.at(self.home.region_store(region))
+        """Return the object store of a region; one elsewhere is opened once, for its connections are kept."""
+        place = self.region_place(region)
+        if place is None:
+            return open_store(None, self.home.region_store(region))
+        if region not in self._elsewhere:
+            self._elsewhere[region] = open_store(place, self.home.region_store(region))
+        return self._elsewhere[region]
+
+    def region_place(self, region: str) -> StorePlace | None:
+        """Return where a region's store lies, None for a folder in the home; raises InputError where it is the origin's."""
+        declared = self.fleet.regions.get(region)
+        place, origin = declared.store_place if declared else None, origin_place(self.settings)
+        if place is not None and origin is not None and place.overlaps(origin):
+            raise InputError(f"region '{region}'", "has its store where the origin's is", "Give it a bucket or a prefix of its own.")
+        return place
+
+    def has_store(self, region: str) -> bool:
+        """Say whether a region's store was ever opened: to look into it then makes no folder."""
+        return self.region_place(region) is not None or self.home.region_store(region).is_dir()
+
+    @cached_property
+    def _elsewhere(self) -> dict[str, ContentStore]:
+        return {}
 
     def captures(self, region: str) -> Captures:
-        """Return the rows that a region answered."""
+        """Return the rows that a local region answered: they stay in the home, wherever its store is."""
         return Captures.at(self.home.region_store(region))
 
     def fetch_from(self, region: str) -> Callable[[str, Path], None]:

@@ -119,7 +119,7 @@ def keep_image(house: House, revision: Revision, image: Image) -> None:
     for data in image.beside:
         attach(house.origin, revision.digest, data.media_type, data.data)
     for region in house.model(revision.model).regions:
-        if house.home.region_store(region).is_dir() and (store := house.region_store(region)).has_blob(revision.digest):
+        if house.has_store(region) and (store := house.region_store(region)).has_blob(revision.digest):
             copy_referrers(revision.digest, house.origin, store)
 
 

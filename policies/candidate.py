@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from fleet.components import Needs
-from fleet.declared import Model, Region
+from fleet.declared import Model
+from fleet.declared_region import Region
 from fleet.evidence import GateOutcome, GateResult
 from fleet.versions import DataLineage
 from policies.once import Once

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,20 +30,21 @@ from obstore import exceptions
 from obstore.store import LocalStore, ObjectStore
 
 from fleet.canonical import canonical_json, digest_of
-from fleet.errors import ConvoyError, Denied, InputError, IntegrityError, OperationFailed, Refused, UnknownName, Unreachable
+from fleet.errors import InputError, IntegrityError, OperationFailed, Refused, UnknownName
 from fleet.manifest import Manifest, manifest_of
 from registry.closed_world import clashes, differences
+from registry.store_errors import MISSING, in_our_terms
 from registry.trees import pieces, unpack
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
-# obstore raises Python's own error for a missing object, whatever the store.
-_MISSING = (FileNotFoundError, exceptions.NotFoundError)
 MOST_TOLD = 5
 LARGEST = 64 << 20
 """Bytes of an object: a part has at most 32 MiB, and a manifest of a million files less."""
 Notes = Literal["heads", "referrers", "quarantine", "tombstones", "fleets"]
 """The folders of what is written once under a name of its own."""
+HERE = "Check that it runs and has room."
+"""What helps where a store on this machine fails."""
 _GENERATION = re.compile(r"(\d{12})-(\d{12})")
 
 
@@ -72,9 +74,10 @@ class ContentStore:
     Raises Unreachable when the store does not answer, Denied when it refuses our credentials.
     """
 
-    def __init__(self, store: ObjectStore, name: str) -> None:
+    def __init__(self, store: ObjectStore, name: str, remedy: str = HERE) -> None:
         self._store = store
         self.name = name
+        self._remedy = remedy
 
     @classmethod
     def at(cls, path: Path) -> ContentStore:
@@ -130,7 +133,7 @@ class ContentStore:
         with self._translated(f"blob {digest}"):
             try:
                 found, stored = self._fetched(path, f"blob {digest}")
-            except _MISSING as problem:
+            except MISSING as problem:
                 raise IntegrityError(subject, "is missing", "Copy the revision to the store again.") from problem
         seen = digest_of(memoryview(found))
         if seen != digest:
@@ -236,7 +239,7 @@ class ContentStore:
         with self._translated(f"blob {digest}"):
             try:
                 found = obstore.head(self._store, _blob(digest))
-            except _MISSING:
+            except MISSING:
                 return None
         return _stored(found)
 
@@ -248,12 +251,13 @@ class ContentStore:
         with self._translated(f"blob {digest}"):
             try:
                 return obstore.get_range(self._store, found.path, start=0, length=min(found.size, 64)).to_bytes()
-            except _MISSING:
+            except MISSING:
                 return b""
 
     def move(self, name: str, digest: str, after: Ref | None) -> Ref | None:
         """Let a name point to a stored blob as the generation after the one that was read; None when somebody else was quicker.
 
+        None as well where it was our own try, whose answer was lost: whoever reads the name again finds what was wanted.
         Older generations are deleted but for the one before, so that looking a name up lists two objects however often it moved.
         """
         ref = Ref(name, digest, 0, after.sequence + 1 if after else 1)
@@ -306,7 +310,7 @@ class ContentStore:
         with self._translated(path):
             try:
                 obstore.head(self._store, path)
-            except _MISSING:
+            except MISSING:
                 return False
         return True
 
@@ -314,7 +318,7 @@ class ContentStore:
         with self._translated(path):
             try:
                 obstore.delete(self._store, path)
-            except _MISSING:
+            except MISSING:
                 return
 
     def _generations(self, name: str) -> list[tuple[int, int]]:
@@ -333,6 +337,8 @@ class ContentStore:
                 obstore.put(self._store, path, data, mode="create", use_multipart=False)
             except exceptions.AlreadyExistsError:
                 return False
+            except MISSING as problem:
+                raise OperationFailed(f"store {self.name}", "is not there: nothing can be written to it", self._remedy) from problem
         return True
 
     def _read(self, path: str, subject: str) -> bytes:
@@ -350,23 +356,12 @@ class ContentStore:
 
     @contextmanager
     def _translated(self, subject: str) -> Iterator[None]:
+        asked = time.monotonic()
         try:
             yield
         except (FileNotFoundError, exceptions.BaseError) as problem:
-            raise self._in_our_terms(problem, subject) from problem
-
-    def _in_our_terms(self, problem: FileNotFoundError | exceptions.BaseError, subject: str) -> ConvoyError:
-        # The lines behind the first are obstore's debugging.
-        says = str(problem).partition("\n")[0]
-        match problem:
-            case FileNotFoundError() | exceptions.NotFoundError():
-                return UnknownName(subject, f"is not in store {self.name}")
-            case exceptions.PermissionDeniedError() | exceptions.UnauthenticatedError():
-                return Denied(f"store {self.name}", "refused our credentials", "Check the region's credentials.")
-            case exceptions.GenericError():
-                return Unreachable(f"store {self.name}", f"failed at {subject} ({says})", "Check that it runs and has room.")
-            case _:
-                return OperationFailed(f"store {self.name}", f"failed at {subject} ({says})")
+            named = (self._store, self.name, self._remedy)
+            raise in_our_terms(problem, named, subject, time.monotonic() - asked) from problem
 
 
 def _stored(found: obstore.ObjectMeta) -> Stored:

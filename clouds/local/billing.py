@@ -29,7 +29,7 @@ from clouds.local.files import exclusive, private_folder, write_durably
 from clouds.local.samples import Samples, start_of
 from clouds.local.usage import ProgramUsage, Used, split
 from fleet.canonical import digest_of, short
-from fleet.declared import Region
+from fleet.declared_region import Region
 from fleet.errors import IntegrityError, NotSupported
 from fleet.home import Home
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from control.doctor.case import Case
-from control.doctor.findings import Finding, ok, problem, warning
+from control.doctor.findings import Finding, from_error, ok, problem, warning
 from fleet.canonical import short
+from fleet.declared_store import origin_place
+from fleet.errors import ConvoyError
 from fleet.home import Home
 
 SLACK = timedelta(seconds=5)
@@ -38,23 +42,41 @@ def clock(case: Case) -> Iterator[Finding]:
 
 
 def stores(case: Case) -> Iterator[Finding]:
-    """Whether the origin's and each region's store can be written."""
-    for name, path in _stores(case).items():
+    """Whether the origin's and each region's store can be written; one elsewhere is given a small blob, which is deleted again."""
+    folders, elsewhere = _folders_of_stores(case), _elsewhere(case)
+    for name, path in folders.items():
         if not path.exists():
             yield ok(f"store of {name}", f"{path} is made by the first release")
         elif not os.access(path, os.W_OK | os.X_OK) or os.statvfs(path).f_flag & READ_ONLY:
             yield problem(f"store of {name}", f"{path} cannot be written", f"ls -ld {path}; findmnt -T {path}")
         else:
             yield ok(f"store of {name}", f"{path} can be written")
+    if elsewhere:
+        with ThreadPoolExecutor(len(elsewhere)) as pool:
+            yield from pool.map(partial(_proven, case), elsewhere)
+
+
+def _proven(case: Case, name: str) -> Finding:
+    """Use a store elsewhere as a release does: one that only answers may still refuse to be written."""
+    from flows.tending import store_of
+    from registry.opening import prove
+
+    try:
+        store = store_of(case.house, name)
+        prove(store)
+    except ConvoyError as error:
+        return from_error(f"store of {name}", error)
+    return ok(f"store of {name}", f"{store.name} can be written, listed and read")
 
 
 def stored(case: Case) -> Iterator[Finding]:
     """Whether what serves, and what a rollback would bring back, is still stored everywhere."""
+    from flows.tending import store_of
     from flows.work import once_stable, stable_of
-    from registry.store import ContentStore
 
     house = case.house
-    there = {name: ContentStore.at(path) for name, path in _stores(case).items() if path.exists()}
+    made = [name for name, path in _folders_of_stores(case).items() if path.exists()]
+    there = {name: store_of(house, name) for name in (*made, *_elsewhere(case))}
     for model in house.fleet.models:
         stable = stable_of(house, model)
         if stable is None:
@@ -112,8 +134,16 @@ def scratch(case: Case) -> Iterator[Finding]:
         yield ok("scratch", "no folder of an ended release is left")
 
 
-def _stores(case: Case) -> dict[str, Path]:
-    return {"origin": case.home.origin_store, **{region: case.home.region_store(region) for region in case.house.fleet.regions}}
+def _elsewhere(case: Case) -> tuple[str, ...]:
+    """Return the stores that lie at an address."""
+    house = case.house
+    origin = ("origin",) if origin_place(house.settings) is not None else ()
+    return (*origin, *(region for region, declared in house.fleet.regions.items() if declared.store is not None))
+
+
+def _folders_of_stores(case: Case) -> dict[str, Path]:
+    found = {"origin": case.home.origin_store, **{region: case.home.region_store(region) for region in case.house.fleet.regions}}
+    return {name: path for name, path in found.items() if name not in _elsewhere(case)}
 
 
 def _serves(case: Case, model: str, name: str) -> bool:

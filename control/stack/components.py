@@ -37,6 +37,8 @@ class Site:
     settings: Settings
     stack: Stack
     credentials: Credentials
+    carried: Mapping[str, str] = field(default_factory=dict)
+    """What opens the stores that lie elsewhere, from the environment of `convoy up`: for Convoy's own programs alone."""
 
     @property
     def edges(self) -> tuple[EdgePlace, ...]:
@@ -237,10 +239,11 @@ def _common(site: Site) -> dict[str, str]:
 
 
 def _ours(site: Site) -> dict[str, str]:
-    """Return the environment of a program of Convoy's own: the settings that this stack was started with."""
+    """Return the environment of a program of Convoy's own: the settings that this stack was started with, and what opens its stores."""
     given = site.settings.model_dump(exclude_none=True, exclude={"home", "port_base"})
     return {
         **_common(site),
+        **site.carried,
         **{f"{PREFIX}{name.upper()}": str(value.absolute() if isinstance(value, Path) else value) for name, value in given.items()},
         f"{PREFIX}HOME": str(site.home.root),
     }

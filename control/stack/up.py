@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import replace
 
 from clouds.local.files import exclusive, write_private
 from clouds.local.supervisor import STOPPED_STATES, Supervisor, launch
@@ -16,11 +17,12 @@ from control.stack.records import check_same_ledger, ensure_credentials, ensure_
 from control.stack.view import StackView, view_of
 from control.stack.waiting import Waiting
 from fleet.declared import Fleet
+from fleet.declared_store import origin_place
 from fleet.edges import edge_offsets, wanted_regions
 from fleet.errors import InputError
 from fleet.home import Home
 from fleet.reading import read_fleet
-from fleet.settings import Settings
+from fleet.settings import Settings, store_environment
 
 LOCK_SECONDS = 240.0
 HEALTHY_SECONDS = 180.0
@@ -40,16 +42,23 @@ def up(settings: Settings, report: Report) -> StackView:
     home.root.mkdir(mode=0o700, parents=True, exist_ok=True)
     home.root.chmod(0o700)
     with exclusive(home.root / "stack.lock", LOCK_SECONDS):
-        declared = tuple(check_fleet(settings, home).regions)
+        fleet = check_fleet(settings, home)
+        declared, carried = tuple(fleet.regions), carried_for(settings, fleet)
         check_same_ledger(home, settings.ledger_url)
         ensure_operators(home)
         if settings.ledger_url is not None:
             _migrate_ledger(home, settings.ledger_url)
         if Supervisor.of(home).alive():
-            site = _running(settings, home)
+            site = replace(_running(settings, home), carried=carried)
             lay_out_edges(site, declared, report)
             return _complete(site, report)
-        return _start(settings, home, declared, report)
+        return _start(settings, home, (declared, carried), report)
+
+
+def carried_for(settings: Settings, fleet: Fleet) -> dict[str, str]:
+    """Return what this shell has of credentials for the kinds of stores that lie elsewhere; nothing where none does."""
+    places = (origin_place(settings), *(region.store_place for region in fleet.regions.values()))
+    return store_environment(sorted({place.kind for place in places if place is not None}))
 
 
 def check_fleet(settings: Settings, home: Home) -> Fleet:
@@ -59,8 +68,9 @@ def check_fleet(settings: Settings, home: Home) -> Fleet:
     return read_fleet(settings.fleet or home.fleet_file)
 
 
-def _start(settings: Settings, home: Home, declared: tuple[str, ...], report: Report) -> StackView:
+def _start(settings: Settings, home: Home, wanted: tuple[tuple[str, ...], Mapping[str, str]], report: Report) -> StackView:
     """Start the supervisor of a stack whose ports are free, after the end of what an earlier one left behind."""
+    declared, carried = wanted
     before = recorded_stack(home)
     for name in end_marked(before.stack_id) if before else ():
         report(f"ended {name}, which an earlier supervisor left behind")
@@ -68,7 +78,7 @@ def _start(settings: Settings, home: Home, declared: tuple[str, ...], report: Re
     with claimed(before.port_base if before else None, settings.port_base, more) as port_base:
         stack = before or record_stack(home, port_base)
         report(f"stack {stack.stack_id} in {home.root}, ports from {stack.port_base}")
-        site = Site(home, settings, stack, ensure_credentials(home))
+        site = Site(home, settings, stack, ensure_credentials(home), carried)
         lay_out_edges(site, declared, report)
         _prepare(site)
         launch(home, stack.stack_id)

@@ -20,7 +20,7 @@ from clouds.local.counters import Figures
 from clouds.local.samples import Samples, start_of
 from clouds.local.usage import ProgramUsage, Reading, Used
 from clouds.targets import bills_of
-from fleet.declared import Region
+from fleet.declared_region import Region
 from fleet.errors import IntegrityError, NotSupported
 from fleet.home import Home
 

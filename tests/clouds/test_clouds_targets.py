@@ -11,7 +11,7 @@ import pytest
 
 from clouds.local.target import LocalTarget
 from clouds.targets import NOT_YET, TARGETS, target_of
-from fleet.declared import Region
+from fleet.declared_region import Region
 from fleet.errors import NotSupported, UnknownName
 
 ROOMS = ("fleet", "registry", "policies", "bentos", "clouds", "traffic", "monitoring")

@@ -13,7 +13,7 @@ import pandas
 import pytest
 from policies_world import declared
 
-from fleet.declared import Region
+from fleet.declared_region import Region
 from policies.candidate import Candidate
 
 HOSTILE = """

@@ -7,9 +7,10 @@ import pytest
 from pydantic import ValidationError
 
 from control.demo.pace import FAST, WHOLE
-from fleet.declared import Model, Region
+from fleet.declared import Model
 from fleet.declared_gates import Gates
 from fleet.declared_policy import PolicyFiles
+from fleet.declared_region import Region
 from fleet.errors import InputError
 from fleet.evidence import GateOutcome
 from fleet.reading import read_fleet
