@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fleet.errors import TransientError
 from fleet.versions import Revision
-from flows.crossing import ORIGIN, Way, bring, ways
+from flows.crossing import ORIGIN, Way, bring
 from flows.house import House
 from flows.lagging import CAUGHT_UP, has_copy, replication_stream
 from flows.work import Claim
@@ -33,14 +33,17 @@ def catch_up(house: House, stable: Revision, region: str, claim: Claim) -> None:
 
 
 def _nearest(house: House, stable: Revision, region: str) -> tuple[Way, PartSource]:
-    """Return how a region gets the revision: from its provider's first region where that has it, else from the origin."""
-    way = next(found for found in ways(house.fleet, house.model(stable.model).regions) if found.region == region)
-    if not way.crosses:
-        near = house.region_store(way.source)
-        try:
-            if near.has_blob(stable.digest):
-                return way, near
-        except TransientError:
-            # One that is away keeps no other from its revision
-            return Way(region, way.provider, ORIGIN), house.origin
-    return Way(region, way.provider, ORIGIN), house.origin
+    """Return how a region gets the revision: from any region of its provider that has it, else from the origin."""
+    provider = house.fleet.regions[region].provider
+    for other in house.model(stable.model).regions:
+        if other != region and house.fleet.regions[other].provider == provider and _has(house, other, stable):
+            return Way(region, provider, other), house.region_store(other)
+    return Way(region, provider, ORIGIN), house.origin
+
+
+def _has(house: House, region: str, stable: Revision) -> bool:
+    """Whether a region's store has the revision; one that is away keeps no other from its own."""
+    try:
+        return house.region_store(region).has_blob(stable.digest)
+    except TransientError:
+        return False

@@ -64,8 +64,9 @@ def collect(house: House, claimed: Claim, actor: str, tell: Tell, now: Callable[
         if found.marked[name].set:
             _record(house, name, MARKED, {"set": found.marked[name].set}, actor)
     try:
+        # Anew: what began since is in the ledger now, and nothing begins while the models are held
+        models = known_models(house)
         with held_models(house, models, actor) as guard:
-            # Anew: what began since is in the ledger now, and nothing begins while the models are held
             needed = needed_of(house, models, stores)
             for name, store in stores.items():
                 found.swept[name] = sweep_store(house, (name, store), needed, before, guard, actor)
@@ -96,8 +97,8 @@ def needed_of(house: House, models: tuple[str, ...], stores: Mapping[str, Conten
         kept = wanted(house, model)
         needed |= kept | named_beside(house, model, kept)
         needed |= {ref.digest for store in stores.values() if (ref := store.resolve(model)) is not None}
-    for model, declared in house.fleet.models.items():
-        for region in declared.regions:
+        # Wherever it may still run: what fleet.yaml takes out of a region runs on until every edge was seen without it
+        for region in house.fleet.regions:
             needed |= {status.revision for status in house.target(region).status(model, region)}
     return frozenset(needed)
 
@@ -138,7 +139,8 @@ def held_models(house: House, models: tuple[str, ...], actor: str) -> Iterator[C
                 held.check(house)
             if (now := house.ledger.head().seq) != head:
                 head = now
-                if new := _asked(house, models) - asked:
+                # Of any model: one that nobody knew has no lease here
+                if new := _asked(house, known_models(house)) - asked:
                     raise Busy(min(new), "was asked for meanwhile", "It comes first.")
 
         yield guard

@@ -15,7 +15,8 @@ from typing import TypeVar
 from clouds.serving import Deployment
 from clouds.unpacked import unpacked
 from fleet.canonical import short
-from fleet.errors import Busy, ConvoyError, IntegrityError, LedgerBroken, UnknownName
+from fleet.errors import Busy, ConvoyError, IntegrityError, LedgerBroken, Refused, UnknownName
+from fleet.transfers import grants_for
 from flows.house import House
 from flows.wanted import replicated, wanted
 from flows.work import Claim, claim
@@ -65,8 +66,10 @@ class Tending:
     found: Tended
 
     def peers(self, name: str) -> Sequence[ContentStore]:
-        """Return the stores from which another is repaired, the origin first."""
-        return [store for other, store in self.stores.items() if other != name]
+        """Return the stores from which another is repaired: those of its provider, then the origin, then the rest."""
+        regions = self.house.fleet.regions
+        near = [other for other in regions if name in regions and regions[other].provider == regions[name].provider]
+        return [self.stores[other] for other in dict.fromkeys((*near, *self.stores)) if other in self.stores and other != name]
 
     def record(self, name: str, kind: str, payload: Mapping[str, JSON], intent: str | None = None) -> None:
         """Append one event to a store's stream."""
@@ -170,14 +173,36 @@ def _repaired(tending: Tending, name: str, digest: str) -> str:
 
 
 def compare(tending: Tending, model: str, only: Sequence[str]) -> None:
-    """Have every region of a model hold the same of those revisions that must stay, by the roots of what each holds."""
+    """Have every region of a model hold the same of those revisions that must stay, by the roots of what each holds.
+
+    The origin has no tree: it must hold all of them, for a rollback takes them from there.
+    """
     regions = [name for name in tending.house.model(model).regions if name in tending.stores]
     held = [name for name in regions if tending.attempt(name, partial(begun, tending, name, model))]
     kept = tending.attempt(model, partial(wanted, tending.house, model)) or frozenset()
-    for name, missing in (tending.attempt(model, partial(missing_of, tending, model, held)) or {}).items():
-        for digest in sorted(missing & kept) if name in only else ():
+    lacked = {ORIGIN: tending.attempt(ORIGIN, partial(_lost, tending, kept)) or frozenset()}
+    for name, missing in (lacked | (tending.attempt(model, partial(missing_of, tending, model, held)) or {})).items():
+        for digest in sorted(missing & kept) if name in only and _may_lie(tending, name, model, missing & kept) else ():
             what: Mapping[str, JSON] = {"digest": digest, "kind": "revision", "model": model}
             tending.mend(name, what, partial(_brought, tending, name, model, digest))
+
+
+def _lost(tending: Tending, kept: frozenset[str]) -> frozenset[str]:
+    """Return what the origin lacks; nothing where it could not be opened, which is a problem of its own."""
+    origin = tending.stores.get(ORIGIN)
+    return frozenset(digest for digest in kept if origin is not None and not origin.has_blob(digest))
+
+
+def _may_lie(tending: Tending, name: str, model: str, lacked: frozenset[str]) -> bool:
+    """Whether a store may be given a model's revisions; a region that must not have what it lacks is as it must be, and told."""
+    if name == ORIGIN or not lacked:
+        return True
+    try:
+        grants_for(tending.house.fleet, model, name, datetime.now(UTC))
+    except Refused as problem:
+        tending.tell(f"{name}: {len(lacked)} revisions are not brought there: {problem}")
+        return False
+    return True
 
 
 def missing_of(tending: Tending, model: str, regions: Sequence[str]) -> dict[str, frozenset[str]]:
@@ -229,7 +254,8 @@ def _made(tending: Tending, name: str, model: str) -> None:
 def _brought(tending: Tending, name: str, model: str, digest: str) -> str:
     store = tending.stores[name]
     source = bring(digest, store, tending.peers(name))
-    entropy.change(store, model, add=[digest])
+    if name != ORIGIN:
+        entropy.change(store, model, add=[digest])
     return f"revision {short(digest)} of {model} came from {source}"
 
 

@@ -19,13 +19,13 @@ from fleet.home import Home
 from fleet.manifest import Manifest
 from fleet.settings import Settings
 from flows.collecting import Collected, collect
-from flows.desires import open_rollback, unfinished
+from flows.desires import observe_candidate, open_rollback, unfinished
 from flows.house import House
 from flows.tending import ORIGIN, STORES, store_of
 from flows.work import claim, proven_revision
 from registry.scrub import is_manifest
 from registry.store import ContentStore
-from support.stack import REGIONS, house_without_servers
+from support.stack import REGIONS, house_without_servers, toy_fleet, write_fleet
 from support.stored import MODEL, blob_file, packaged, promoted, released, replicated
 
 FIRST, SECOND, THIRD = REGIONS
@@ -107,6 +107,29 @@ def test_what_still_runs_in_one_region_stays_in_all(house: House, monkeypatch: p
     assert has(house, revisions[1].digest) == set()
 
 
+@pytest.mark.parametrize("taken_out", ["the region of the model", "the model"])
+def test_what_still_runs_stays_although_fleet_yaml_knows_it_there_no_more(
+    house: House, taken_out: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An edge that is away may still send it requests, and whoever starts it again needs its files."""
+    revisions = [released(house, str(version)) for version in range(1, 6)]
+    old = revisions[0].digest
+    fleet = toy_fleet((MODEL,) if taken_out != "the model" else ("another",))
+    if taken_out != "the model":
+        declared = fleet["models"][MODEL]
+        fleet["models"][MODEL] = declared | {"regions": [FIRST, THIRD], "slo": {each: declared["slo"][each] for each in (FIRST, THIRD)}}
+    write_fleet(house.home, fleet)
+    later = House(house.settings, house.home)
+
+    def status(self: LocalTarget, model: str, region: str) -> tuple[RevisionStatus, ...]:
+        return (RevisionStatus(model, region, old, State.READY),) if (model, region) == (MODEL, SECOND) else ()
+
+    monkeypatch.setattr(LocalTarget, "status", status)
+    twice(later)
+    assert has(house, old) == {ORIGIN, *REGIONS}
+    assert has(house, revisions[1].digest) == set()
+
+
 def test_what_one_regions_store_names_stays_in_all(house: House) -> None:
     revisions = [released(house, str(version)) for version in range(1, 6)]
     house.region_store(THIRD).point(MODEL, revisions[0].digest, 9)
@@ -179,6 +202,26 @@ def test_a_rollback_that_is_asked_for_in_the_middle_comes_first(house: House, mo
     assert proven_revision(house, MODEL, desire.version) is not None
     collected(house)
     assert has(house, asked[0]) == {ORIGIN, *REGIONS}
+
+
+def test_a_model_that_nobody_knew_when_the_collection_began_comes_first_as_well(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody holds its lease, and its first release may be made of what is about to be deleted."""
+    revisions = [released(house, str(version)) for version in range(1, 7)]
+    collected(house, days=30)
+    plain = ContentStore.delete_blob
+    deleted: list[str] = []
+
+    def delete(self: ContentStore, digest: str) -> None:
+        plain(self, digest)
+        deleted.append(digest)
+        observe_candidate(house.ledger, "newcomer", "1", "mlflow webhook")
+
+    monkeypatch.setattr(ContentStore, "delete_blob", delete)
+    found = collected(house)
+    assert "newcomer-1 was asked for meanwhile" in found.put_off
+    assert len(deleted) == 1
+    assert len([revision for revision in revisions[:3] if house.region_store(THIRD).has_blob(revision.digest)]) == 3
+    assert dangling(house) == []
 
 
 class Turns:

@@ -14,7 +14,7 @@ import pytest
 
 from control.stack_commands import copies_of
 from fleet.declared import Fleet
-from fleet.errors import Refused
+from fleet.errors import Refused, Unreachable
 from fleet.home import Home
 from fleet.settings import Settings
 from fleet.versions import Revision
@@ -27,6 +27,7 @@ from flows.journal import Journal
 from flows.lagging import lagging, lags, replication_stream
 from flows.work import Claim, claim
 from registry.ledger import NewEvent
+from registry.store import ContentStore
 from support.stack import toy_fleet, write_fleet
 
 GRANT = {"classes": ["personal"], "home": "NL", "to": ["US", "SG"], "basis": "SCC", "approver": "dpo@example.org", "expires": "2999-12-31"}
@@ -173,4 +174,35 @@ def test_a_region_catches_up_from_its_neighbour_where_that_has_it_else_from_the_
     assert event.payload["from"] == "europe-west4"
     other = replace(revision, version="2", digest=house.origin.put_tree(Path(house.home.root)).digest)
     catch_up(house, other, "southeastasia", held)
+    assert house.ledger.stream(replication_stream("m"))[-1].payload["from"] == ORIGIN
+
+
+def test_a_region_catches_up_inside_its_provider_whichever_of_its_regions_has_the_revision(promoted) -> None:
+    """Whatever the order in which regions are declared or come back, a border that was crossed is not crossed again."""
+    house, revision, held = promoted
+    us = house.fleet.regions["us-east-1"]
+    model = house.model("m")
+    for name in ("southeastasia", "europe-west4"):
+        house.fleet.regions[name] = us.model_copy(update={"place": name})
+    # The one that has nothing yet stands first, and would take the revision in for the others
+    house.fleet.models["m"] = model.model_copy(update={"regions": ("southeastasia", "us-east-1", "europe-west4")})
+    catch_up(house, revision, "southeastasia", held)
+    (event,) = house.ledger.stream(replication_stream("m"))
+    assert event.payload["from"] == "us-east-1"
+    assert "border" not in event.payload
+
+
+def test_a_neighbour_whose_store_is_away_keeps_no_region_from_its_revision(promoted, monkeypatch: pytest.MonkeyPatch) -> None:
+    house, revision, held = promoted
+    region = house.fleet.regions["southeastasia"]
+    house.fleet.regions["southeastasia"] = region.model_copy(update={"provider": "gcp"})
+    away, plain = house.region_store("europe-west4").name, ContentStore.has_blob
+
+    def has_blob(self: ContentStore, digest: str) -> bool:
+        if self.name == away:
+            raise Unreachable(f"store {away}", "does not answer")
+        return plain(self, digest)
+
+    monkeypatch.setattr(ContentStore, "has_blob", has_blob)
+    catch_up(house, revision, "southeastasia", held)
     assert house.ledger.stream(replication_stream("m"))[-1].payload["from"] == ORIGIN

@@ -20,10 +20,10 @@ from flows import tending
 from flows.house import House
 from flows.tending import LEFT, ORIGIN, REPAIRED, SCRUBBED, STORES, Tended, tend
 from flows.wanted import named_beside, wanted
-from flows.work import claim
+from flows.work import claim, proven_revision
 from registry import entropy
 from registry.scrub import Kind
-from support.stack import REGIONS, house_without_servers
+from support.stack import REGIONS, house_without_servers, toy_fleet, write_fleet
 from support.stored import MODEL, blob_file, flip_one_byte, packaged, promoted, released, replicated
 
 FIRST, SECOND, THIRD = REGIONS
@@ -227,3 +227,50 @@ def test_the_flow_tends_all_then_raises_the_first_problem(house: House, monkeypa
             assert module.anti_entropy.fn() == "another run tends the stores"
     assert len(shown) == 2
     assert "## Not repaired" in shown[1]
+
+
+def test_a_revision_is_brought_to_no_region_in_which_it_must_not_lie(house: House) -> None:
+    revision = released(house, "1")
+    shutil.rmtree(house.home.region_store(THIRD))
+    fleet = toy_fleet((MODEL,))
+    fleet["models"][MODEL] = fleet["models"][MODEL] | {"replication": {"within": ["US", "NL"]}}
+    write_fleet(house.home, fleet)
+    heard: list[str] = []
+    later = House(house.settings, house.home)
+    with claim(later, STORES, "test") as held, disable_run_logger():
+        assert held is not None
+        found = tend(later, held, "test", heard.append)
+    assert not later.region_store(THIRD).has_blob(revision.digest)
+    assert found.repaired == []
+    assert found.problems == [], "a region that is left without is as it must be, and keeps no garbage from being collected"
+    assert any(THIRD in line and "must not lie in SG" in line for line in heard)
+
+
+def test_what_a_region_lacks_comes_from_its_own_provider_before_it_crosses_a_border(house: House) -> None:
+    revision = released(house, "1")
+    house.fleet.regions[THIRD] = house.fleet.regions[THIRD].model_copy(update={"provider": house.fleet.regions[SECOND].provider})
+    shutil.rmtree(house.home.region_store(THIRD))
+    (told,) = tended(house).repaired
+    assert told.endswith(f"came from {house.region_store(SECOND).name}")
+    part = max(house.origin.manifest(revision.digest).parts(), key=lambda found: found.size)
+    flip_one_byte(blob_file(house.region_store(THIRD), part.digest))
+    (told,) = tended(house).repaired
+    assert f"came from {house.region_store(SECOND).name}," in told
+
+
+@pytest.mark.parametrize("lost", ["its manifest", "all of it"])
+def test_what_must_stay_and_is_lost_where_it_was_packaged_comes_back_from_a_region(house: House, lost: str) -> None:
+    """Nothing in the origin names a revision: that it must be there the ledger alone says."""
+    before, stable = released(house, "1"), released(house, "2")
+    if lost == "all of it":
+        shutil.rmtree(house.home.origin_store)
+        vars(house).pop("origin", None)
+    else:
+        blob_file(house.origin, before.digest).unlink()
+    assert proven_revision(house, MODEL, "1") is None, "a rollback would find nothing"
+    found = tended(house)
+    assert found.problems == []
+    assert proven_revision(house, MODEL, "1") == before
+    for revision in (before, stable):
+        assert all(house.origin.get_part(part.digest) for part in house.origin.manifest(revision.digest).parts())
+    assert tended(house).repaired == []
