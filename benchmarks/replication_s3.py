@@ -24,17 +24,17 @@ KEYS = {"AWS_ACCESS_KEY_ID": "benchmark", "AWS_SECRET_ACCESS_KEY": "benchmark-se
 PORTS = tuple(f"{part}.port{kind}" for part in ("s3", "master", "volume", "filer", "admin") for kind in ("", ".grpc"))
 READY_SECONDS = 60.0
 OWN = """
-import os, sys, threading
+import sys, threading
 from pathlib import Path
-from obstore.store import S3Store
+from fleet.declared_store import place_of
+from registry.opening import open_store
 from registry.receipts import Receipts
 from registry.replicate import How, Shared, replicate
 from registry.store import ContentStore
 root, digest, names, url, kept = Path(sys.argv[1]), sys.argv[2], sys.argv[3].split(","), sys.argv[4], Path(sys.argv[5])
 source = Shared(ContentStore.at(root / "origin"))
 def store(name):
-    options = {"allow_http": True, "timeout": "120s"}
-    return ContentStore(S3Store(name, endpoint=url, virtual_hosted_style_request=False, client_options=options), name)
+    return open_store(place_of(f"s3://{name}", url), kept)
 def copy(name):
     replicate(digest, source, store(name), How(receipts=Receipts(kept, name)))
 copies = [threading.Thread(target=copy, args=(name,)) for name in names]
