@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from fleet.errors import InputError
 from fleet.home import Home
@@ -124,14 +124,6 @@ class ServingTarget(Protocol):
 
     def capabilities(self) -> Mapping[Capability, Support]:
         """Return what this target can do, each with its reason."""
-
-
-@runtime_checkable
-class Telling(Protocol):
-    """A target that can tell all that it was asked to run, also of models and in regions that nobody declares any more."""
-
-    def deployments(self) -> tuple[Deployment, ...]:
-        """Return every revision that was deployed and not retired."""
 
 
 class TargetFactory(Protocol):

@@ -12,10 +12,9 @@ from control.printing import out, print_json, print_table, progress
 from control.stack.components import Site
 from control.stack.prefect_runs import run_now
 from fleet.canonical import short
-from fleet.errors import ConvoyError, ExitCode, OperationFailed
+from fleet.errors import ExitCode, OperationFailed
 from flows.adopting import adopt
 from flows.house import House
-from flows.left_behind import Left, left_behind
 from flows.observing import observe_models
 from flows.plan import plan_model
 from flows.plan_stored import kept
@@ -30,17 +29,16 @@ ACTOR = "convoy command"
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A plan, when what it was made from was seen, whether that was looked up and not looked at, and what is left for people."""
+    """A plan, when what it was made from was seen, and whether that was looked up and not looked at."""
 
     plan: Plan
     at: datetime
     stored: bool
-    left: tuple[Left, ...] = ()
 
     @property
     def code(self) -> ExitCode:
         """PENDING where there is something to do, FAILED where nobody knows whether there is."""
-        if self.plan.actions or self.left:
+        if self.plan.actions:
             return ExitCode.PENDING
         return ExitCode.FAILED if self.plan.doubts else ExitCode.DONE
 
@@ -65,7 +63,7 @@ def apply_plan(model: str | None, seconds: float, as_json: bool) -> ExitCode:
     if not as_json:
         show(found, as_json)
     deadline = time.monotonic() + seconds
-    _reconcile(house, deadline)
+    run_now(Site(house.home, house.settings, house.stack, house.credentials), "reconcile", {}, seconds)
     told = len(found.plan.actions)
     while found.plan.actions:
         if time.monotonic() > deadline:
@@ -78,15 +76,6 @@ def apply_plan(model: str | None, seconds: float, as_json: bool) -> ExitCode:
             progress.print(f"{told} to do", markup=False)
     show(found, as_json)
     return found.code
-
-
-def _reconcile(house: House, deadline: float) -> None:
-    """Have reconcile look now. It fails over what it cannot put right itself, and has acted on all the rest by then."""
-    site = Site(house.home, house.settings, house.stack, house.credentials)
-    try:
-        run_now(site, "reconcile", {}, max(1.0, deadline - time.monotonic()))
-    except OperationFailed as problem:
-        progress.print(f"[yellow]warning[/] {escape(str(problem))}")
 
 
 def adopt_revision(model: str, region: str, digest: str | None, reason: str, as_json: bool) -> None:
@@ -105,15 +94,7 @@ def planned(house: House, model: str | None, stored: bool) -> Planned:
         house.model(model)
     wanted = wanted_of_all(house, (model,) if model is not None else house.fleet.models)
     seen = kept(house.home) if stored else observe_models(house, wanted)
-    return Planned(plan_of(wanted, seen), seen.at, stored, _left(house) if model is None and not stored else ())
-
-
-def _left(house: House) -> tuple[Left, ...]:
-    try:
-        return left_behind(house)
-    except ConvoyError:
-        # What cannot be looked at is a doubt of every model's already
-        return ()
+    return Planned(plan_of(wanted, seen), seen.at, stored)
 
 
 def plan_of(wanted: dict[str, Wanted], seen: Observations) -> Plan:
@@ -128,9 +109,7 @@ def show(found: Planned, as_json: bool) -> None:
     """Print a plan for people or machines."""
     plan = found.plan
     if as_json:
-        print_json(
-            {"at": found.at.isoformat(), "stored": found.stored, "actions": plan.actions, "unknown": plan.doubts, "left_behind": found.left}
-        )
+        print_json({"at": found.at.isoformat(), "stored": found.stored, "actions": plan.actions, "unknown": plan.doubts})
         return
     if plan.actions:
         rows = [
@@ -140,9 +119,7 @@ def show(found: Planned, as_json: bool) -> None:
         print_table(escape(f"Plan, as seen {found.at:%Y-%m-%d %H:%M:%S} UTC"), COLUMNS, rows)
     for doubt in plan.doubts:
         out.print(f"[yellow]not known[/] {escape(f'{doubt.model}, {doubt}')}")
-    for left in found.left:
-        out.print(f"[yellow]left behind[/] {escape(f'{left.model}, {left.where}: {left.why}')}")
-    if not plan.actions and not plan.doubts and not found.left:
+    if not plan.actions and not plan.doubts:
         out.print(f"Nothing to do, as seen {found.at:%Y-%m-%d %H:%M:%S} UTC.", markup=False)
 
 

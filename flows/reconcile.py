@@ -15,7 +15,6 @@ from flows.drill_mending import end_open_drills
 from flows.house import House
 from flows.lagging import lagging
 from flows.late_runs import drop_late_runs
-from flows.left_behind import left_behind
 from flows.observing import observe_models
 from flows.parking import answerable_until, parked
 from flows.plan import plan_model
@@ -61,11 +60,6 @@ def reconcile() -> list[str]:
         except ConvoyError as problem:
             logger.error("%s: %s; looked at again in a minute", model, problem)
             problems.append(problem)
-    try:
-        for left in left_behind(house):
-            logger.warning("left behind: %s, %s: %s", left.model, left.where, left.why)
-    except ConvoyError as problem:
-        logger.warning("what fleet.yaml declares no more cannot be looked at: %s", problem)
     # After the models: what is started there must not wait until a region is back
     started += end_open_drills(house, "reconcile flow", logger.info)
     if problems:

@@ -70,10 +70,6 @@ class LocalTarget:
         found = (each for each in placements(self.home.programs) if each.deployment.region == region and each.deployment.model == model)
         return tuple(observe(placement, self.supervisor) for placement in found)
 
-    def deployments(self) -> tuple[Deployment, ...]:
-        """Return every revision that has a program, whatever is declared."""
-        return tuple(each.deployment for each in placements(self.home.programs))
-
     def status_of(self, region: str, model: str, digest: str) -> RevisionStatus:
         """Return what the supervisor and the process itself say of one revision."""
         self._known(region)

@@ -9,14 +9,13 @@ from typing import Any
 
 import pytest
 
-from clouds.serving import Deployment, State
+from clouds.serving import State
 from control import cli, plan_commands
-from fleet.errors import ExitCode, InputError, OperationFailed, UnknownName
-from flows import left_behind
+from fleet.errors import ExitCode, InputError, UnknownName
 from flows.desires import model_stream
 from flows.house import House
 from flows.plan_stored import keep
-from flows.plan_values import Action, Kept, Observations, Place, Plan, Routed, Running, SeenEdges, SeenModel, SeenRegion, Unseen, Verb
+from flows.plan_values import Kept, Observations, Place, Routed, Running, SeenEdges, SeenModel, SeenRegion, Unseen
 from flows.rules import rules_of
 from flows.wanting import rules_digest
 from registry.ledger import NewEvent
@@ -103,45 +102,3 @@ def test_an_unknown_model_and_a_look_that_nobody_took_are_bad_input(house: House
         plan_commands.show_plan(None, stored=True, as_json=True)
     assert typed(monkeypatch, "--stored") == ExitCode.BAD_INPUT
     assert typed(monkeypatch, "--stored", "--apply") == ExitCode.BAD_INPUT
-
-
-class Everything:
-    """A target that tells all that it runs."""
-
-    def __init__(self, *_: Any) -> None: ...
-
-    def deployments(self) -> tuple[Deployment, ...]:
-        return (Deployment("toy", REGIONS[0], S), Deployment("toy", "mars", S), Deployment("gone", REGIONS[1], A))
-
-
-def test_what_fleet_yaml_declares_no_more_is_told_with_what_to_do_and_never_stopped(
-    house: House, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(left_behind, "target_of", lambda _name: Everything)
-    found = left_behind.left_behind(house)
-    assert [(each.model, each.where, each.what) for each in found] == [("toy", "mars", S), ("gone", REGIONS[1], A)]
-    assert "Declare the region again" in found[0].why
-    assert "Declare it again" in found[1].why
-    plan_commands.show(plan_commands.Planned(Plan(), house.ledger.now(), False, found), as_json=False)
-    told = " ".join(capsys.readouterr().out.split())
-    assert "left behind gone" in told
-    assert "Nothing to do" not in told
-    assert plan_commands.Planned(Plan(), house.ledger.now(), False, found).code is ExitCode.PENDING
-    assert plan_commands.planned(house, "toy", stored=False).left == ()
-
-
-def test_apply_goes_on_though_reconcile_fails_over_something_else(
-    house: House, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    todo = Action(Verb.START, "toy", REGIONS[0], S, "it is absent")
-    plans = iter((Plan((todo,)), Plan((todo,)), Plan()))
-    monkeypatch.setattr(plan_commands, "planned", lambda *_, **__: plan_commands.Planned(next(plans), house.ledger.now(), False))
-    monkeypatch.setattr(plan_commands, "POLL_SECONDS", 0.01)
-
-    def failing(*_: Any) -> None:
-        raise OperationFailed("run swift-fox of reconcile", "FAILED: another model")
-
-    monkeypatch.setattr(plan_commands, "run_now", failing)
-    monkeypatch.setenv("CONVOY_HOME", str(house.home.root))
-    assert plan_commands.apply_plan("toy", 60, as_json=True) is ExitCode.DONE
-    assert "another model" in capsys.readouterr().err
