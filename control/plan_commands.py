@@ -15,10 +15,11 @@ from fleet.canonical import short
 from fleet.errors import ExitCode, OperationFailed
 from flows.adopting import adopt
 from flows.house import House
+from flows.left_behind import left_behind
 from flows.observing import observe_models
 from flows.plan import plan_model
 from flows.plan_stored import kept
-from flows.plan_values import Doubt, Observations, Of, Plan, Verb, Wanted, joined
+from flows.plan_values import Doubt, Left, Observations, Of, Plan, Verb, Wanted, joined
 from flows.wanting import wanted_of_all
 
 COLUMNS = ("what", "model", "where", "to", "why")
@@ -29,11 +30,12 @@ ACTOR = "convoy command"
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A plan, when what it was made from was seen, and whether that was looked up and not looked at."""
+    """A plan, when what it was made from was seen, whether that was looked up and not looked at, and what is left behind."""
 
     plan: Plan
     at: datetime
     stored: bool
+    left: tuple[Left, ...] = ()
 
     @property
     def code(self) -> ExitCode:
@@ -53,7 +55,8 @@ def show_plan(model: str | None, stored: bool, as_json: bool) -> ExitCode:
 def apply_plan(model: str | None, seconds: float, as_json: bool) -> ExitCode:
     """Print the plan, start reconcile, and follow it until a look finds nothing to do any more.
 
-    Raises OperationFailed when something is still to do after `seconds`.
+    A reconcile that fails has started all the same whatever it could: what keeps one model keeps no other. Raises
+    OperationFailed that says model by model what is still to do after `seconds`.
     """
     house = House.open()
     found = planned(house, model, stored=False)
@@ -63,12 +66,14 @@ def apply_plan(model: str | None, seconds: float, as_json: bool) -> ExitCode:
     if not as_json:
         show(found, as_json)
     deadline = time.monotonic() + seconds
-    run_now(Site(house.home, house.settings, house.stack, house.credentials), "reconcile", {}, seconds)
+    failed = _reconciled(house, seconds)
     told = len(found.plan.actions)
     while found.plan.actions:
         if time.monotonic() > deadline:
-            left = "; ".join(found.plan.reasons)
-            raise OperationFailed("the plan", f"is not done after {seconds:g} seconds: {left}", "Reconcile goes on with it by itself.")
+            left = "; ".join(f"{each.model}, {each}" for each in found.plan.actions)
+            raise OperationFailed(
+                "the plan", f"is not done after {seconds:g} seconds: {left}{failed}", "Reconcile goes on with it by itself."
+            )
         time.sleep(POLL_SECONDS)
         found = planned(house, model, stored=False)
         if len(found.plan.actions) != told:
@@ -76,6 +81,16 @@ def apply_plan(model: str | None, seconds: float, as_json: bool) -> ExitCode:
             progress.print(f"{told} to do", markup=False)
     show(found, as_json)
     return found.code
+
+
+def _reconciled(house: House, seconds: float) -> str:
+    """Have reconcile run once; returns what to add to a plan that is not done where it failed, and says it now."""
+    try:
+        run_now(Site(house.home, house.settings, house.stack, house.credentials), "reconcile", {}, seconds)
+    except OperationFailed as problem:
+        progress.print(f"reconcile failed, and goes on with what it can: {problem}", markup=False)
+        return f" ({problem.subject} {problem.reason})"
+    return ""
 
 
 def adopt_revision(model: str, region: str, digest: str | None, reason: str, as_json: bool) -> None:
@@ -94,7 +109,8 @@ def planned(house: House, model: str | None, stored: bool) -> Planned:
         house.model(model)
     wanted = wanted_of_all(house, (model,) if model is not None else house.fleet.models)
     seen = kept(house.home) if stored else observe_models(house, wanted)
-    return Planned(plan_of(wanted, seen), seen.at, stored)
+    left = (seen.left if stored else left_behind(house)) if model is None else ()
+    return Planned(plan_of(wanted, seen), seen.at, stored, left)
 
 
 def plan_of(wanted: dict[str, Wanted], seen: Observations) -> Plan:
@@ -109,7 +125,9 @@ def show(found: Planned, as_json: bool) -> None:
     """Print a plan for people or machines."""
     plan = found.plan
     if as_json:
-        print_json({"at": found.at.isoformat(), "stored": found.stored, "actions": plan.actions, "unknown": plan.doubts})
+        print_json(
+            {"at": found.at.isoformat(), "stored": found.stored, "actions": plan.actions, "unknown": plan.doubts, "left": found.left}
+        )
         return
     if plan.actions:
         rows = [
@@ -119,6 +137,8 @@ def show(found: Planned, as_json: bool) -> None:
         print_table(escape(f"Plan, as seen {found.at:%Y-%m-%d %H:%M:%S} UTC"), COLUMNS, rows)
     for doubt in plan.doubts:
         out.print(f"[yellow]not known[/] {escape(f'{doubt.model}, {doubt}')}")
+    for left in found.left:
+        out.print(f"[yellow]left behind[/] {escape(f'{left}. {left.remedy}')}")
     if not plan.actions and not plan.doubts:
         out.print(f"Nothing to do, as seen {found.at:%Y-%m-%d %H:%M:%S} UTC.", markup=False)
 

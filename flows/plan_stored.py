@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any, TypeVar
@@ -9,7 +10,7 @@ from typing import Any, TypeVar
 from clouds.serving import State
 from fleet.errors import InputError, OperationFailed
 from fleet.home import Home
-from flows.plan_values import Kept, Observations, Place, Routed, Running, SeenEdges, SeenModel, SeenRegion, Unseen
+from flows.plan_values import Kept, Left, Observations, Place, Routed, Running, SeenEdges, SeenModel, SeenRegion, Unseen
 
 T = TypeVar("T")
 FORM = 1
@@ -20,10 +21,14 @@ def keep(home: Home, seen: Observations) -> None:
     import orjson
 
     home.root.mkdir(parents=True, exist_ok=True)
-    aside = home.observed_file.with_suffix(".new")
-    aside.write_bytes(orjson.dumps({"form": FORM, "at": seen.at.isoformat(), "models": seen.models}))
-    aside.chmod(0o600)
-    aside.replace(home.observed_file)
+    # Two may write at once: `convoy plan --apply` starts reconcile beside the scheduled one
+    aside = home.observed_file.with_suffix(f".{uuid.uuid4().hex}.new")
+    try:
+        aside.write_bytes(orjson.dumps({"form": FORM, "at": seen.at.isoformat(), "models": seen.models, "left": seen.left}))
+        aside.chmod(0o600)
+        aside.replace(home.observed_file)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def kept(home: Home) -> Observations:
@@ -35,7 +40,8 @@ def kept(home: Home) -> Observations:
         told = orjson.loads(file.read_bytes())
         if told["form"] != FORM:
             raise ValueError(f"has form {told['form']}, and this Convoy reads form {FORM}")
-        return Observations(datetime.fromisoformat(told["at"]), tuple(map(_model, told["models"])))
+        left = tuple(Left(**each) for each in told.get("left", ()))
+        return Observations(datetime.fromisoformat(told["at"]), tuple(map(_model, told["models"])), left)
     except FileNotFoundError as problem:
         raise InputError(
             str(file), "nothing was looked at yet", "Reconcile looks every minute; without --stored it is done now."

@@ -124,11 +124,25 @@ class SeenModel:
 
 
 @dataclass(frozen=True, slots=True)
+class Left:
+    """What a model or region that fleet.yaml declares no more has left behind: it is told, and nothing is done about it."""
+
+    what: str
+    where: str
+    why: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.what}, {self.where}: {self.why}"
+
+
+@dataclass(frozen=True, slots=True)
 class Observations:
-    """What was seen of the models, and when it was all seen."""
+    """What was seen of the models, when it was all seen, and what is left of those that are declared no more."""
 
     at: datetime
     models: tuple[SeenModel, ...]
+    left: tuple[Left, ...] = ()
 
     def of(self, model: str) -> SeenModel | None:
         """Return what was seen of a model, None where it was not looked at."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from prefect import flow, get_run_logger
@@ -15,6 +16,7 @@ from flows.drill_mending import end_open_drills
 from flows.house import House
 from flows.lagging import lagging
 from flows.late_runs import drop_late_runs
+from flows.left_behind import left_behind
 from flows.observing import observe_models
 from flows.parking import answerable_until, parked
 from flows.plan import plan_model
@@ -70,8 +72,14 @@ def reconcile() -> list[str]:
 def plans(house: House) -> dict[str, Plan]:
     """Return what is to be done about each model, as `convoy plan` shows it; what was seen for that is kept."""
     wanted = wanted_of_all(house, house.fleet.models)
-    seen = observe_models(house, wanted)
-    keep(house.home, seen)
+    seen = replace(observe_models(house, wanted), left=left_behind(house))
+    for left in seen.left:
+        get_run_logger().warning("left behind: %s", left)
+    try:
+        keep(house.home, seen)
+    except OSError as problem:
+        # What people are shown must not decide what is started
+        get_run_logger().warning("what was seen cannot be kept for `convoy plan --stored`: %s", problem)
     return {model.model: plan_model(wanted[model.model], model) for model in seen.models}
 
 

@@ -89,6 +89,12 @@ class Ledger:
         chosen = EVENTS.c.stream.startswith(prefix, autoescape=True) & EVENTS.c.type.in_(types)
         return tuple(event for event in self._read(select(EVENTS).where(chosen).order_by(EVENTS.c.seq)) if event.stream.startswith(prefix))
 
+    def effect_keys(self, prefix: str) -> tuple[str, ...]:
+        """Return the different effect keys that start so, sorted."""
+        chosen = select(EVENTS.c.effect_key).where(EVENTS.c.effect_key.startswith(prefix, autoescape=True)).distinct()
+        with self.database.reading() as connection:
+            return tuple(sorted(key for key in connection.execute(chosen).scalars() if key.startswith(prefix)))
+
     def newest(self, type: str) -> dict[str, Event]:  # noqa: A002 - the event's own word
         """Return the newest event of a type in each stream that has one, by stream."""
         last = select(func.max(EVENTS.c.seq)).where(EVENTS.c.type == type).group_by(EVENTS.c.stream)

@@ -11,11 +11,11 @@ import pytest
 
 from clouds.serving import State
 from control import cli, plan_commands
-from fleet.errors import ExitCode, InputError, UnknownName
+from fleet.errors import ExitCode, InputError, OperationFailed, UnknownName
 from flows.desires import model_stream
 from flows.house import House
 from flows.plan_stored import keep
-from flows.plan_values import Kept, Observations, Place, Routed, Running, SeenEdges, SeenModel, SeenRegion, Unseen
+from flows.plan_values import Kept, Left, Observations, Place, Routed, Running, SeenEdges, SeenModel, SeenRegion, Unseen
 from flows.rules import rules_of
 from flows.wanting import rules_digest
 from registry.ledger import NewEvent
@@ -33,14 +33,16 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> House:
     return found
 
 
-def saw(house: House, *strays: str, edge: Unseen | None = None, champion: str = "1") -> None:
+def saw(house: House, *strays: str, edge: Unseen | None = None, champion: str = "1", left: tuple[Left, ...] = ()) -> Observations:
     """Have reconcile have seen a model that is as it must be, but for what is given."""
     running = tuple(Running(digest, State.READY, "127.0.0.1:1") for digest in (S, *strays))
     regions = tuple(SeenRegion(region, running, Kept(holds=True, names=S)) for region in REGIONS)
     places = tuple(Place(S, region, "127.0.0.1:1") for region in REGIONS)
     routed = Routed(((S, 100.0),), places, rules_digest(rules_of(house.fleet, "toy")))
     seen = SeenModel("toy", regions, (SeenEdges(("edge",), edge or routed),), champion, None)
-    keep(house.home, Observations(house.ledger.now(), (seen,)))
+    found = Observations(house.ledger.now(), (seen,), left)
+    keep(house.home, found)
+    return found
 
 
 def typed(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
@@ -102,3 +104,43 @@ def test_an_unknown_model_and_a_look_that_nobody_took_are_bad_input(house: House
         plan_commands.show_plan(None, stored=True, as_json=True)
     assert typed(monkeypatch, "--stored") == ExitCode.BAD_INPUT
     assert typed(monkeypatch, "--stored", "--apply") == ExitCode.BAD_INPUT
+
+
+def test_what_is_left_behind_is_told_with_its_remedy_and_is_nothing_for_reconcile_to_do(
+    house: House, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saw(house, left=(Left("gone", REGIONS[0], "it is ready", "Declare it again."),))
+    assert typed(monkeypatch, "--stored") == ExitCode.DONE
+    assert f"left behind gone, {REGIONS[0]}: it is ready. Declare it again." in " ".join(capsys.readouterr().out.split())
+    typed(monkeypatch, "--stored", "--json")
+    assert [each["what"] for each in json.loads(capsys.readouterr().out)["left"]] == ["gone"]
+    typed(monkeypatch, "toy", "--stored", "--json")
+    assert json.loads(capsys.readouterr().out)["left"] == []
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, *looks: Observations) -> None:
+    """Have reconcile fail over something else, and each look see what is given, the last one for ever."""
+    seen = list(looks)
+
+    def run_now(*_: object) -> None:
+        raise OperationFailed("run calm-owl of reconcile", "FAILED: other, europe-west4: what runs there is not known")
+
+    monkeypatch.setattr(plan_commands, "run_now", run_now)
+    monkeypatch.setattr(plan_commands, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(plan_commands, "observe_models", lambda *_: seen.pop(0) if len(seen) > 1 else seen[0])
+
+
+def test_a_plan_is_followed_although_reconcile_failed_over_another_model(
+    house: House, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failing(monkeypatch, saw(house, A), saw(house, A), saw(house))
+    assert plan_commands.apply_plan("toy", 20, as_json=False) is ExitCode.DONE
+    told = " ".join(capsys.readouterr().err.split())
+    assert "reconcile failed, and goes on with what it can: " in told
+    assert "europe-west4" in told
+
+
+def test_a_plan_that_is_not_done_in_time_says_model_by_model_what_is_left_and_why(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    failing(monkeypatch, saw(house, champion="2"))
+    with pytest.raises(OperationFailed, match=r"toy, champion: it names 2.*\(run calm-owl of reconcile FAILED: other"):
+        plan_commands.apply_plan("toy", 0.05, as_json=True)

@@ -127,3 +127,12 @@ def test_what_cannot_be_looked_at_starts_nothing_fails_reconcile_and_is_kept_as_
     assert isinstance(seen.candidate, Unseen)
     assert isinstance(seen.edges[0].routed, Unseen)
     assert all(isinstance(region.running, Unseen) for region in seen.regions)
+
+
+def test_what_was_seen_and_cannot_be_kept_keeps_no_release_from_being_started(house: House, started: list[str]) -> None:
+    house.home.observed_file.mkdir()
+    observe_candidate(house.ledger, "later", "2", "test")
+    with pytest.raises(UnknownName):
+        reconciled()
+    assert started == ["toy", "later"]
+    assert list(house.home.root.glob("*.new")) == []
