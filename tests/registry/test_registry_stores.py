@@ -29,14 +29,10 @@ from registry.scrub import Kind, Pace, ScrubIndex, scrub
 from registry.store import ContentStore, Ref
 from support.object_stores import (
     AZURITE_KEYS,
-    NO_AZURITE,
-    NO_SEAWEEDFS,
     S3_KEYS,
     Meddler,
     azure_place,
     meddling,
-    running_azurite,
-    running_seaweedfs,
     s3_place,
 )
 from support.ports import HOST, free_port
@@ -44,22 +40,6 @@ from support.ports import HOST, free_port
 NOWHERE = Path("/nowhere")
 QUICKLY = 10.0
 ROUNDS = 50
-
-
-@pytest.fixture(scope="module")
-def seaweedfs() -> Iterator[str]:
-    with running_seaweedfs() as endpoint:
-        if endpoint is None:
-            pytest.skip(NO_SEAWEEDFS)
-        yield endpoint
-
-
-@pytest.fixture(scope="module")
-def azurite() -> Iterator[str]:
-    with running_azurite() as endpoint:
-        if endpoint is None:
-            pytest.skip(NO_AZURITE)
-        yield endpoint
 
 
 @pytest.fixture
