@@ -46,6 +46,10 @@ Notes = Literal["heads", "referrers", "quarantine", "tombstones", "fleets"]
 HERE = "Check that it runs and has room."
 """What helps where a store on this machine fails."""
 _GENERATION = re.compile(r"(\d{12})-(\d{12})")
+_FOLDER = re.compile(
+    r"blobs(/sha256)?|refs(/(?!\d{12}-\d{12}$)[^/]+)*|referrers(/[0-9a-f]{64})?|heads|quarantine|tombstones|fleets|captured(/[^/]+)*"
+)
+"""What an empty object is that a browser of the store, or a store that keeps folders, has in the place of a folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,13 +230,13 @@ class ContentStore:
         path = _note(folder, below) if below else folder
         with self._translated(path):
             listed = obstore.list_with_delimiter(self._store, path)["objects"]
-        return tuple(sorted(found["path"].removeprefix(f"{path}/") for found in listed))
+        return tuple(sorted(found["path"].removeprefix(f"{path}/") for found in listed if not _is_folder(found)))
 
     def objects(self, below: str = "") -> Iterator[Stored]:
-        """Yield every object below a path, in whatever order the store lists them."""
+        """Yield every object below a path, in whatever order the store lists them; none that only stands for a folder."""
         with self._translated(below or "its listing"):
             for several in obstore.list(self._store, prefix=below or None):
-                yield from map(_stored, several)
+                yield from (_stored(found) for found in several if not _is_folder(found))
 
     def blob(self, digest: str) -> Stored | None:
         """Return what the store says of a blob without reading it, None where it has none of that name."""
@@ -365,7 +369,12 @@ class ContentStore:
 
 
 def _stored(found: obstore.ObjectMeta) -> Stored:
-    return Stored(found["path"], found["size"], found["last_modified"].astimezone(UTC), found["e_tag"] or "")
+    # Azure puts an e-tag into quotes in every answer but a listing's
+    return Stored(found["path"], found["size"], found["last_modified"].astimezone(UTC), (found["e_tag"] or "").strip('"'))
+
+
+def _is_folder(found: obstore.ObjectMeta) -> bool:
+    return found["size"] == 0 and _FOLDER.fullmatch(found["path"]) is not None
 
 
 def _blob(digest: str) -> str:

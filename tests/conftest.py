@@ -111,6 +111,28 @@ def stack() -> Iterator[TestStack]:
             STANDING.pop()()
 
 
+@pytest.fixture(scope="session")
+def seaweedfs() -> Iterator[str]:
+    """The endpoint of a real store that speaks S3's interface; what needs it is skipped where it is not installed."""
+    from support.object_stores import NO_SEAWEEDFS, running_seaweedfs
+
+    with running_seaweedfs() as endpoint:
+        if endpoint is None:
+            pytest.skip(NO_SEAWEEDFS)
+        yield endpoint
+
+
+@pytest.fixture(scope="session")
+def azurite() -> Iterator[str]:
+    """The endpoint of Azure's own emulator of its store; what needs it is skipped where it is not installed."""
+    from support.object_stores import NO_AZURITE, running_azurite
+
+    with running_azurite() as endpoint:
+        if endpoint is None:
+            pytest.skip(NO_AZURITE)
+        yield endpoint
+
+
 @pytest.fixture(scope="module")
 def alone(stack: TestStack) -> Iterator[None]:
     """Nobody but the module's tests tells releases."""

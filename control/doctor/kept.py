@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from control.doctor.case import Case
-from control.doctor.findings import Finding, from_error, ok, problem, warning
+from control.doctor.findings import Finding, ok, problem, warning
 from fleet.canonical import short
 from fleet.declared_store import origin_place
 from fleet.errors import ConvoyError
@@ -65,7 +65,7 @@ def _proven(case: Case, name: str) -> Finding:
         store = store_of(case.house, name)
         prove(store)
     except ConvoyError as error:
-        return from_error(f"store of {name}", error)
+        return problem(f"store of {name}", f"{error.subject} {error.reason}", error.remedy, error.exit_code)
     return ok(f"store of {name}", f"{store.name} can be written, listed and read")
 
 

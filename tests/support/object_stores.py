@@ -28,9 +28,7 @@ from support.waiting import wait_until
 S3_KEYS = {"AWS_ACCESS_KEY_ID": "convoy-tests", "AWS_SECRET_ACCESS_KEY": "a-secret-of-nobody"}
 AZURITE_ACCOUNT = "devstoreaccount1"
 # The one that Azurite's documentation gives to everybody
-AZURITE_KEYS = {
-    "AZURE_STORAGE_ACCOUNT_KEY": "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
-}
+AZURITE_KEYS = {"AZURE_STORAGE_ACCOUNT_KEY": "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="}
 CONTAINER = "convoy-tests"
 NO_SEAWEEDFS = "SeaweedFS (`weed`) is not installed: make setup, on Linux for x86_64"
 NO_AZURITE = "Azurite is not installed: npm install --global azurite"
