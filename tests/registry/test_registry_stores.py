@@ -6,6 +6,7 @@ import random
 import threading
 import time
 import uuid
+from base64 import b64encode
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -347,14 +348,22 @@ def test_a_container_that_is_not_there_is_no_missing_blob(azurite: str, keys: No
         list(store.objects())
 
 
-def test_every_upload_to_s3_carries_the_sha256_of_its_bytes(meddler: Meddler) -> None:
-    from base64 import b64encode
-    from hashlib import sha256
+def crc64nvme(data: bytes) -> int:
+    """CRC-64/NVME (NVM Command Set Specification 1.0, 5.2.1.3.4), bit by bit."""
+    crc = (1 << 64) - 1
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = (crc >> 1) ^ (0x9A6C9329AC4BC9B5 if crc & 1 else 0)
+    return crc ^ ((1 << 64) - 1)
 
+
+def test_every_upload_to_s3_carries_the_crc_of_its_bytes(meddler: Meddler) -> None:
+    assert crc64nvme(b"123456789") == 0xAE8B14860A799888
     store = open_store(s3_place(meddler.endpoint, f"of-{uuid.uuid4().hex}"), NOWHERE)
     store.put_blob(digest_of(b"weights"), b"weights")
     (sent,) = meddler.sent
-    assert sent["x-amz-checksum-sha256"] == b64encode(sha256(b"weights").digest()).decode()
+    assert sent["x-amz-checksum-crc64nvme"] == b64encode(crc64nvme(b"weights").to_bytes(8, "big")).decode()
     assert sent["if-none-match"] == "*"
 
 
