@@ -20,11 +20,12 @@ from fleet.declared_files import Files
 from fleet.declared_golden import Golden
 from fleet.declared_optimise import Optimise
 from fleet.declared_policy import PolicyFiles
+from fleet.declared_region import Region
 from fleet.declared_replication import Replication
 from fleet.declared_service import Service
 from fleet.declared_traffic import RegionChoice, RequestLimits, ResidencyRules, ShadowPlan, StickyBy, Traffic
 from fleet.errors import ExitCode
-from fleet.settings import PREFIX, Settings
+from fleet.settings import PREFIX, STORE_VARIABLES, Settings
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
@@ -71,6 +72,12 @@ def test_every_key_of_a_models_traffic_is_documented() -> None:
         keys |= {f"{section}.{name}" for name in kind.model_fields}
     assert told == keys
     assert {key.partition(".")[0] for key in keys} == set(Traffic.model_fields)
+
+
+def test_every_key_of_a_store_and_every_variable_of_its_credentials_is_documented() -> None:
+    text = (ROOT / "docs/stores.md").read_text()
+    keys = [name for name in Region.model_fields if name.startswith("store")]
+    assert [name for name in (*keys, *(name for names in STORE_VARIABLES.values() for name in names)) if f"`{name}`" not in text] == []
 
 
 def test_every_exit_code_is_in_the_readme() -> None:

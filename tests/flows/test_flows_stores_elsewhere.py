@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 import uuid
@@ -13,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 import obstore
 import pytest
 from prefect.logging import disable_run_logger
+from typer.testing import CliRunner
 
+from control.cli import app
 from control.doctor import kept
 from control.doctor.case import Case
 from control.doctor.findings import Level
@@ -23,6 +26,7 @@ from fleet.errors import Denied, InputError, Unreachable
 from fleet.home import Home
 from fleet.manifest import manifest_of
 from fleet.settings import STORE_VARIABLES, Settings
+from flows.anchoring import anchor
 from flows.collecting import collect
 from flows.crossing import Way, bring
 from flows.exporting import export
@@ -30,6 +34,7 @@ from flows.house import House
 from flows.images import keep_image
 from flows.tending import STORES, Tended, tend
 from flows.work import claim
+from registry.ledger import NewEvent
 from registry.store import ContentStore
 from support.object_stores import CONTAINER, S3_KEYS
 from support.ports import HOST, free_port
@@ -166,6 +171,35 @@ def test_only_convoys_own_programs_get_the_credentials_and_only_of_what_is_decla
     table = components(Site(house.home, house.settings, house.stack, house.credentials, carried))
     assert {part.name for part in table if S3_KEYS.items() <= part.environment.items()} == {"control", "runner"}
     assert {part.name for part in table if set(S3_KEYS) & set(part.environment)} == {"control", "runner"}
+
+
+def test_the_ledgers_heads_are_copied_there_and_a_store_that_is_away_is_not_counted_as_seen(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("home", "origin_store", "origin_store_endpoint"):
+        monkeypatch.setenv(f"CONVOY_{name.upper()}", str(getattr(house.settings, name)))
+    for phase in ("requested", "rejected"):
+        house.ledger.append(NewEvent("release/toy-1", "phase.entered", {"phase": phase}, "test"))
+    with disable_run_logger():
+        assert anchor(house) is None
+    assert verified() == {f"store {region}": 1 for region in REGIONS}
+    write_fleet(house.home, fleet_with(f"http://{HOST}:{free_port()}", "away", (FIRST,)))
+    told = json.loads(CliRunner().invoke(app, ["ledger", "verify", "--json"]).stdout)
+    assert [each.partition(" (")[0] for each in told["not_looked_at"]] == [f"store {FIRST}"]
+    assert f"Not looked at: store {FIRST}" in " ".join(CliRunner().invoke(app, ["ledger", "verify"]).stdout.split())
+    house.home.fleet_file.write_text("version: 2\n")
+    told = json.loads(CliRunner().invoke(app, ["ledger", "verify", "--json"]).stdout)
+    assert "stores that fleet.yaml may have elsewhere" in told["not_looked_at"][0]
+
+
+def verified() -> dict[str, int]:
+    """Return how many heads a verification found in each store."""
+    done = CliRunner().invoke(app, ["ledger", "verify", "--json"])
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout)
+    assert "not_looked_at" not in told
+    copies: dict[str, int] = told["copies"]
+    return copies
 
 
 def test_what_is_kept_beside_a_revision_gets_to_the_stores_that_have_it(house: House) -> None:

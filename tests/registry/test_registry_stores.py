@@ -40,7 +40,6 @@ from support.ports import HOST, free_port
 
 NOWHERE = Path("/nowhere")
 QUICKLY = 10.0
-ROUNDS = 50
 
 
 @pytest.fixture
@@ -168,7 +167,8 @@ def test_a_name_gains_generations_and_an_older_epoch_is_refused(store: ContentSt
     assert store.resolve("mod") is None
 
 
-def test_of_two_who_move_one_name_at_once_one_wins_each_round(store: ContentStore) -> None:
+@pytest.mark.parametrize("rounds", [50, pytest.param(1000, marks=pytest.mark.long)])
+def test_of_two_who_move_one_name_at_once_one_wins_each_round(store: ContentStore, rounds: int) -> None:
     """Reliability C.4, case 4: no update is lost, and none is made twice."""
     digests = [digest_of(data) for data in (b"one", b"two")]
     for digest, data in zip(digests, (b"one", b"two"), strict=True):
@@ -180,12 +180,12 @@ def test_of_two_who_move_one_name_at_once_one_wins_each_round(store: ContentStor
         return store.move("trees/model", digest, after)
 
     with ThreadPoolExecutor(2) as pool:
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             before = store.resolve("trees/model")
             moved = [found for found in pool.map(move, digests, (before, before)) if found is not None]
             assert len(moved) == 1
             assert store.resolve("trees/model") == moved[0]
-    assert store.resolve("trees/model").sequence == ROUNDS  # type: ignore[union-attr]
+    assert store.resolve("trees/model").sequence == rounds  # type: ignore[union-attr]
     assert len(list(store.objects("refs"))) == 2
 
 
