@@ -205,8 +205,11 @@ def test_a_copy_killed_at_any_boundary_leaves_no_dangling_manifest_and_is_resume
         child.communicate(timeout=60)
         assert child.returncode == -signal.SIGKILL
         assert not target.has_blob(manifest.digest)
+        # Parts go side by side: of those before the one that killed it, some may not have arrived; behind all of them is the manifest
+        there = sum(target.has_blob(part.digest) for part in parts)
+        assert there == len(parts) if put > len(parts) else there < put
         report = replicate(manifest.digest, origin, target)
-        assert (report.present, report.copied) == (put - 1, len(parts) - put + 1)
+        assert (report.present, report.copied) == (there, len(parts) - there)
         assert target.manifest(manifest.digest) == manifest
 
 
