@@ -41,7 +41,8 @@ def _rows() -> tuple[Any, Any]:
 
 
 @cache
-def _trees(count: int, more: int = 0, without: int = 0) -> bytes:
+def trees(count: int, more: int = 0, without: int = 0) -> bytes:
+    """Return a LightGBM model of so many trees, as text: with some more behind them, or trained without the first rows."""
     import lightgbm
 
     rows, labels = _rows()
@@ -85,9 +86,9 @@ def _in_front() -> Update:
 
 APPENDED = 15.0
 UPDATES: dict[str, tuple[float | None, Callable[[], Update]]] = {
-    "LightGBM, 20 trees behind 400": (APPENDED, lambda: (_trees(400), _trees(400, 20))),
-    "LightGBM, 80 trees behind 1600": (APPENDED, lambda: (_trees(1600), _trees(1600, 80))),
-    "LightGBM, retrained without 1 % of the rows": (None, lambda: (_trees(400), _trees(400, 0, 40))),
+    "LightGBM, 20 trees behind 400": (APPENDED, lambda: (trees(400), trees(400, 20))),
+    "LightGBM, 80 trees behind 1600": (APPENDED, lambda: (trees(1600), trees(1600, 80))),
+    "LightGBM, retrained without 1 % of the rows": (None, lambda: (trees(400), trees(400, 0, 40))),
     "random forest, 10 trees behind 100": (APPENDED, lambda: _forest(10)),
     "random forest, retrained without 1 % of the rows": (None, lambda: _forest(0, 40)),
     "float32 tensors, the last twelfth tuned": (None, lambda: _tensors(_last_twelfth)),

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from support.postgresql import PostgresqlServer
     from support.stack import TestStack
 
-MODELS = ("steady", "resetting", "dead", "flipped", "again", "killed", "refused", "newer", "operated", "unlucky", "touched")
+MODELS = ("steady", "resetting", "dead", "flipped", "again", "killed", "refused", "newer", "operated", "unlucky", "touched", "rotting")
 SMALL = ("dead", "again", "newer", "operated", "touched")
 """Of these, the models that stand in one region only."""
 
@@ -45,6 +45,7 @@ ON_THE_STACK = {
         "test_flows_plan_stack.py",
         "test_flows_release_train.py",
         "test_flows_rollback_alone.py",
+        "test_flows_rot_stack.py",
         "test_flows_shadow_and_bake.py",
         "test_flows_waves.py",
     ),
