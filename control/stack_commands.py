@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from datetime import UTC, datetime
-from typing import Any
-
 from rich.markup import escape
 
 from control.edges import EDGE_COLUMNS, edge_rows, edge_views
@@ -18,7 +14,6 @@ from fleet.canonical import short
 from fleet.errors import TransientError
 from fleet.settings import settings
 from flows.house import House
-from flows.lagging import behind, lags
 from traffic.edges import look
 
 
@@ -59,31 +54,12 @@ def show_status(as_json: bool) -> None:
                 "components": _components(found),
                 "edges": {name: edge.model_dump(mode="json") for name, edge in edges.items()},
                 "regions": {name: region.model_dump(mode="json") for name, region in regions.items()},
-                "copies": copies_of(house),
             }
         )
         return
     _show_components(found)
     print_table("Edges", EDGE_COLUMNS, [tuple(map(escape, row)) for row in edge_rows(edges)])
     _show_regions(regions)
-    for model, copies in copies_of(house).items():
-        for region, seconds in copies["behind"].items():
-            late = seconds > copies["lag_limit_seconds"]
-            says = f"{region} has no copy of what is stable since {seconds:,.0f} s, {copies['lag_limit_seconds']:g} s are allowed"
-            out.print(f"[{'red' if late else 'yellow'}]copies[/] {escape(f'{model}: {says}')}")
-
-
-def copies_of(house: House) -> dict[str, Any]:
-    """Return by model how regions' copies lag: which are behind now and for how many seconds, and how long copies took so far."""
-    now = datetime.now(UTC)
-    return {
-        model: {
-            "behind": behind(house, model, now),
-            "lag_limit_seconds": declared.replication.lag_seconds,
-            "lags": {region: asdict(lag) for region, lag in lags(house, model).items()},
-        }
-        for model, declared in house.fleet.models.items()
-    }
 
 
 def _components(found: StackView) -> list[dict[str, str | bool | None]]:

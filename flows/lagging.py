@@ -42,25 +42,17 @@ def lags(house: House, model: str) -> dict[str, Lag]:
     return {region: Lag(len(each), _rank(each, 0.5), _rank(each, 0.99), each[-1]) for region, each in found.items()}
 
 
-def behind(house: House, model: str, now: datetime) -> dict[str, float]:
-    """Return which regions lack the stable revision, and for how many seconds since its first copy began."""
-    stable, declared = stable_of(house, model), house.model(model)
-    if stable is None:
-        return {}
-    begun, got = _history(house.ledger, model)
-    if stable.digest not in begun:
-        return {}
-    since = max(0.0, (now - begun[stable.digest]).total_seconds())
-    return {region: since for region in declared.regions if (stable.digest, region) not in got}
-
-
 def lagging(house: House, model: str, now: datetime) -> list[str]:
     """Return which regions lack the stable revision for longer than fleet.yaml allows, in words; nothing when none does."""
-    stable, limit = stable_of(house, model), house.model(model).replication.lag_seconds
-    late = {region: seconds for region, seconds in behind(house, model, now).items() if seconds > limit}
-    return [
-        f"{region} lacks version {stable.version} for {seconds:,.0f} s (limit {limit:g} s)" for region, seconds in late.items() if stable
-    ]
+    stable, declared = stable_of(house, model), house.model(model)
+    if stable is None:
+        return []
+    begun, got = _history(house.ledger, model)
+    limit = declared.replication.lag_seconds
+    if stable.digest not in begun or (late := (now - begun[stable.digest]).total_seconds()) <= limit:
+        return []
+    without = [region for region in declared.regions if (stable.digest, region) not in got]
+    return [f"{region} lacks version {stable.version} for {late:,.0f} s (limit {limit:g} s)" for region in without]
 
 
 def has_copy(ledger: Ledger, revision: Revision, region: str) -> bool:
