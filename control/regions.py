@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 from pydantic import BaseModel, ConfigDict
 
@@ -12,6 +13,7 @@ from fleet.evidence import Attempts
 from fleet.versions import Revision
 from flows.desires import unfinished
 from flows.house import House
+from flows.lagging import behind
 from flows.work import release_revision, stable_of
 from traffic.edge_state import EdgeState
 from traffic.edges import observe_answering
@@ -32,10 +34,23 @@ class RevisionView(BaseModel):
     measured_share: float | None
 
 
+class LagView(BaseModel):
+    """A copy that a region does not have yet: of which class of assets and version, for how long, and how long it may take."""
+
+    model_config = ConfigDict(frozen=True)
+
+    asset: str
+    version: str
+    seconds: float
+    limit_seconds: float
+    over_limit: bool
+
+
 class ServedView(RevisionView):
-    """What serves a model in a region: the stable revision, and the canary beside it if there is one."""
+    """What serves a model in a region: the stable revision, the canary beside it if there is one, and the copies that lag."""
 
     canary: RevisionView | None
+    lags: tuple[LagView, ...] = ()
 
 
 class RegionView(BaseModel):
@@ -52,11 +67,11 @@ class RegionView(BaseModel):
 
 def region_views(house: House, states: Sequence[EdgeState]) -> dict[str, RegionView]:
     """Return every declared region as it is now, seen with the edges that answered; raises TransientError without the supervisor."""
-    measured = _measured(house)
+    measured, lags = _measured(house), _lags(house)
     views = {}
     for name, region in house.fleet.regions.items():
         models = {
-            model: _served(house, name, model, states, measured[model])
+            model: _served(house, name, model, states, measured[model]).model_copy(update={"lags": lags.get((name, model), ())})
             for model, declared in house.fleet.models.items()
             if name in declared.regions
         }
@@ -94,6 +109,19 @@ def _revision(house: House, region: str, revision: Revision, states: Sequence[Ed
         intended_weight=max(weights, default=0),
         measured_share=round(own / total, 4) if total else None,
     )
+
+
+def _lags(house: House) -> dict[tuple[str, str], tuple[LagView, ...]]:
+    """Return the copies that regions lack now, by region and model."""
+    now = datetime.now(UTC)
+    found: dict[tuple[str, str], tuple[LagView, ...]] = {}
+    for model in house.fleet.models:
+        for each in behind(house, model, now):
+            lag = LagView(
+                asset=each.asset, version=each.version, seconds=round(each.seconds, 1), limit_seconds=each.limit, over_limit=each.over
+            )
+            found[each.region, model] = (*found.get((each.region, model), ()), lag)
+    return found
 
 
 def _measured(house: House) -> dict[str, Attempts]:

@@ -16,6 +16,8 @@ from fleet.settings import settings
 from flows.house import House
 from traffic.edges import look
 
+LAG_COLUMNS = ("region", "model", "asset", "version", "behind", "limit")
+
 
 def start(as_json: bool) -> None:
     """Start what is missing and print the components."""
@@ -79,6 +81,8 @@ def _show_components(found: StackView) -> None:
 
 def _show_regions(regions: dict[str, RegionView]) -> None:
     print_table("Regions", ("region", "stands for", "model", "version", "revision", "state", "weight", "measured"), region_rows(regions))
+    if lags := lag_rows(regions):
+        print_table("Copies that lag", LAG_COLUMNS, lags)
 
 
 def region_rows(regions: dict[str, RegionView]) -> list[tuple[str, ...]]:
@@ -94,4 +98,16 @@ def region_rows(regions: dict[str, RegionView]) -> list[tuple[str, ...]]:
                 rows.append(tuple(map(escape, told)))
         if not region.models:
             rows.append((escape(name), escape(region.provider), "", "", "", "", "", ""))
+    return rows
+
+
+def lag_rows(regions: dict[str, RegionView]) -> list[tuple[str, ...]]:
+    """Return the table of the copies that regions lack, nothing where all have theirs; its cells as markup."""
+    rows = []
+    for name, region in regions.items():
+        for model, served in region.models.items():
+            for lag in served.lags:
+                limit = f"{lag.limit_seconds:g} s"
+                told = tuple(map(escape, (name, model, lag.asset, lag.version, f"{lag.seconds:,.0f} s")))
+                rows.append((*told, f"[red]over {limit}[/]" if lag.over_limit else f"within {limit}"))
     return rows

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from control.edges import EDGE_COLUMNS, edge_rows
 from control.stack.view import Prober
-from control.stack_commands import region_rows
+from control.stack_commands import LAG_COLUMNS, lag_rows, region_rows
 from control.views import OrderView, ReleaseView
 from control.watched import ModelNow, Moment, ReleaseNow, figure, moment_of
 from fleet.home import Home
@@ -73,6 +73,8 @@ def picture(moment: Moment) -> RenderableType:
         parts.append(_table("Edges", EDGE_COLUMNS, [tuple(map(escape, row)) for row in edge_rows(moment.edges)]))
     if moment.regions:
         parts.append(_table("Regions", COLUMNS, region_rows(moment.regions)))
+    if lags := lag_rows(moment.regions):
+        parts.append(_table("Copies that lag", LAG_COLUMNS, lags))
     parts += [line for name, model in moment.models.items() for line in _model(name, model, moment.at)]
     parts += [
         Text.from_markup(f"[bold]{escape(word.subject)}[/]  {escape(word.outcome)}, {_ago(moment.at - word.at)}{_because(word.reasons)}")

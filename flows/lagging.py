@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from fleet.versions import Revision
-from flows.desires import desires, release_stream
+from flows.desires import desires, model_stream, release_stream
 from flows.house import House
-from flows.work import stable_of
 from registry.ledger import Event, Ledger
 
 CAUGHT_UP = "region.caught up"
+STABLE_SET = "stable.set"
+REVISION = "revision"
+"""The class of assets whose copies have a limit."""
 REPLICATE = "replicate:"
 
 
@@ -42,17 +44,50 @@ def lags(house: House, model: str) -> dict[str, Lag]:
     return {region: Lag(len(each), _rank(each, 0.5), _rank(each, 0.99), each[-1]) for region, each in found.items()}
 
 
+@dataclass(frozen=True, slots=True)
+class Behind:
+    """A region that lacks a copy: of which class of assets and version, for how many seconds, and how many fleet.yaml allows."""
+
+    region: str
+    asset: str
+    version: str
+    seconds: float
+    limit: float
+
+    @property
+    def over(self) -> bool:
+        """Whether that is longer than allowed."""
+        return self.seconds > self.limit
+
+
+def behind(house: House, model: str, now: datetime) -> tuple[Behind, ...]:
+    """Return which regions have not read back the stable revision, since its release began to copy it anywhere."""
+    promoted = house.ledger.last(model_stream(model), STABLE_SET)
+    if promoted is None:
+        return ()
+    digest, declared = str(promoted.payload["digest"]), house.model(model)
+    copies = _copies(house.ledger.stream(release_stream(str(promoted.payload["release"])), "effect.intended", "effect.completed"))
+    ours = [event for event in copies if event.payload["digest"] == digest]
+    done = {str(event.payload["region"]) for event in ours if event.type == "effect.completed"}
+    without = [region for region in declared.regions if region not in done]
+    if not ours or not without:
+        return ()
+    # It may have been there before this release, or have caught up since
+    got = _history(house.ledger, model)[1]
+    late = max(0.0, (now - ours[0].at).total_seconds())
+    limit = declared.replication.lag_seconds
+    return tuple(
+        Behind(region, REVISION, str(promoted.payload["version"]), late, limit) for region in without if (digest, region) not in got
+    )
+
+
 def lagging(house: House, model: str, now: datetime) -> list[str]:
     """Return which regions lack the stable revision for longer than fleet.yaml allows, in words; nothing when none does."""
-    stable, declared = stable_of(house, model), house.model(model)
-    if stable is None:
-        return []
-    begun, got = _history(house.ledger, model)
-    limit = declared.replication.lag_seconds
-    if stable.digest not in begun or (late := (now - begun[stable.digest]).total_seconds()) <= limit:
-        return []
-    without = [region for region in declared.regions if (stable.digest, region) not in got]
-    return [f"{region} lacks version {stable.version} for {late:,.0f} s (limit {limit:g} s)" for region in without]
+    return [
+        f"{each.region} lacks version {each.version} for {each.seconds:,.0f} s (limit {each.limit:g} s)"
+        for each in behind(house, model, now)
+        if each.over
+    ]
 
 
 def has_copy(ledger: Ledger, revision: Revision, region: str) -> bool:

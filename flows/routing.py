@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from clouds.serving import State
 from fleet.declared import Model
-from fleet.errors import OperationFailed, TooLate, Unreachable
+from fleet.errors import OperationFailed, TooLate, TransientError, Unreachable
 from fleet.versions import Revision
 from flows.house import House
 from flows.rules import rules_of
@@ -83,8 +83,8 @@ def table_of(work: Work, revision: Revision, stable: Revision | None, dealt: Dea
     before = stable if stable is not None and stable.digest != revision.digest and goes_back else None
     shares = _shares(revision, before, dealt.weight)
     safe = (Share(before.digest if before else revision.digest, 100),)
-    served = [each for each in (before, revision) if each is not None and (each is not revision or not dealt.nothing)]
-    found = tuple(backend for each in served for backend in backends(work.house, each, work.regions, required=each == revision))
+    found = _places_before(work, before) if before else ()
+    found += () if dealt.nothing else backends(work.house, revision, work.regions, required=True)
     return RoutingTable(
         model=work.model,
         epoch=work.epoch,
@@ -100,6 +100,24 @@ def table_of(work: Work, revision: Revision, stable: Revision | None, dealt: Dea
         shadow=Shadow(revision.digest, dealt.copies) if dealt.copies else None,
         regional=tuple(Regional(region, _shares(revision, before, weight)) for region, weight in dealt.elsewhere) if before else (),
     )
+
+
+def _places_before(work: Work, before: Revision) -> tuple[Backend, ...]:
+    """Return where the revision before answers: where the release goes, and in the regions that catch up later.
+
+    Those go on with it until they have a copy of their own. One that is not ready is left out: an edge takes no new place
+    while another one is not healthy, and no such region may keep the release from its way.
+    """
+    ready = tuple(region for region in work.declared.regions if region not in work.regions and _is_ready(work.house, before, region))
+    return backends(work.house, before, (*work.regions, *ready), required=False)
+
+
+def _is_ready(house: House, revision: Revision, region: str) -> bool:
+    """Whether a region answers with a revision; one that cannot be asked is not waited for, as requests may have to be taken back."""
+    try:
+        return house.target(region).status_of(region, revision.model, revision.digest).state is State.READY
+    except TransientError:
+        return False
 
 
 def score_range(declared: Model) -> tuple[float, float] | None:

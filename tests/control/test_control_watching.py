@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,15 @@ from fleet.commands import Command
 from fleet.operators import DEFAULT, read_operators
 from fleet.phases import ReleasePhase
 from fleet.settings import Settings
+from flows import effects
 from flows.desires import Desire, observe_candidate
 from flows.house import House
 from flows.journal import Journal
 from flows.operating import Wish, operate
 from registry.ledger import NewEvent
-from support.stack import house_without_servers, toy_fleet, write_fleet
+from support.stack import REGIONS, house_without_servers, toy_fleet, write_fleet
+
+DIGEST = f"sha256:{1:064}"
 
 
 @pytest.fixture
@@ -100,6 +104,31 @@ def test_a_release_that_waits_for_a_person_is_not_said_to_be_forgotten(house: Ho
     assert "waits for approval until" in text
     assert "convoy operate toy approve" in text
     assert "nobody holds it" not in text
+
+
+@pytest.mark.parametrize(("allowed", "says", "over"), [(900, "within 900 s", False), (0.001, "over 0.001 s", True)])
+def test_a_region_that_lacks_its_copy_is_shown_with_how_far_behind_it_is(house: House, allowed: float, says: str, over: bool) -> None:
+    first, second, third = REGIONS
+    fleet = toy_fleet(("toy",))
+    replication = {"consistency": "eventual", "primary": first, "standbys": [second], "lag_seconds": allowed}
+    fleet["models"]["toy"] = fleet["models"]["toy"] | {"replication": replication}
+    write_fleet(house.home, fleet)
+    journal = wanted(house, "1")
+    for region in (first, second):
+        journal.effect(effects.replicate(region), lambda region=region: {"digest": DIGEST, "region": region}, digest=DIGEST, region=region)
+    stable = {"version": "1", "digest": DIGEST, "release": "toy-1"}
+    house.ledger.append(NewEvent("model/toy", "stable.set", stable, "test", model="toy"))
+    with Prober() as prober:
+        moment = moment_of(house, prober)
+    assert moment.problems == {}
+    (lag,) = moment.regions[third].models["toy"].lags
+    assert (lag.asset, lag.version, lag.limit_seconds, lag.over_limit) == ("revision", "1", allowed, over)
+    assert [region for region in (first, second) if moment.regions[region].models["toy"].lags] == []
+    text = shown(moment)
+    assert "Copies that lag" in text
+    assert says in text
+    told = json.loads(moment.model_dump_json())["regions"][third]["models"]["toy"]["lags"]
+    assert told == [lag.model_dump(mode="json")]
 
 
 def test_only_the_newest_releases_are_read(house: House) -> None:

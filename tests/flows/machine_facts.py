@@ -131,7 +131,7 @@ class Facts:
         assert any(told.passed for told in own) or digest in self.stables, f"edge {name}: version {version} passed no gates"
         under_way = any(told.phase in UNDER_WAY for told in own)
         assert under_way or digest in self.stables[-1:], f"edge {name}: version {version} gets requests, and its release is over"
-        regions = set(self._world.house.model(MODEL).regions)
+        regions = set(self._world.house.model(MODEL).quorum)
         assert any(told.deployed >= regions for told in own), f"edge {name}: version {version} was not deployed everywhere"
         if self._world.house.model(MODEL).approval.required and digest not in self.stables:
             assert any(digest in told.approved for told in own), f"edge {name}: nobody approved version {version}"

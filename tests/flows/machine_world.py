@@ -137,7 +137,8 @@ class World:
         self._patch()
         self.edges = tuple(FakeLine(region, self, root / "edges" / region) for region in (first, second))
         declared = house.fleet.models[MODEL].model_dump(mode="json", exclude_unset=True) | more
-        declared |= {"regions": [first, second], "slo": {region: declared["slo"][region] for region in (first, second)}, "traffic": traffic}
+        served = more.get("regions", [first, second])
+        declared |= {"regions": served, "slo": {region: declared["slo"][region] for region in served}, "traffic": traffic}
         fleet = house.fleet.model_dump(mode="json", exclude_unset=True) | {"models": {MODEL: declared}}
         ledger = Ledger(house.ledger_url, self.clock.now)
         rooms = {"world": self, "fleet": Fleet.model_validate(fleet), "ledger": ledger, "models": self.mlflow, "edges": self.edges}

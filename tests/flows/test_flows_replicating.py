@@ -23,7 +23,7 @@ from flows.crossing import ORIGIN, Way, bring, misplaced, price_of, ways
 from flows.desires import desires, model_stream, observe_candidate
 from flows.house import House
 from flows.journal import Journal
-from flows.lagging import lagging, lags, replication_stream
+from flows.lagging import behind, lagging, lags, replication_stream
 from flows.work import Claim, claim
 from registry.ledger import NewEvent
 from registry.store import ContentStore
@@ -201,3 +201,15 @@ def test_a_neighbour_whose_store_is_away_keeps_no_region_from_its_revision(promo
     monkeypatch.setattr(ContentStore, "has_blob", has_blob)
     catch_up(house, revision, "southeastasia", held)
     assert house.ledger.stream(replication_stream("m"))[-1].payload["from"] == ORIGIN
+
+
+def test_how_far_a_region_is_behind_counts_from_the_release_that_is_stable_now_and_says_whether_that_is_too_far(promoted) -> None:
+    house, revision, held = promoted
+    assert [(each.region, each.asset, each.version, each.limit, each.over) for each in behind(house, "m", datetime.now(UTC))] == [
+        ("southeastasia", "revision", "1", 60, False)
+    ]
+    (late,) = behind(house, "m", datetime.now(UTC) + timedelta(minutes=2))
+    assert late.over
+    assert 120 <= late.seconds < 180
+    catch_up(house, revision, "southeastasia", held)
+    assert behind(house, "m", datetime.now(UTC) + timedelta(hours=1)) == ()

@@ -72,7 +72,7 @@ def work_on(model: Model) -> Any:
         epoch=1,
         claim=SimpleNamespace(versions=itertools.count(1), check=lambda _: None),
         house=SimpleNamespace(settings=SimpleNamespace(table_seconds=20), fleet=Fleet.model_validate(toy_fleet(("m",)))),
-        regions=("us-east-1",),
+        regions=model.quorum,
         declared=model,
     )
 
