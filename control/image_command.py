@@ -25,3 +25,5 @@ def copy_between_registries(source: str, target: str, authfile: Path | None, as_
         return
     out.print(f"[bold]{done.digest}[/] is at {escape(str(there))}, read back")
     out.print(f"  {done.sent} blobs sent ({done.bytes / MIB:.1f} MiB), {done.mounted} mounted, {done.present} there already")
+    if done.referrers:
+        out.print(f"  with {len(done.referrers)} manifests that refer to it (signatures, attestations, bills of materials)")

@@ -5,7 +5,8 @@ The ledger knows which there were. A region is asked as the last fleet.yaml that
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 from clouds.serving import ServingTarget
 from clouds.targets import target_of
@@ -38,7 +39,7 @@ def _of_models(house: House, models: list[str]) -> Iterator[Left]:
     looked = look_at_edges(house)
     for model in models:
         for region in house.fleet.regions:
-            yield from _running(house.target(region), model, region)
+            yield from _running(partial(house.target, region), model, region)
         for desire in unfinished(house.ledger, model):
             yield Left(model, desire.release, "is unfinished, and no flow takes it up", AGAIN)
         for state in () if isinstance(looked, Unseen) else looked.states:
@@ -61,13 +62,13 @@ def _of_region(house: House, region: str, models: list[str]) -> Iterator[Left]:
         yield Left(region, region, f"cannot be asked what runs there: {problem}", ASK)
         return
     for model in models:
-        yield from _running(target, model, region)
+        yield from _running(lambda: target, model, region)
 
 
-def _running(target: ServingTarget, model: str, region: str) -> Iterator[Left]:
+def _running(target: Callable[[], ServingTarget], model: str, region: str) -> Iterator[Left]:
     """Give what runs of a model in a region, as somebody must see to it."""
     try:
-        running = target.status(model, region)
+        running = target().status(model, region)
     except ConvoyError as problem:
         yield Left(model, region, f"nobody knows what runs there: {problem}", ASK)
         return

@@ -180,17 +180,20 @@ def compare(tending: Tending, model: str, only: Sequence[str]) -> None:
     regions = [name for name in tending.house.model(model).regions if name in tending.stores]
     held = [name for name in regions if tending.attempt(name, partial(begun, tending, name, model))]
     kept = tending.attempt(model, partial(wanted, tending.house, model)) or frozenset()
-    lacked = {ORIGIN: tending.attempt(ORIGIN, partial(_lost, tending, kept)) or frozenset()}
-    for name, missing in (lacked | (tending.attempt(model, partial(missing_of, tending, model, held)) or {})).items():
-        for digest in sorted(missing & kept) if name in only and _may_lie(tending, name, model, missing & kept) else ():
+    lacked = tending.attempt(model, partial(missing_of, tending, model, held)) or {}
+    for name in [each for each in (ORIGIN, *held) if each in only]:
+        lost = tending.attempt(name, partial(_lost, tending, name, model, kept)) or frozenset()
+        missing = (lacked.get(name, frozenset()) & kept) | lost
+        for digest in sorted(missing) if _may_lie(tending, name, model, missing) else ():
             what: Mapping[str, JSON] = {"digest": digest, "kind": "revision", "model": model}
             tending.mend(name, what, partial(_brought, tending, name, model, digest))
 
 
-def _lost(tending: Tending, kept: frozenset[str]) -> frozenset[str]:
-    """Return what the origin lacks; nothing where it could not be opened, which is a problem of its own."""
-    origin = tending.stores.get(ORIGIN)
-    return frozenset(digest for digest in kept if origin is not None and not origin.has_blob(digest))
+def _lost(tending: Tending, name: str, model: str, kept: frozenset[str]) -> frozenset[str]:
+    """Return what must stay and is not in a store that should have it: all of it in the origin, in a region what its tree lists."""
+    store = tending.stores[name]
+    listed = kept if name == ORIGIN else kept.intersection(entropy.members(store, model))
+    return frozenset(digest for digest in listed if not store.has_blob(digest))
 
 
 def _may_lie(tending: Tending, name: str, model: str, lacked: frozenset[str]) -> bool:

@@ -25,6 +25,7 @@ from fleet.errors import Busy, ConvoyError, Denied, InputError, IntegrityError, 
 SECONDS = 60.0
 CHUNK = 1 << 20
 MOST_MANIFEST = 8 << 20
+MOST_PAGES = 100
 INDEXES = ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json")
 MANIFESTS = ("application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json")
 _ACCEPT = ", ".join((*MANIFESTS, *INDEXES))
@@ -129,9 +130,38 @@ class OciRegistry:
         headers = {"Content-Length": str(size), "Content-Type": "application/octet-stream"}
         self._send("PUT", str(url), repository, headers=headers, content=chunks)
 
-    def put_manifest(self, repository: str, reference: str, data: bytes, media_type: str) -> None:
-        """Upload a manifest under its digest or a tag."""
-        self._send("PUT", f"/v2/{repository}/manifests/{reference}", repository, headers={"Content-Type": media_type}, content=data)
+    def put_manifest(self, repository: str, reference: str, data: bytes, media_type: str) -> bool:
+        """Upload a manifest under its digest or a tag; returns whether the registry lists it among the referrers of its subject."""
+        path, headers = f"/v2/{repository}/manifests/{reference}", {"Content-Type": media_type}
+        return "OCI-Subject" in self._send("PUT", path, repository, headers=headers, content=data).headers
+
+    def referrers(self, repository: str, digest: str) -> list[Any]:
+        """Return the descriptors of what refers to a manifest, nothing where nothing does: as the registry lists them, else by tag.
+
+        https://github.com/opencontainers/distribution-spec, spec.md, "Listing Referrers" and "Unavailable Referrers API".
+        """
+        subject = f"{self.host}/{repository}@{digest}"
+        try:
+            return self._pages(f"/v2/{repository}/referrers/{digest}", repository, subject)
+        except (UnknownName, NotSupported):
+            try:
+                return _listed(self.manifest(repository, referrers_tag(digest))[0], subject)
+            except UnknownName:
+                return []
+
+    def _pages(self, path: str, repository: str, subject: str) -> list[Any]:
+        """Return what a list names on all of its pages; raises OperationFailed for one that leads away or never ends."""
+        found: list[Any] = []
+        for _ in range(MOST_PAGES):
+            response = self._send("GET", path, repository, headers={"Accept": INDEXES[0]})
+            found += _listed(response.content, subject)
+            following = response.links.get("next", {}).get("url")
+            if following is None:
+                return found
+            path = urljoin(str(response.request.url), following)
+            if urlsplit(path).netloc != urlsplit(self._base).netloc or urlsplit(path).scheme != urlsplit(self._base).scheme:
+                raise OperationFailed(f"registry {self.host}", "sends a list to another host", "Look at the registry's own address.")
+        raise OperationFailed(subject, f"has a list of referrers of more than {MOST_PAGES} pages", "Look at the registry.")
 
     @cached_property
     def _base(self) -> str:
@@ -213,6 +243,19 @@ class OciRegistry:
         if status in (405, 415):
             return NotSupported(subject, reason)
         return Unreachable(subject, reason) if status >= 500 else OperationFailed(subject, reason)
+
+
+def referrers_tag(digest: str) -> str:
+    """Return the tag under which an index lists what refers to a manifest, where the registry itself does not."""
+    return digest.replace(":", "-")
+
+
+def _listed(data: bytes, subject: str) -> list[Any]:
+    """Return what an index names; raises IntegrityError where it is none."""
+    try:
+        return list(json.loads(data)["manifests"])
+    except (ValueError, KeyError, TypeError, RecursionError) as problem:
+        raise IntegrityError(subject, f"has a list of referrers that is none ({problem})", "Look at the registry's storage.") from problem
 
 
 def _told(response: httpx.Response) -> str:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from fleet.cutting import PART_BYTES
+from fleet.errors import IntegrityError
 from fleet.manifest import Manifest, Part
 from registry.lines import Line
 from registry.receipts import Receipts
@@ -81,6 +82,8 @@ def replicate(digest: str, source: PartSource, target: ContentStore, how: How = 
     """
     manifest = source.manifest(digest)
     parts = {part.digest: part for part in manifest.parts()}
+    if any(part.size > PART_BYTES for part in parts.values()):
+        raise IntegrityError(f"revision {digest}", f"has parts of more than {PART_BYTES} bytes; none of ours has", "Package it again.")
     listed = _listed(target, {*parts, digest})
     good = how.receipts.good(listed) if how.receipts else frozenset()
     copying = _Copying(source, target, how, Progress(0, sum(part.size for part in parts.values()), 0))

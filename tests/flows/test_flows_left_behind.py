@@ -68,6 +68,15 @@ def test_a_model_that_was_taken_out_is_told_with_what_runs_and_what_a_person_doe
     assert all("is ready, and fleet.yaml declares it no more" in each.why and "Declare it again" in each.remedy for each in found)
 
 
+def test_a_region_whose_target_is_not_there_yet_stops_no_look(house: House) -> None:
+    fleet = toy_fleet(("another",))
+    fleet["regions"][THIRD]["target"] = "aws"
+    write_fleet(house.home, fleet)
+    found = left_behind(House(house.settings, house.home))
+    assert [each.where for each in found] == list(REGIONS)
+    assert "nobody knows what runs there" in found[-1].why
+
+
 def test_a_release_that_nobody_takes_up_any_more_is_told(house: House, runs: Runs) -> None:
     runs.clear()
     under_way = packaged(house, "2")

@@ -274,3 +274,16 @@ def test_what_must_stay_and_is_lost_where_it_was_packaged_comes_back_from_a_regi
     for revision in (before, stable):
         assert all(house.origin.get_part(part.digest) for part in house.origin.manifest(revision.digest).parts())
     assert tended(house).repaired == []
+
+
+def test_a_region_that_lost_a_revision_which_its_tree_still_lists_gets_it_back(house: House) -> None:
+    """No reference names the revision before, and by the trees the regions still hold the same."""
+    before, _ = released(house, "1"), released(house, "2")
+    store = house.region_store(SECOND)
+    blob_file(store, before.digest).unlink()
+    assert len(roots(house)) == 1
+    (told,) = tended(house).repaired
+    assert told.startswith(f"{SECOND}: revision ")
+    assert store.manifest(before.digest).digest == before.digest
+    assert len(roots(house)) == 1
+    assert tended(house).repaired == []

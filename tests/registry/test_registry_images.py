@@ -16,10 +16,10 @@ import httpx
 import pytest
 
 from fleet.canonical import canonical_json, digest_of
-from fleet.errors import ConvoyError, Denied, InputError, IntegrityError, NotSupported, UnknownName, Unreachable
+from fleet.errors import ConvoyError, Denied, InputError, IntegrityError, NotSupported, OperationFailed, UnknownName, Unreachable
 from registry.images import copy_image
 from registry.logins import login_for
-from registry.oci import INDEXES, MANIFESTS, Login, OciRegistry, Place
+from registry.oci import INDEXES, MANIFESTS, Login, OciRegistry, Place, referrers_tag
 from support.waiting import wait_until
 
 CONFIG, LAYER = "application/vnd.oci.image.config.v1+json", "application/vnd.oci.image.layer.v1.tar"
@@ -157,6 +157,90 @@ def test_an_image_of_ours_is_read_by_skopeo_where_it_was_copied_to(start: Start)
     assert digest_of(told.stdout) == digest
 
 
+def refer(registry: OciRegistry, repository: str, subject: str, told: bytes) -> tuple[str, dict[str, Any]]:
+    """Put a document into a registry that refers to a manifest; returns its digest and how a list of referrers names it."""
+    named = {"mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json", "digest": digest_of(told), "size": len(told)}
+    empty = {"mediaType": "application/vnd.oci.empty.v1+json", "digest": digest_of(b"{}"), "size": 2}
+    for data in (told, b"{}"):
+        registry.put_blob(repository, digest_of(data), len(data), iter([data]))
+    about = {"mediaType": MANIFESTS[0], "digest": subject, "size": len(registry.manifest(repository, subject)[0])}
+    document = {"schemaVersion": 2, "mediaType": MANIFESTS[0], "artifactType": named["mediaType"], "config": empty, "layers": [named]}
+    data = canonical_json({**document, "subject": about})
+    registry.put_manifest(repository, digest_of(data), data, MANIFESTS[0])
+    return digest_of(data), {
+        "mediaType": MANIFESTS[0],
+        "digest": digest_of(data),
+        "size": len(data),
+        "artifactType": named["mediaType"],
+    }
+
+
+def list_by_tag(registry: OciRegistry, repository: str, subject: str, *referrers: dict[str, Any]) -> None:
+    index = canonical_json({"schemaVersion": 2, "mediaType": INDEXES[0], "manifests": list(referrers)})
+    registry.put_manifest(repository, referrers_tag(subject), index, INDEXES[0])
+
+
+class Listing(httpx.BaseTransport):
+    """A registry that lists referrers itself, two pages of them: the real one behind it, which has no such list."""
+
+    def __init__(self, *referrers: dict[str, Any]) -> None:
+        self._real, self._referrers = httpx.HTTPTransport(), referrers
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        if "/referrers/" not in request.url.path:
+            return self._real.handle_request(request)
+        page = int(request.url.params.get("page", "0"))
+        subject = request.url.path.rpartition("/")[2]
+        found = [each for each in self._referrers if each["subject"] == subject][page : page + 1]
+        named = [{name: value for name, value in each.items() if name != "subject"} for each in found]
+        more = {"Link": f'<{request.url.path}?page={page + 1}>; rel="next"'} if page == 0 else {}
+        return httpx.Response(200, json={"schemaVersion": 2, "mediaType": INDEXES[0], "manifests": named}, headers=more)
+
+
+@pytest.mark.parametrize("lists", ["itself", "by a tag"])
+def test_what_refers_to_an_image_is_copied_with_it_and_with_what_refers_to_that(start: Start, lists: str):
+    (source, _), (target, _) = start("source"), start("target")
+    image = push(source, "model", b"layer")
+    signed, one = refer(source, "model", image, b"a signature")
+    listed, two = refer(source, "model", image, b"a bill of materials")
+    of_bill, three = refer(source, "model", listed, b"a signature of the bill")
+    if lists == "by a tag":
+        list_by_tag(source, "model", image, one, two)
+        list_by_tag(source, "model", listed, three)
+    else:
+        told = (one | {"subject": image}, two | {"subject": image}, three | {"subject": listed})
+        source = OciRegistry(source.host, None, Listing(*told))
+    done = copy_image(source, target, place(source, "model"), place(target, "copy"))
+    assert (done.digest, done.manifests) == (image, [image])
+    assert done.referrers == [signed, listed, of_bill]
+    assert [each["digest"] for each in target.referrers("copy", image)] == [signed, listed]
+    assert target.referrers("copy", listed) == [three]
+    assert b"".join(target.read_blob("copy", digest_of(b"a bill of materials"))) == b"a bill of materials"
+    again = copy_image(source, target, place(source, "model"), place(target, "copy"))
+    assert (again.sent, again.referrers) == (0, done.referrers)
+    assert len(target.referrers("copy", image)) == 2
+
+
+def test_a_list_that_names_what_refers_to_another_image_is_found_and_the_tag_is_not_set(start: Start):
+    (source, _), (target, _) = start("source"), start("target")
+    image, other = push(source, "model", b"layer"), push(source, "model", b"another", tag="2")
+    _, theirs = refer(source, "model", other, b"a signature")
+    list_by_tag(source, "model", image, theirs)
+    with pytest.raises(IntegrityError, match="refers to another"):
+        copy_image(source, target, place(source, "model"), place(target, "model"))
+    with pytest.raises(UnknownName):
+        target.manifest("model", "1")
+
+
+def test_a_list_of_referrers_leads_to_no_other_host():
+    def answer(request: httpx.Request) -> httpx.Response:
+        assert request.url.host == "registry.example.org"
+        return httpx.Response(200, json={"manifests": []}, headers={"Link": '<https://elsewhere.example.org/v2/>; rel="next"'})
+
+    with pytest.raises(OperationFailed, match="another host"):
+        OciRegistry("registry.example.org", None, httpx.MockTransport(answer)).referrers("model", "sha256:" + "0" * 64)
+
+
 class Guarded:
     """A registry that asks for a token, as the clouds' do, and gives one for the right password; it keeps nothing but a manifest."""
 
@@ -201,6 +285,8 @@ def test_a_password_goes_to_no_place_in_clear():
     [
         ({"mediaType": "text/plain"}, IntegrityError),
         ({"layers": [{"digest": "sha256:1", "size": 1}]}, IntegrityError),
+        ({"layers": [{"digest": "sha256:" + "0" * 64}]}, IntegrityError),
+        ({"layers": [{"digest": "sha256:../../other/blobs/sha256:" + "0" * 64, "size": 1}]}, IntegrityError),
         ({"layers": "none"}, IntegrityError),
         ({"layers": [{"digest": "sha256:" + "0" * 64, "size": 1, "urls": ["https://elsewhere.example.org"]}]}, NotSupported),
     ],

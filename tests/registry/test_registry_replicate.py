@@ -15,7 +15,7 @@ from obstore.store import LocalStore
 
 from fleet.cutting import PART_BYTES, in_blocks
 from fleet.errors import IntegrityError
-from fleet.manifest import Manifest, manifest_of
+from fleet.manifest import Entry, Manifest, Part, manifest_of
 from registry.lines import LONGEST_AHEAD, Line
 from registry.receipts import Receipts
 from registry.replicate import STREAMS, How, Progress, Shared, replicate
@@ -255,6 +255,13 @@ def test_a_store_that_lies_is_found_out_by_reading_back(kind: type[ContentStore]
     with pytest.raises(IntegrityError, match="store liar"):
         replicate(manifest.digest, origin, target, how)
     assert not ContentStore.at(tmp_path / "liar").has_blob(manifest.digest)
+
+
+def test_a_part_that_claims_more_than_any_has_is_refused_and_not_waited_for(origin, region):
+    claims = Manifest((Entry("weights.bin", 0o644, 1 << 40, "sha256:" + "0" * 64, (Part("sha256:" + "1" * 64, 1 << 40),)),))
+    origin.put_blob(claims.digest, claims.to_bytes())
+    with pytest.raises(IntegrityError, match="more than"):
+        replicate(claims.digest, origin, region)
 
 
 def test_progress_is_told_after_each_part_and_ends_with_everything(origin, region, manifest: Manifest):
