@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, Any, Self
@@ -13,6 +13,10 @@ from fleet.declared_golden import MOST_ROWS, Tolerance
 from fleet.declaring import Declared
 
 SMALL = Decimal("0.0001")
+BF16 = "onnx-bf16"
+NO_BF16 = (
+    "ONNX Runtime multiplies no bfloat16 matrices on a CPU, where the gate compares answers; onnx-fp16 has as few bits and more digits"
+)
 
 
 class Variant(StrEnum):
@@ -59,6 +63,14 @@ class Optimise(Declared):
     def _compiled_without_variants(cls, given: Any) -> Any:
         compiles = isinstance(given, Mapping) and given.get("compile") is True
         return {"variants": (), **given} if compiles else given
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_bf16(cls, given: Any) -> Any:
+        named = given.get("variants") if isinstance(given, Mapping) else None
+        if isinstance(named, Sequence) and BF16 in named:
+            raise ValueError(f"{BF16} is not made: {NO_BF16}")
+        return given
 
     @model_validator(mode="after")
     def _served_is_made(self) -> Self:

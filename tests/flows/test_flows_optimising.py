@@ -335,6 +335,7 @@ def test_a_variant_that_gives_other_golden_answers_is_not_kept() -> None:
         ({"variants": ["onnx", "onnx"]}, "must not repeat"),
         ({"rows": 5, "may_differ": 5}, "no answer could ever differ"),
         ({"variants": []}, "variants must name one at least"),
+        ({"variants": ["onnx-bf16"]}, "multiplies no bfloat16 matrices on a CPU"),
         ({"variants": ["tensorrt"]}, "'onnx', 'onnx-fp16' or 'onnx-int8'"),
     ],
 )
