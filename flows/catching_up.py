@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from fleet.errors import TransientError
+from contextlib import suppress
+
+from fleet.errors import IntegrityError, TransientError
 from fleet.versions import Revision
 from flows.crossing import ORIGIN, Way, bring
 from flows.house import House
 from flows.lagging import CAUGHT_UP, has_copy, replication_stream
 from flows.work import Claim
-from registry.ledger import NewEvent
-from registry.replicate import PartSource
+from registry.ledger import JSON, NewEvent
 
 
 def catch_up(house: House, stable: Revision, region: str, claim: Claim) -> None:
@@ -17,9 +18,8 @@ def catch_up(house: House, stable: Revision, region: str, claim: Claim) -> None:
 
     Raises Refused where it must not lie there, before anything is written.
     """
-    way, source = _nearest(house, stable, region)
     claim.check(house)
-    told = bring(house, way, (stable.model, stable.digest), source)
+    told = _brought(house, stable, region)
     if told["copied"] or not has_copy(house.ledger, stable, region):
         event = NewEvent(
             replication_stream(stable.model),
@@ -32,13 +32,15 @@ def catch_up(house: House, stable: Revision, region: str, claim: Claim) -> None:
         house.ledger.append(event)
 
 
-def _nearest(house: House, stable: Revision, region: str) -> tuple[Way, PartSource]:
-    """Return how a region gets the revision: from any region of its provider that has it, else from the origin."""
-    provider = house.fleet.regions[region].provider
+def _brought(house: House, stable: Revision, region: str) -> dict[str, JSON]:
+    """Bring the revision from any region of the same provider that has it whole, else from the origin."""
+    named, provider = (stable.model, stable.digest), house.fleet.regions[region].provider
     for other in house.model(stable.model).regions:
         if other != region and house.fleet.regions[other].provider == provider and _has(house, other, stable):
-            return Way(region, provider, other), house.region_store(other)
-    return Way(region, provider, ORIGIN), house.origin
+            # A copy that has rotted there is the scrub's; one that is wrong here is found again below
+            with suppress(IntegrityError, TransientError):
+                return bring(house, Way(region, provider, other), named, house.region_store(other))
+    return bring(house, Way(region, provider, ORIGIN), named, house.origin)
 
 
 def _has(house: House, region: str, stable: Revision) -> bool:

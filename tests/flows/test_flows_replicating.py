@@ -28,6 +28,7 @@ from flows.work import Claim, claim
 from registry.ledger import NewEvent
 from registry.store import ContentStore
 from support.stack import toy_fleet, write_fleet
+from support.stored import blob_file, flip_one_byte
 
 GRANT = {"classes": ["personal"], "home": "NL", "to": ["US", "SG"], "basis": "SCC", "approver": "dpo@example.org", "expires": "2999-12-31"}
 EVENTUAL = {"consistency": "eventual", "primary": "us-east-1", "standbys": ["europe-west4"], "lag_seconds": 60}
@@ -213,3 +214,15 @@ def test_how_far_a_region_is_behind_counts_from_the_release_that_is_stable_now_a
     assert 120 <= late.seconds < 180
     catch_up(house, revision, "southeastasia", held)
     assert behind(house, "m", datetime.now(UTC) + timedelta(hours=1)) == ()
+
+
+def test_a_neighbour_whose_copy_has_rotted_keeps_no_region_from_its_revision(promoted) -> None:
+    house, revision, held = promoted
+    region = house.fleet.regions["southeastasia"]
+    house.fleet.regions["southeastasia"] = region.model_copy(update={"provider": "gcp"})
+    part = next(house.origin.manifest(revision.digest).parts())
+    flip_one_byte(blob_file(house.region_store("europe-west4"), part.digest))
+    catch_up(house, revision, "southeastasia", held)
+    (event,) = house.ledger.stream(replication_stream("m"))
+    assert (event.payload["from"], event.payload["border"]) == (ORIGIN, "gcp")
+    assert house.region_store("southeastasia").get_part(part.digest)
