@@ -6,7 +6,7 @@ import json
 import os
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
@@ -74,6 +74,14 @@ def rot(file: Path) -> None:
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
+def scrubbed(stack: TestStack) -> dict[str, Any]:
+    """Read all of the region's store, and return what was found and done."""
+    done = stack.convoy("scrub", "--region", REGION, "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
 def test_what_rots_in_a_region_under_traffic_is_found_not_served_and_repaired(stack: TestStack, tmp_path: Path) -> None:
     version = stack.register(MODEL)
     with stack.alone(), stack.load(MODEL):
@@ -82,6 +90,8 @@ def test_what_rots_in_a_region_under_traffic_is_found_not_served_and_repaired(st
     house, stable = stack.house, stable_of(stack.house, MODEL)
     assert stable is not None
     store, target = house.region_store(REGION), house.target(REGION)
+    # Other tests of the stack have left what they broke
+    scrubbed(stack)
     deployment = Deployment(MODEL, REGION, stable.digest)
     folder = dict(unpacked(target, REGION))[deployment]
     entry = next(each for each in store.manifest(stable.digest).entries if each.path.endswith("toy_model.py"))
@@ -105,14 +115,12 @@ def test_what_rots_in_a_region_under_traffic_is_found_not_served_and_repaired(st
         assert entry.path in status.reason
         asking.wait_for_more()
 
-        done = stack.convoy("scrub", "--region", REGION, "--json")
-        assert done.returncode == 0, done.stdout + done.stderr
-        told = json.loads(done.stdout)
+        told = scrubbed(stack)
         (fault,) = told["stores"][REGION]["faults"]
         assert (fault["kind"], fault["path"].rpartition("/")[2]) == ("wrong", entry.parts[0].digest.removeprefix("sha256:"))
         assert (len(told["repaired"]), told["problems"]) == (2, []), "the blob, and the files that it serves from"
         wait_until(lambda: target.status_of(REGION, MODEL, stable.digest).state is State.READY, 60, what="it is ready again")
         asking.wait_for_more()
-        again = json.loads(stack.convoy("scrub", "--region", REGION, "--json").stdout)
+        again = scrubbed(stack)
         assert (again["stores"][REGION]["faults"], again["repaired"]) == ([], [])
     assert asking.wrong == []

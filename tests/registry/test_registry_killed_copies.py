@@ -34,10 +34,10 @@ from registry.store import ContentStore
 
 class Mortal(ContentStore):
     "Tells each put as it begins, and kills its process when the first part has ended, and before a manifest."
-    def put_blob(self, digest, data):
+    def send_checked(self, digest, data):
         os.write(1, f"begins {digest} {len(data)}\\n".encode())
         if digest != sys.argv[3]:
-            super().put_blob(digest, data)
+            super().send_checked(digest, data)
         os.kill(os.getpid(), signal.SIGKILL)
 
 there = set()
