@@ -28,10 +28,45 @@ def strays(house: House, model: str, region: str) -> tuple[str, ...]:
 
 
 def ready_at(house: House, stable: Revision) -> dict[str, Endpoint]:
-    """Return where the stable revision answers as ready, by region."""
-    regions = house.model(stable.model).regions
-    seen = {region: house.target(region).status_of(region, stable.model, stable.digest) for region in regions}
-    return {region: status.endpoint for region, status in seen.items() if status.state is State.READY and status.endpoint is not None}
+    """Return where the stable revision answers as ready, by region; one that cannot be asked is not among them."""
+    return _answers(house, stable)[0]
+
+
+def routable_at(house: House, stable: Revision) -> dict[str, Endpoint]:
+    """Return where requests may go, by region: where the stable revision is ready.
+
+    A region that cannot be asked keeps the place that the edges have for it where each of those finds it healthy: who
+    manages a region may be away while its servers answer.
+    """
+    ready, unasked = _answers(house, stable)
+    return ready | (_healthy_at(house, stable, unasked) if unasked else {})
+
+
+def _answers(house: House, stable: Revision) -> tuple[dict[str, Endpoint], set[str]]:
+    ready, unasked = {}, set()
+    for region in house.model(stable.model).regions:
+        try:
+            status = house.target(region).status_of(region, stable.model, stable.digest)
+        except TransientError:
+            unasked.add(region)
+            continue
+        if status.state is State.READY and status.endpoint is not None:
+            ready[region] = status.endpoint
+    return ready, unasked
+
+
+def _healthy_at(house: House, stable: Revision, regions: set[str]) -> dict[str, Endpoint]:
+    places: dict[str, set[Endpoint]] = {}
+    ill = set()
+    for state in look(house.edges).states:
+        seen = state.of(stable.model)
+        if seen is None:
+            continue
+        for place in seen.table.backends:
+            if place.revision == stable.digest and place.region in regions:
+                places.setdefault(place.region, set()).add(Endpoint(place.host, place.port))
+        ill |= {each.region for each in seen.backends if each.revision == stable.digest and each.healthy is not True}
+    return {region: next(iter(found)) for region, found in places.items() if len(found) == 1 and region not in ill}
 
 
 def edges_behind(house: House, stable: Revision, looked: Looked | None = None) -> list[str]:

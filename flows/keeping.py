@@ -8,7 +8,7 @@ from prefect import get_run_logger
 
 from fleet.errors import ConvoyError
 from fleet.versions import Revision
-from flows.behind import edges_behind, ready_at
+from flows.behind import edges_behind, routable_at
 from flows.catching_up import catch_up
 from flows.desires import CHAMPION
 from flows.house import House
@@ -21,7 +21,7 @@ from flows.shipping import point, remember, start_and_wait
 from flows.wanting import wanted_of
 from flows.work import Claim
 from registry.referrers import copy_referrers
-from traffic.table import RoutingTable, Share
+from traffic.table import Backend, RoutingTable, Share
 
 
 def restore_stable(house: House, model: str, claim: Claim) -> list[str]:
@@ -95,11 +95,12 @@ def route_to_stable(house: House, stable: Revision, claim: Claim) -> None:
     """Give the stable revision everything at every edge, in the regions where it is ready; in all that have it when none is.
 
     An edge takes no new place while another one in the table is not healthy, so a region that is away would keep one
-    that has moved from its requests. Each edge is told by itself: one that is away keeps no other from it, and its error
-    is raised at the end.
+    that has moved from its requests; one that cannot be asked, and answers, stays. Each edge is told by itself: one that
+    is away keeps no other from it, and its error is raised at the end.
     """
     everything = (Share(stable.digest, 100),)
     declared = house.model(stable.model)
+    places = tuple(Backend(stable.digest, region, at.host, at.port) for region, at in routable_at(house, stable).items())
     table = RoutingTable(
         model=stable.model,
         epoch=claim.lease.epoch,
@@ -107,7 +108,7 @@ def route_to_stable(house: House, stable: Revision, claim: Claim) -> None:
         expires_at=time.time() + house.settings.table_seconds,
         shares=everything,
         safe=everything,
-        backends=backends(house, stable, tuple(ready_at(house, stable)) or declared.regions, required=False),
+        backends=places or backends(house, stable, declared.regions, required=False),
         latency_ms=min(slo.latency_ms for slo in declared.slo.values()),
         score_range=score_range(declared),
         score_tolerance=score_tolerance(declared),

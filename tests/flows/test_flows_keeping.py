@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from clouds.serving import Endpoint, RevisionStatus, State
+from fleet.errors import Unreachable
 from fleet.home import Home
 from fleet.settings import Settings
 from fleet.versions import Revision
@@ -22,7 +23,7 @@ from flows.shipping import point
 from flows.work import Claim
 from registry.leases import Held, Lease
 from support.stack import toy_fleet, write_fleet
-from traffic.edge_state import EdgeState, ModelState, WeightInForce
+from traffic.edge_state import BackendHealth, EdgeState, ModelState, WeightInForce
 from traffic.rules import NO_RULES, Rules
 from traffic.table import Backend, RoutingTable, Share
 
@@ -38,12 +39,16 @@ class World:
 
     ports: dict[str, int | None] = field(default_factory=lambda: dict(AT))
     away: set[str] = field(default_factory=set)
+    silent: set[str] = field(default_factory=set)
+    ill: set[str] = field(default_factory=set)
     routed: dict[str, int] = field(default_factory=lambda: dict(AT))
     taken: list[RoutingTable] = field(default_factory=list)
     rules: Rules = NO_RULES
     name = "edge"
 
     def status_of(self, region: str, model: str, digest: str) -> RevisionStatus:
+        if region in self.silent:
+            raise Unreachable(f"region '{region}'", "does not answer")
         port = self.ports[region]
         endpoint = None if port is None else Endpoint(HOST, port)
         state = State.ABSENT if port is None else State.STARTING if region in self.away else State.READY
@@ -52,7 +57,8 @@ class World:
     def state(self) -> EdgeState:
         backends = tuple(Backend(STABLE.digest, region, HOST, port) for region, port in self.routed.items())
         table = RoutingTable("m", 1, 1, time.time() + 60, EVERYTHING, EVERYTHING, backends, 100, rules=self.rules)
-        return EdgeState(self.name, True, (ModelState(table, "", "1", "1", (WeightInForce(STABLE.digest, 100.0),), ()),))
+        health = tuple(BackendHealth(STABLE.digest, region, region not in self.ill) for region in self.routed)
+        return EdgeState(self.name, True, (ModelState(table, "", "1", "1", (WeightInForce(STABLE.digest, 100.0),), health),))
 
     def take(self, _: House, table: RoutingTable) -> None:
         self.routed, self.rules = {backend.region: backend.port for backend in table.backends}, table.rules
@@ -127,6 +133,35 @@ def test_a_region_that_is_not_ready_neither_flaps_nor_keeps_one_that_moved_from_
     assert edges_behind(house, STABLE) == []
     world.away = set()
     assert "europe-west4 is ready and gets no requests" in edges_behind(house, STABLE)[0]
+
+
+@pytest.mark.parametrize(
+    ("ill", "kept"), [(set(), {"europe-west4": 1002}), ({"europe-west4"}, {})], ids=["it answers requests", "the edge finds it ill as well"]
+)
+def test_a_region_that_cannot_be_asked_keeps_the_requests_it_answers_and_keeps_none_from_the_others(
+    house: House, world: World, claim: Claim, ill: set[str], kept: dict[str, int]
+) -> None:
+    world.silent, world.ill = {"europe-west4"}, ill
+    assert edges_behind(house, STABLE) == []
+    world.ports["us-east-1"] = 2001
+    (reason,) = edges_behind(house, STABLE)
+    assert "us-east-1 answers on port 2001" in reason
+    route_to_stable(house, STABLE, claim)
+    assert world.routed == {"us-east-1": 2001, "southeastasia": 1003, **kept}
+    assert edges_behind(house, STABLE) == []
+
+
+def test_when_no_region_can_be_asked_the_edges_keep_what_answers(house: House, world: World, claim: Claim) -> None:
+    world.silent, world.ill = set(AT), {"southeastasia"}
+    route_to_stable(house, STABLE, claim)
+    assert world.routed == {"us-east-1": 1001, "europe-west4": 1002}
+
+
+def test_when_no_region_can_be_asked_and_none_answers_the_tables_stay(house: House, world: World, claim: Claim) -> None:
+    world.silent = world.ill = set(AT)
+    with pytest.raises(Unreachable, match="us-east-1"):
+        route_to_stable(house, STABLE, claim)
+    assert not world.taken
 
 
 def test_when_no_region_is_ready_the_table_keeps_all_that_have_the_revision(house: House, world: World, claim: Claim) -> None:

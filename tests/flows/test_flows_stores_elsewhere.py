@@ -40,6 +40,7 @@ from support.object_stores import CONTAINER, S3_KEYS
 from support.ports import HOST, free_port
 from support.stack import REGIONS, house_without_servers, toy_fleet, write_fleet
 from support.stored import MODEL, packaged, released
+from support.waiting import wait_until
 
 if TYPE_CHECKING:
     from support.stack import TestStack
@@ -251,7 +252,8 @@ def test_two_versions_are_released_to_a_region_whose_store_is_elsewhere(stack_el
     assert ref is not None
     assert ref.digest == second.digest
     assert not (stack.house.home.region_store(SECOND) / "blobs").exists()
-    assert stack.house.region_store(SECOND).notes("heads")
+    # reconcile copies the heads, and runs once a minute
+    assert wait_until(lambda: stack.house.region_store(SECOND).notes("heads"), 180, every=1, what="a copy of the ledger's head")
     held = [file for file in stack.house.home.root.rglob("*") if file.is_file() and S3_KEYS["AWS_SECRET_ACCESS_KEY"].encode() in read(file)]
     assert {file.name for file in held} == {"control.conf", "runner.conf"}
     assert {file.stat().st_mode & 0o777 for file in held} == {0o600}
