@@ -125,9 +125,10 @@ def show(found: Planned, as_json: bool) -> None:
     """Print a plan for people or machines."""
     plan = found.plan
     if as_json:
-        print_json(
-            {"at": found.at.isoformat(), "stored": found.stored, "actions": plan.actions, "unknown": plan.doubts, "left": found.left}
-        )
+        forbidden = plan.doubts_of(Of.FORBIDDEN)
+        unknown = [doubt for doubt in plan.doubts if doubt not in forbidden]
+        told = {"at": found.at.isoformat(), "stored": found.stored, "actions": plan.actions, "left": found.left}
+        print_json(told | {"unknown": unknown, "forbidden": forbidden})
         return
     if plan.actions:
         rows = [
@@ -136,7 +137,8 @@ def show(found: Planned, as_json: bool) -> None:
         ]
         print_table(escape(f"Plan, as seen {found.at:%Y-%m-%d %H:%M:%S} UTC"), COLUMNS, rows)
     for doubt in plan.doubts:
-        out.print(f"[yellow]not known[/] {escape(f'{doubt.model}, {doubt}')}")
+        label = "not allowed" if doubt.of is Of.FORBIDDEN else "not known"
+        out.print(f"[yellow]{label}[/] {escape(f'{doubt.model}, {doubt}')}")
     for left in found.left:
         out.print(f"[yellow]left behind[/] {escape(f'{left}. {left.remedy}')}")
     if not plan.actions and not plan.doubts:

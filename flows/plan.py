@@ -116,8 +116,8 @@ def _champion(wanted: Wanted, stable: Revision, seen: SeenModel) -> tuple[tuple[
 
 
 def _region(wanted: Wanted, stable: Revision, region: SeenRegion) -> list[Action]:
-    """Return what brings the stable revision back to a region; nothing for one that is not the model's any more."""
-    if region.region not in wanted.regions:
+    """Return what brings the stable revision back to a region; nothing for one that is not the model's any more, or must not have it."""
+    if region.region not in wanted.regions or wanted.bars(region):
         return []
 
     def act(verb: Verb, why: str) -> Action:
@@ -152,7 +152,9 @@ def _once_started(wanted: Wanted, stable: Revision, seen: SeenModel, routed: Rou
     places = {place.region: place.at for place in routed.places if place.revision == stable.digest}
     found = []
     for region in seen.regions:
-        if isinstance(region.running, Unseen) or region.region not in wanted.regions or _state_of(region.running, stable) is State.READY:
+        if isinstance(region.running, Unseen) or region.region not in wanted.regions or wanted.bars(region):
+            continue
+        if _state_of(region.running, stable) is State.READY:
             continue
         at = next((each.at for each in region.running if each.revision == stable.digest), None)
         if region.region not in places:
@@ -175,6 +177,8 @@ def _region_doubts(wanted: Wanted, seen: SeenModel) -> Iterable[Doubt]:
         for what, found in (("what runs there", region.running), ("its store", region.store)):
             if isinstance(found, Unseen):
                 yield Doubt(Of.REGION, wanted.model, region.region, f"{what} is not known: {found.why}", found.lasting)
+        if why := wanted.bars(region):
+            yield Doubt(Of.FORBIDDEN, wanted.model, region.region, f"the stable revision is not copied there: {why}", lasting=True)
 
 
 def _edge_doubts(wanted: Wanted, seen: SeenModel) -> Iterable[Doubt]:

@@ -162,7 +162,8 @@ class Wanted:
     """What fleet.yaml and the ledger want of a model.
 
     `waiting` are its releases under way that have something to do, `warm` the revisions of those that wait for people,
-    `adopted` what may go on running in a region although it is not stable. `rules` is the digest of its declared rules.
+    `adopted` what may go on running in a region although it is not stable. `rules` is the digest of its declared rules,
+    `barred` has the regions to which fleet.yaml lets nothing of the model be copied now, each with the reason.
     """
 
     model: str
@@ -173,6 +174,13 @@ class Wanted:
     adopted: tuple[tuple[str, str], ...] = ()
     rules: str = ""
     candidate: Alias = UNSEEN_YET
+    barred: tuple[tuple[str, str], ...] = ()
+
+    def bars(self, region: SeenRegion) -> str | None:
+        """Return why a region without the stable revision must not get it, None where it may or has it."""
+        if isinstance(region.store, Unseen) or region.store.holds:
+            return None
+        return next((why for name, why in self.barred if name == region.region), None)
 
     def may_run(self, region: str, revision: str) -> bool:
         """Whether somebody wants a revision in a region."""
@@ -197,16 +205,17 @@ class Action:
 
 
 class Of(StrEnum):
-    """What could not be looked at."""
+    """What could not be looked at; or a copy that fleet.yaml forbids."""
 
     REGION = "region"
     EDGE = "edge"
     ALIAS = "alias"
+    FORBIDDEN = "forbidden"
 
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
-    """What is not known of a model, so that the plan does nothing that could harm if it were otherwise."""
+    """What is not known of a model, so that the plan does nothing that could harm if it were otherwise; or is known and not allowed."""
 
     of: Of
     model: str

@@ -84,11 +84,11 @@ def plans(house: House) -> dict[str, Plan]:
 
 
 def unknown(plan: Plan) -> list[ConvoyError]:
-    """Return what could not be looked at of regions and edges, as errors; an alias that MLflow does not tell is only logged."""
+    """Return what is forbidden or was not seen of regions and edges, as errors; an alias that MLflow does not tell is only logged."""
     logger = get_run_logger()
     for doubt in plan.doubts:
         logger.warning("%s, %s", doubt.model, doubt)
-    told = plan.doubts_of(Of.REGION, Of.EDGE)
+    told = plan.doubts_of(Of.REGION, Of.EDGE, Of.FORBIDDEN)
     return [(OperationFailed if doubt.lasting else Unreachable)(f"{doubt.model}, {doubt.where}", doubt.why) for doubt in told]
 
 

@@ -17,12 +17,14 @@ from clouds.unpacked import unpacked
 from fleet.canonical import short
 from fleet.errors import Busy, ConvoyError, IntegrityError, LedgerBroken, Refused, UnknownName
 from fleet.transfers import grants_for
+from flows.crossing import line_to
 from flows.house import House
 from flows.wanted import replicated, wanted
 from flows.work import Claim, claim
 from registry import entropy
 from registry.closed_world import differences
 from registry.ledger import JSON, NewEvent
+from registry.lines import Line
 from registry.repair import bring, mendable, repair
 from registry.scrub import Kind, Pace, Scrubbed, ScrubIndex, scrub
 from registry.store import ContentStore
@@ -70,6 +72,10 @@ class Tending:
         regions = self.house.fleet.regions
         near = [other for other in regions if name in regions and regions[other].provider == regions[name].provider]
         return [self.stores[other] for other in dict.fromkeys((*near, *self.stores)) if other in self.stores and other != name]
+
+    def line(self, name: str) -> Line | None:
+        """Return the bounded line to a store, None where it has none."""
+        return None if name == ORIGIN else line_to(self.house, name)
 
     def record(self, name: str, kind: str, payload: Mapping[str, JSON], intent: str | None = None) -> None:
         """Append one event to a store's stream."""
@@ -167,7 +173,7 @@ def scrub_store(tending: Tending, name: str, since: datetime) -> None:
 
 
 def _repaired(tending: Tending, name: str, digest: str) -> str:
-    done = repair(digest, tending.stores[name], tending.peers(name))
+    done = repair(digest, tending.stores[name], tending.peers(name), tending.line(name))
     aside = f", the bad copy lies under quarantine/{done.quarantined}" if done.quarantined else ""
     return f"blob {digest} came from {done.source}{aside}"
 
@@ -256,7 +262,7 @@ def _made(tending: Tending, name: str, model: str) -> None:
 
 def _brought(tending: Tending, name: str, model: str, digest: str) -> str:
     store = tending.stores[name]
-    source = bring(digest, store, tending.peers(name))
+    source = bring(digest, store, tending.peers(name), tending.line(name))
     if name != ORIGIN:
         entropy.change(store, model, add=[digest])
     return f"revision {short(digest)} of {model} came from {source}"

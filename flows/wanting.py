@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from functools import lru_cache
 
 from pydantic import TypeAdapter
 
+from fleet.declared import Fleet
+from fleet.errors import Refused
 from fleet.phases import ReleasePhase
+from fleet.transfers import grants_for
 from fleet.versions import Revision
 from flows.desires import OBSERVED, SETTLED, Desire, candidate_in, desires_in, model_stream, release_stream, unfinished
 from flows.house import House
@@ -66,7 +70,18 @@ def _wanted(house: House, model: str, events: Sequence[Event], under_way: tuple[
         adopted=adopted_in(events),
         rules=rules_digest(rules_of(house.fleet, model)),
         candidate=candidate_in(events),
+        barred=_barred(house.fleet, model),
     )
+
+
+def _barred(fleet: Fleet, model: str) -> tuple[tuple[str, str], ...]:
+    found, now = [], datetime.now(UTC)
+    for region in fleet.models[model].regions:
+        try:
+            grants_for(fleet, model, region, now)
+        except Refused as problem:
+            found.append((region, problem.reason))
+    return tuple(found)
 
 
 def adopted_in(events: Sequence[Event]) -> tuple[tuple[str, str], ...]:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from threading import Event
 
 from fleet.errors import ConvoyError, IntegrityError, TransientError
+from registry.lines import Line
 from registry.referrers import copy_referrers
-from registry.replicate import replicate
+from registry.replicate import How, replicate
 from registry.scrub import Fault, is_manifest
 from registry.store import ContentStore
 
@@ -32,8 +34,10 @@ def mendable(faults: Iterable[Fault]) -> tuple[Fault, ...]:
     return tuple(sorted((fault for fault in faults if fault.digest), key=lambda fault: (_of_refs(fault), fault.path)))
 
 
-def repair(digest: str, store: ContentStore, peers: Peers) -> Repaired:
+def repair(digest: str, store: ContentStore, peers: Peers, line: Line | None = None) -> Repaired:
     """Put a blob that is wrong or missing back, from the first peer whose bytes are right; a manifest behind all its parts.
+
+    What is sent to the store and read back from it waits for its line.
 
     May be repeated, killed anywhere. Raises IntegrityError when no peer has it, with a bad copy moved aside all the same, and
     TransientError when one that may have it did not answer.
@@ -47,10 +51,9 @@ def repair(digest: str, store: ContentStore, peers: Peers) -> Repaired:
             continue
         quarantined = store.quarantine(digest)
         if is_manifest(data):
-            _bring(digest, store, peer)
+            _bring(digest, store, peer, line)
         else:
-            store.put_blob(digest, data)
-            store.get_blob(digest)
+            _put(digest, data, store, line)
         return Repaired(digest, peer.name, quarantined)
     quarantined = store.quarantine(digest)
     remedy = "Restore it from a backup, or release the version again."
@@ -59,7 +62,7 @@ def repair(digest: str, store: ContentStore, peers: Peers) -> Repaired:
     raise _nowhere(f"blob {digest} in store {store.name}", "is wrong or missing, and no peer has it", problems, remedy)
 
 
-def bring(digest: str, store: ContentStore, peers: Peers) -> str:
+def bring(digest: str, store: ContentStore, peers: Peers, line: Line | None = None) -> str:
     """Copy a revision and what is kept beside it into a store that lacks it, from the first peer that has all of it; returns which.
 
     Parts that are wrong are moved aside. Raises IntegrityError when no peer has it whole, TransientError when one that may did not answer.
@@ -67,7 +70,7 @@ def bring(digest: str, store: ContentStore, peers: Peers) -> str:
     problems: list[ConvoyError] = []
     for peer in peers:
         try:
-            _bring(digest, store, peer)
+            _bring(digest, store, peer, line)
         except ConvoyError as problem:
             problems.append(problem)
             continue
@@ -81,10 +84,17 @@ def _nowhere(subject: str, reason: str, problems: Sequence[ConvoyError], remedy:
     return away[0] if away else IntegrityError(subject, f"{reason} ({told})", remedy)
 
 
-def _bring(digest: str, store: ContentStore, peer: ContentStore) -> None:
+def _put(digest: str, data: bytes, store: ContentStore, line: Line | None) -> None:
+    if line is not None:
+        line.wait(2 * len(data), Event())
+    store.put_blob(digest, data)
+    store.get_blob(digest)
+
+
+def _bring(digest: str, store: ContentStore, peer: ContentStore, line: Line | None) -> None:
     for part in peer.manifest(digest).parts():
         _unless_wrong(store, part.digest)
-    replicate(digest, peer, store)
+    replicate(digest, peer, store, How(line))
     copy_referrers(digest, peer, store)
 
 

@@ -19,7 +19,7 @@ from flows.plan_values import Kept, Left, Observations, Place, Routed, Running, 
 from flows.rules import rules_of
 from flows.wanting import rules_digest
 from registry.ledger import NewEvent
-from support.stack import REGIONS, house_without_servers
+from support.stack import REGIONS, house_without_servers, toy_fleet, write_fleet
 
 S, A = f"sha256:{1:064}", f"sha256:{2:064}"
 
@@ -33,11 +33,14 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> House:
     return found
 
 
-def saw(house: House, *strays: str, edge: Unseen | None = None, champion: str = "1", left: tuple[Left, ...] = ()) -> Observations:
-    """Have reconcile have seen a model that is as it must be, but for what is given."""
+def saw(
+    house: House, *strays: str, edge: Unseen | None = None, champion: str = "1", left: tuple[Left, ...] = (), without: str = ""
+) -> Observations:
+    """Have reconcile have seen a model that is as it must be, but for what is given; `without` is a region that has nothing."""
     running = tuple(Running(digest, State.READY, "127.0.0.1:1") for digest in (S, *strays))
-    regions = tuple(SeenRegion(region, running, Kept(holds=True, names=S)) for region in REGIONS)
-    places = tuple(Place(S, region, "127.0.0.1:1") for region in REGIONS)
+    regions = tuple(SeenRegion(region, running, Kept(holds=True, names=S)) for region in REGIONS if region != without)
+    regions += (SeenRegion(without, (), Kept(holds=False)),) if without else ()
+    places = tuple(Place(S, region, "127.0.0.1:1") for region in REGIONS if region != without)
     routed = Routed(((S, 100.0),), places, rules_digest(rules_of(house.fleet, "toy")))
     seen = SeenModel("toy", regions, (SeenEdges(("edge",), edge or routed),), champion, None)
     found = Observations(house.ledger.now(), (seen,), left)
@@ -82,6 +85,23 @@ def test_what_nobody_knows_is_neither_nothing_to_do_nor_a_retirement(
     told = json.loads(capsys.readouterr().out)
     assert told["actions"] == []
     assert [each["where"] for each in told["unknown"]] == ["edge edge"]
+
+
+def test_a_copy_that_is_not_allowed_is_told_with_its_reason(
+    house: House, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fleet = toy_fleet(("toy",))
+    fleet["models"]["toy"] |= {"replication": {"within": ["US", "NL"]}}
+    write_fleet(house.home, fleet)
+    saw(house, without="southeastasia")
+    assert typed(monkeypatch, "--stored", "--json") == ExitCode.FAILED
+    told = json.loads(capsys.readouterr().out)
+    assert (told["actions"], told["unknown"]) == ([], [])
+    assert [each["where"] for each in told["forbidden"]] == ["southeastasia"]
+    assert typed(monkeypatch, "--stored") == ExitCode.FAILED
+    assert "not allowed toy, southeastasia: the stable revision is not copied there: must not lie in SG" in " ".join(
+        capsys.readouterr().out.split()
+    )
 
 
 def test_a_model_that_was_declared_since_the_last_look_is_not_known(house: House, monkeypatch: pytest.MonkeyPatch) -> None:

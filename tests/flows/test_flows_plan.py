@@ -257,6 +257,21 @@ def test_a_dead_region_keeps_no_other_from_being_brought_back() -> None:
     assert [doubt.where for doubt in plan.doubts_of(Of.REGION)] == ["eu", "eu"]
 
 
+def test_a_region_that_must_not_get_the_revision_is_told_and_nothing_is_done_about_it_while_the_others_are_brought_back() -> None:
+    world = well()
+    by_hand_stopped(world)
+    world.running["eu"].clear()
+    wanted = replace(WANTED, barred=(("eu", "lacks a grant"),))
+    assert {action.where for action in plan_model(wanted, world.seen()).actions} >= {"eu", "asia"}, "what is there already stays"
+    world.holds["eu"] = False
+    plan = plan_model(wanted, world.seen())
+    assert [(action.verb, action.where) for action in plan.of(Verb.COPY, Verb.START, Verb.POINT)] == [(Verb.START, "asia")]
+    assert all("eu " not in action.why for action in plan.actions)
+    (doubt,) = plan.doubts
+    assert (doubt.of, doubt.where, doubt.lasting) == (Of.FORBIDDEN, "eu", True)
+    assert "lacks a grant" in doubt.why
+
+
 def test_while_a_release_has_something_to_do_that_is_the_whole_plan() -> None:
     world = World({region: {} for region in REGIONS}, dict.fromkeys(REGIONS, False), dict.fromkeys(REGIONS), {"a": None}, None)
     plan = plan_model(replace(WANTED, waiting=(Waiting("m-2", "2"),)), world.seen())

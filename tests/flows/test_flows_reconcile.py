@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from prefect.logging import disable_run_logger
 
+from clouds.serving import State
 from fleet.errors import ConvoyError, Denied, UnknownName, Unreachable
 from fleet.home import Home
 from fleet.phases import ReleasePhase
@@ -20,7 +21,7 @@ from flows.house import House
 from flows.journal import Journal
 from flows.plan import plan_model
 from flows.plan_stored import kept
-from flows.plan_values import Kept, SeenRegion, Unseen, Verb, Wanted
+from flows.plan_values import Kept, Running, SeenRegion, Unseen, Verb, Wanted
 from flows.reconcile import reconcile
 from registry.ledger import NewEvent
 from support.stack import toy_fleet, write_fleet
@@ -127,6 +128,29 @@ def test_what_cannot_be_looked_at_starts_nothing_fails_reconcile_and_is_kept_as_
     assert isinstance(seen.candidate, Unseen)
     assert isinstance(seen.edges[0].routed, Unseen)
     assert all(isinstance(region.running, Unseen) for region in seen.regions)
+
+
+def test_a_copy_that_is_not_allowed_fails_reconcile_and_starts_no_release_each_minute(
+    house: House, started: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet = toy_fleet(("toy", "later"))
+    fleet["models"]["later"] |= {"replication": {"classes": ["personal"], "home": "NL"}}
+    write_fleet(house.home, fleet)
+    bare = House(house.settings, house.home)
+    monkeypatch.setattr(House, "open", lambda: bare)
+    stable = {"version": "1", "digest": f"sha256:{1:064}", "release": "later-1"}
+    house.ledger.append(NewEvent(model_stream("later"), "stable.set", stable, "test", model="later"))
+    vars(bare)["models"] = Away(Unreachable("MLflow", "does not answer"))
+    served = (Running(f"sha256:{1:064}", State.READY, "127.0.0.1:1"),)
+    allowed = Kept(holds=True, names=f"sha256:{1:064}", epoch=1)
+
+    def seen(_house: House, _wanted: Wanted, region: str) -> SeenRegion:
+        return SeenRegion(region, served, allowed) if region == "europe-west4" else SeenRegion(region, (), Kept(holds=False))
+
+    monkeypatch.setattr(observing, "see_region", seen)
+    with pytest.raises(ConvoyError, match=r"later, us-east-1.*lacks a grant that holds for personal data from NL to US"):
+        reconciled()
+    assert "later" not in started
 
 
 def test_what_was_seen_and_cannot_be_kept_keeps_no_release_from_being_started(house: House, started: list[str]) -> None:

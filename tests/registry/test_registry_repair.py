@@ -6,11 +6,13 @@ import random
 import signal
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Event
 
 import pytest
 
 from fleet.errors import IntegrityError, OperationFailed, Refused, Unreachable
 from fleet.manifest import Manifest, manifest_of
+from registry.lines import Line
 from registry.referrers import ATTESTATION, attach, documents
 from registry.repair import bring, mendable, repair
 from registry.replicate import replicate
@@ -62,6 +64,23 @@ def faults(store: ContentStore, tmp_path: Path) -> tuple[Fault, ...]:
     now = datetime.now(UTC)
     with ScrubIndex.at(tmp_path / "index.db") as index:
         return scrub(store, index, Pace(0), now, lambda: now).faults
+
+
+def test_a_repair_waits_for_the_line_to_the_store(region, peer, manifest: Manifest, tmp_path: Path):
+    part = next(manifest.parts())
+    sizes: list[int] = []
+
+    class Watched(Line):
+        def wait(self, size: int, stopped: Event) -> None:
+            sizes.append(size)
+
+    line = Watched(tmp_path / "line", 1)
+    file_of(region, part.digest).unlink()
+    repair(part.digest, region, [peer], line)
+    assert sum(sizes) == 2 * part.size, "sent, and read back"
+    sizes.clear()
+    bring(manifest.digest, ContentStore.at(tmp_path / "empty"), [peer], line)
+    assert sum(sizes) == 2 * sum(each.size for each in manifest.parts())
 
 
 def test_a_wrong_blob_comes_from_a_peer_and_the_bad_copy_is_kept_byte_for_byte(region, peer, manifest: Manifest, tmp_path: Path):
