@@ -12,7 +12,7 @@ import orjson
 
 from .errors import ModelFailed
 from .signature import Signature
-from .tensors import DATATYPES
+from .tensors import BY_DTYPE, DATATYPES
 
 
 class Form(StrEnum):
@@ -70,7 +70,10 @@ def _array(values: Any) -> np.ndarray[Any, Any]:
 
 
 def _tensor(name: str, array: np.ndarray[Any, Any]) -> dict[str, Any]:
-    datatype = DATATYPES.get(array.dtype.name)
+    datatype = BY_DTYPE.get(array.dtype)
+    # only then: a type's own name takes as long to be made as all the rest
+    if datatype is None and (datatype := DATATYPES.get(array.dtype.name)) is not None:
+        array = array.astype(array.dtype.newbyteorder("="))
     if datatype is None and array.dtype.kind == "M":
         missing = np.isnat(array)
         array = np.datetime_as_string(array, timezone="UTC").astype(object)
@@ -78,7 +81,7 @@ def _tensor(name: str, array: np.ndarray[Any, Any]) -> dict[str, Any]:
     if datatype is None:
         data: Any = [_text(name, value) for value in array.ravel().tolist()]
     else:
-        data = np.ascontiguousarray(array).reshape(-1)
+        data = array.ravel()
     return {"name": name, "datatype": datatype or "BYTES", "shape": list(array.shape), "data": data}
 
 

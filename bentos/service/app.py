@@ -59,7 +59,7 @@ class App:
         check_type(exchange.headers, door.admit(exchange.headers))
         settings, visit = self.desk.settings, exchange.visit
         call = Call(await exchange.body(settings.body_bytes, settings.body_seconds, self.desk.hold), exchange.headers)
-        reply = await self.desk.ask(door, call, visit, visit.deadline(settings.deadline_ms))
+        reply = await self.desk.ask(door, call, visit, visit.deadline(settings.deadline_ms), exchange.alone)
         self.desk.count(visit, 200, len(reply.body))
         await exchange.answer(200, reply.body, [*headers, (HEADER, reply.told), *reply.headers], reply.content_type)
         self.desk.keep(visit, reply)

@@ -111,9 +111,10 @@ class Batcher:
         """Requests that are waiting or being scored."""
         return len(self._waiting) + len(self._running)
 
-    async def answer(self, enquiry: Enquiry, deadline: Deadline) -> tuple[Reply, Entry]:
+    async def answer(self, enquiry: Enquiry, deadline: Deadline, alone: bool = False) -> tuple[Reply, Entry]:
         """Return the answer to a request in its time, and how it came about.
 
+        Who is known to be alone is scored now, and not once all that arrived in this turn of the loop have been read.
         Raises what its door and the scorer raise, Overloaded where too much is waiting, TooLate when time is up.
         """
         loop = asyncio.get_running_loop()
@@ -127,6 +128,8 @@ class Batcher:
         self._board.waiting(self.depth)
         if self._running:
             self._watch(entry)
+        elif not self._called and alone:
+            self._turn()
         elif not self._called:
             self._called = True
             loop.call_soon(self._turn)
@@ -160,7 +163,9 @@ class Batcher:
         if not self._scorer.predictor.together:
             return left + ahead.small * self._estimate.seconds(ahead.rows // ahead.small)
         whole, rest = divmod(ahead.rows, self._limits.rows)
-        return left + whole * self._estimate.seconds(self._limits.rows) + (self._estimate.seconds(rest) if rest else 0.0)
+        if whole:
+            left += whole * self._estimate.seconds(self._limits.rows)
+        return left + (self._estimate.seconds(rest) if rest else 0.0)
 
     def _cost(self, batch: Sequence[Entry]) -> float:
         """Return in how many seconds one call is probably done: by its rows, or by its bytes where nobody has read it yet."""
@@ -240,7 +245,8 @@ class Batcher:
 
     def _next(self) -> list[Entry]:
         """Take what goes into one call."""
-        batch, self._waiting = self._parted([entry for entry in self._waiting if self._in_time(entry)])
+        now = asyncio.get_running_loop().time()
+        batch, self._waiting = self._parted([entry for entry in self._waiting if self._in_time(entry, now)])
         self._ahead = Ahead()
         for entry in self._waiting:
             self._ahead.add(entry)
@@ -248,23 +254,25 @@ class Batcher:
 
     def _parted(self, waiting: list[Entry]) -> tuple[list[Entry], list[Entry]]:
         """Part what is waiting into the first with whatever else has rows of its shape, and the rest."""
-        if not waiting:
-            return [], []
+        if len(waiting) < 2:
+            return waiting, []
         first = waiting[0]
-        if first.kin is None or not self._scorer.predictor.together or len(waiting) == 1:
+        kin = first.kin
+        if kin is None or not self._scorer.predictor.together:
             return [first], waiting[1:]
-        batch, rest, rows, kin = [first], [], first.rows, first.kin
+        batch, rest, rows = [first], [], first.rows
         for entry in waiting[1:]:
-            if rows + entry.rows <= self._limits.rows and entry.kin == kin:
+            more = entry.rows
+            if rows + more <= self._limits.rows and entry.kin == kin:
                 batch.append(entry)
-                rows += entry.rows
+                rows += more
             else:
                 rest.append(entry)
         return batch, rest
 
-    def _in_time(self, entry: Entry) -> bool:
+    def _in_time(self, entry: Entry, now: float) -> bool:
         """Say whether somebody still waits for it; one whose time is up hears so."""
-        if not entry.outcome.done() and asyncio.get_running_loop().time() >= entry.due:
+        if now >= entry.due:
             self._late(entry)
         if entry.outcome.done():
             self._bytes -= entry.size

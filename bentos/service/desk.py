@@ -58,12 +58,12 @@ class Desk:
         check_named(scorer, name, version)
         return scorer
 
-    async def ask(self, door: Door, call: Call, visit: Visit, deadline: Deadline) -> Reply:
-        """Return the model's answer in its time; raises a Problem."""
+    async def ask(self, door: Door, call: Call, visit: Visit, deadline: Deadline, alone: bool = False) -> Reply:
+        """Return the model's answer in its time; raises a Problem. One that is known to be `alone` waits for no company."""
         batcher = self._batcher or self._begin(self.readiness.ready())
         enquiry = Enquiry(door, call, keep=self.readiness.capture is not None and visit.traffic not in NOBODYS)
         try:
-            reply, visit.entry = await batcher.answer(enquiry, deadline)
+            reply, visit.entry = await batcher.answer(enquiry, deadline, alone)
         except Overloaded:
             self.board.shed("overloaded")
             raise

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sized
+from typing import Any, NamedTuple
 
 from .errors import ClientLeft, TooLarge, TooSlow
 from .visits import Visit
@@ -15,6 +15,16 @@ Send = Callable[[Message], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 Hold = Callable[[Visit, int], None]
 """Takes note of so many more bytes that a visit has in memory; raises a Problem where that is too much."""
+UNDER_WAY = "convoy.under_way"
+"""Under which of ASGI's extensions our own server tells how a request stands."""
+NOTHING: Mapping[str, Any] = {}
+
+
+class UnderWay(NamedTuple):
+    """How a request stands: whether more of its body is to come, and which others are under way."""
+
+    cycle: Any
+    requests: Sized
 
 
 class Exchange:
@@ -28,16 +38,25 @@ class Exchange:
         self.visit = Visit(self.headers)
         self._receive = receive
         self._send = send
+        # nothing is known of a server that is not ours
+        self._server: UnderWay | None = scope.get("extensions", NOTHING).get(UNDER_WAY)
+
+    @property
+    def alone(self) -> bool:
+        """Whether it is known that no other request is under way on the server."""
+        return self._server is not None and len(self._server.requests) <= 1
 
     async def body(self, limit: int, seconds: float, hold: Hold) -> bytes:
         """Return the body, held piece by piece.
 
         Raises TooLarge over the limit, TooSlow past the time, ClientLeft when it breaks off, and what `hold` raises.
         """
-        too_large = TooLarge(f"the body must not have more than {limit} bytes")
         if int(self.headers.get(b"content-length", b"0")) > limit:
-            raise too_large
-        # as asyncio.timeout does, in a third of its time: nearly every body is there already
+            raise _too_large(limit)
+        if self._server is not None and not self._server.cycle.more_body:
+            # all of it is here, so nothing is waited for
+            return await self._pieces(limit, hold)
+        # as asyncio.timeout does, in a third of its time
         task, up = asyncio.current_task(), False
 
         def give_up() -> None:
@@ -48,7 +67,7 @@ class Exchange:
 
         timer = asyncio.get_running_loop().call_later(seconds, give_up)
         try:
-            return await self._pieces(limit, too_large, hold)
+            return await self._pieces(limit, hold)
         except asyncio.CancelledError as problem:
             if not up or task is None or task.uncancel() > 0:
                 raise
@@ -56,7 +75,7 @@ class Exchange:
         finally:
             timer.cancel()
 
-    async def _pieces(self, limit: int, too_large: TooLarge, hold: Hold) -> bytes:
+    async def _pieces(self, limit: int, hold: Hold) -> bytes:
         chunks, more = [], True
         while more:
             message = await self._receive()
@@ -66,13 +85,17 @@ class Exchange:
             chunks.append(chunk)
             self.visit.received += len(chunk)
             if self.visit.received > limit:
-                raise too_large
+                raise _too_large(limit)
             hold(self.visit, len(chunk))
             more = message.get("more_body", False)
-        return b"".join(chunks)
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     async def answer(self, status: int, body: bytes, headers: Headers, content_type: str = "application/json") -> None:
         """Send the whole answer."""
         fixed = [(b"content-type", content_type.encode()), (b"content-length", b"%d" % len(body))]
         await self._send({"type": "http.response.start", "status": status, "headers": fixed + headers})
         await self._send({"type": "http.response.body", "body": b"" if self.method == "HEAD" else body})
+
+
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(f"the body must not have more than {limit} bytes")

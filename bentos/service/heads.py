@@ -16,6 +16,8 @@ from typing import Any
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from .exchange import UNDER_WAY, UnderWay
+
 HEAD_BYTES = 64 << 10
 """As much as Envoy takes (`max_request_headers_kb`); counted by what arrived at once, so that a little more may pass."""
 MOST_OFFERS = 8
@@ -34,6 +36,8 @@ class Whole:
     def __init__(self, transport: Any) -> None:
         self._transport = transport
         self._head = b""
+        # asked with each answer: as an attribute it is found in a tenth of the time
+        self.is_closing = transport.is_closing
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
@@ -121,6 +125,7 @@ class Bounded(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._answering = cycle
+        cycle.scope["extensions"] = {UNDER_WAY: UnderWay(cycle, self.tasks)}  # type: ignore[dict-item]  # it is our own
         super()._start_asgi_task(cycle, app)
 
     def _nobody_waits(self) -> None:

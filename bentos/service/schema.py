@@ -160,15 +160,16 @@ class Schema:
             shape, values = tensor["shape"], tensor["data"]
             if tensor["name"] != field.name or tensor["datatype"] != field.datatype or type(values) is not list:
                 return None
-            if len(shape) != 1 + len(field.tail) or any(type(size) is not int or size < 1 for size in shape):
+            if len(shape) != 1 + len(field.tail):
                 return None
-            if any(want not in (-1, size) for want, size in zip(field.tail, shape[1:], strict=True)):
-                return None
+            for want, size in zip((-1, *field.tail), shape, strict=True):
+                if type(size) is not int or size < 1 or want not in (-1, size):
+                    return None
             found = set(map(type, values))
             if not found <= KINDS[field.dtype.kind][0] or (self.refuses and type(None) in found):
                 return None
             array = np.array(values, dtype=field.dtype)
-            return None if array.dtype.kind == "f" and np.isinf(array).any() else array.reshape(shape)
+            return None if _infinite(array) else array.reshape(shape)
         except (KeyError, TypeError, IndexError, ValueError, OverflowError):
             return None
 
@@ -180,7 +181,7 @@ class Schema:
             if not found <= group.allowed or (self.refuses and type(None) in found):
                 return None
             array = np.array(values, dtype=group.dtype)
-            if array.dtype.kind == "f" and np.isinf(array).any():
+            if _infinite(array):
                 return None
             if len(group.places) == len(datas):
                 return np.ascontiguousarray(array.reshape(len(datas), rows).T)
@@ -215,6 +216,11 @@ class Schema:
         if gone.any():
             where = f"column '{field.name}': row {int(gone.argmax())}"
             raise BadRequest(f"{where} has null, and this model takes no missing value there: send a number")
+
+
+def _infinite(array: Array) -> bool:
+    # counting takes half of the time of `any`
+    return array.dtype.kind == "f" and bool(np.count_nonzero(np.isinf(array)))
 
 
 def _places(types: Iterable[np.dtype[Any]], kind: np.dtype[Any]) -> tuple[int, ...]:

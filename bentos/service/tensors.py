@@ -36,7 +36,7 @@ DATATYPES = {
     "float32": "FP32",
     "float64": "FP64",
 }
-_BY_DTYPE = {np.dtype(name): datatype for name, datatype in DATATYPES.items()}
+BY_DTYPE = {np.dtype(name): datatype for name, datatype in DATATYPES.items()}
 KINDS: dict[str, tuple[frozenset[type], str]] = {
     "b": (frozenset({bool}), TRUTH),
     "i": (frozenset({int}), WHOLE),
@@ -72,7 +72,7 @@ class Field:
     @property
     def datatype(self) -> str:
         """The protocol's name of the type."""
-        return _BY_DTYPE.get(self.dtype, "BYTES")
+        return BY_DTYPE.get(self.dtype, "BYTES")
 
     @property
     def allowed(self) -> str:

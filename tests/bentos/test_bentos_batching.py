@@ -106,6 +106,22 @@ def test_a_request_alone_is_scored_at_once() -> None:
     run(story())
 
 
+def test_who_is_known_to_be_alone_is_scored_before_the_loop_goes_on_and_not_ahead_of_who_waits() -> None:
+    ask = Asked()
+
+    async def story() -> None:
+        batch = batcher(ask)
+        await answered(batch, body(1.0))
+        step = batch.answer(asking(body(2.0)), PATIENT, alone=True)
+        with pytest.raises(StopIteration) as done:
+            step.send(None)
+        assert value(done.value.value[0]) == 3.0
+        await asyncio.gather(batch.answer(asking(body(3.0)), PATIENT), batch.answer(asking(body(4.0)), PATIENT, alone=True))
+
+    run(story())
+    assert ask.calls == [1, 1, 2]
+
+
 def test_what_arrives_while_a_call_runs_goes_together_into_the_next_one() -> None:
     ask = Asked()
     ask.go.clear()
